@@ -1,0 +1,41 @@
+"""The contract of a backbone: images in, one feature vector each out."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """Maps normalised images `(N, 3, H, W)` to features `(N, feature_dim)`.
+
+    Attributes:
+        feature_dim: length of a feature vector.
+    """
+
+    feature_dim: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns features `(N, feature_dim)`."""
+        raise NotImplementedError
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Returns the number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def flop_count(module: nn.Module, image_size: int) -> int | None:
+    """Returns multiply-adds for one image, as fvcore counts them; None where it cannot trace."""
+    import torch
+    from fvcore.nn import FlopCountAnalysis
+
+    was_training, device = module.training, next(iter(module.parameters()), torch.empty(0)).device
+    module.eval()
+    try:
+        analysis: Any = FlopCountAnalysis(module, torch.zeros(1, 3, image_size, image_size, device=device))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return int(analysis.total())
+    except (RuntimeError, NotImplementedError, TypeError):
+        return None
+    finally:
+        module.train(was_training)

@@ -1,0 +1,199 @@
+"""Typed, immutable configuration: the base classes, YAML, dotted overrides and readable errors."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ssl_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_zoo.run_config import RunConfig
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """Immutable settings: unknown keys are errors, defaults are validated, text is converted.
+
+    Conversion is lax because YAML 1.1 reads `1e-3` as text.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+class NamedConfig(Config):
+    """Settings of a registered component; `name` says which one."""
+
+    shorthand: ClassVar[str | None] = None
+    """The field that `ARG` fills when a component is written `NAME:ARG`, as in `timm:vit_tiny`."""
+
+    name: str
+    """Registered name of the component."""
+
+    def check(self, run: "RunConfig") -> None:
+        """Raises `ValueError` when these settings do not fit the rest of the run."""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'swav'?` when a known name is near, else an empty text."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a mapping from a YAML file.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or holds something else than a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"config file '{path}' does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config file '{path}' cannot be read: {error}") from None
+    return parse_yaml(text, source=str(path))
+
+
+def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
+    """Parses a mapping from YAML text; `source` names it in errors."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise UserError(f"'{source}' is not valid YAML{where}: {problem}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(
+            f"'{source}' holds a {type(value).__name__}, not settings; write 'key: value' lines"
+        )
+    return value
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """Returns the settings as YAML in the order of their fields; reading it back gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def canonical_json(value: Any) -> str:
+    """Returns JSON text that is equal for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Splits `a.b=value`; the value is read as YAML.
+
+    Raises:
+        UserError: there is no `=`, no key, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"'{text}' is not an override; write KEY=VALUE, for example seed=3")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"the value of '{key}' is not valid YAML: {value!r}") from None
+
+
+def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Returns a copy of complete settings with each `a.b=value` put in its place.
+
+    A component replaced by name, `backbone=resnet50`, starts from its own defaults.
+
+    Raises:
+        UserError: a key leads through something that is no mapping or list.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(settings))
+    for text in overrides:
+        key, value = parse_override(text)
+        *path, last = key.split(".")
+        place: Any = result
+        for depth, part in enumerate(path):
+            place = _step_into(place, part, ".".join(path[: depth + 1]), key)
+        _put(place, last, value, key)
+    return result
+
+
+def _step_into(place: Any, part: str, so_far: str, key: str) -> Any:
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        return place[int(part)]
+    if isinstance(place, dict):
+        if place.get(part) is None:
+            place[part] = {}
+        return place[part]
+    raise UserError(f"cannot set '{key}': '{so_far}' holds no such entry")
+
+
+def _put(place: Any, last: str, value: Any, key: str) -> None:
+    if isinstance(place, dict):
+        old = place.get(last)
+        merges = isinstance(old, dict) and isinstance(value, dict) and "name" not in value
+        place[last] = {**old, **value} if merges and isinstance(old, dict) else value
+    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    else:
+        raise UserError(f"cannot set '{key}': there is no entry '{last}'")
+
+
+def validate(model: type[ConfigT], settings: Any, *, source: str = "") -> ConfigT:
+    """Validates settings and turns pydantic's report into one readable line for each mistake.
+
+    Raises:
+        UserError: something is wrong; `source` says where the settings came from.
+    """
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise UserError(explain(error, model, source=source)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], *, source: str = "") -> str:
+    """Returns one line for each mistake: the key, the rule, the value."""
+    lines = [_explain_one(dict(item), model) for item in error.errors(include_url=False)]
+    prefix = f"{source}: " if source else ""
+    return "\n".join(prefix + line for line in dict.fromkeys(lines))
+
+
+def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    kind, value = item["type"], item.get("input")
+    context = item.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = context.get("known") or _fields_at(model, item["loc"][:-1])
+        hint = closest(str(item["loc"][-1]), known)
+        listing = f" Known: {', '.join(sorted(known))}" if known else ""
+        return f"unknown key '{place}'.{hint}{listing}"
+    if kind == "missing":
+        return f"'{place}' is missing"
+    if kind == "value_error":
+        message = str(context.get("error", item["msg"]))
+        return f"{place}: {message}" if place else message
+    rule = item["msg"].replace("Input should be", "should be")
+    return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Returns the field names of the (plain) config class that a location points into."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        current = field.annotation
+        for argument in (current, *getattr(current, "__args__", ())):
+            if isinstance(argument, type) and issubclass(argument, BaseModel):
+                current = argument
+                break
+    return list(getattr(current, "model_fields", {}))

@@ -1,0 +1,63 @@
+"""The contract of a data set: uint8 images by position, and labels where there are any."""
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from ssl_zoo.config import NamedConfig
+
+Split = Literal["train", "test"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Dataset:
+    """Images and labels of one split.
+
+    Args:
+        config: where the data lies and how it is normalised.
+        split: `train` or `test`.
+
+    Attributes:
+        labels: class of each image, `(N,)` int64; None where there are none.
+        class_names: one for each class; empty without labels.
+        in_memory: whether `load` only indexes a tensor, so that loader workers are of no use.
+    """
+
+    class Config(NamedConfig):
+        """Settings every data set has."""
+
+        mean: tuple[float, float, float] = IMAGENET_MEAN
+        """Mean of each channel, for values in [0, 1]."""
+        std: tuple[float, float, float] = IMAGENET_STD
+        """Standard deviation of each channel, for values in [0, 1]."""
+
+    source: ClassVar[str] = ""
+    """Where the data comes from: citation or address."""
+    labels: Tensor | None
+    class_names: list[str]
+    in_memory: bool
+
+    def __init__(self, config: Any, *, split: Split) -> None:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, indices: Tensor) -> list[Tensor | None] | Tensor:
+        """Returns the images at positions `(B,)`.
+
+        Returns:
+            `(B, 3, H, W)` uint8 where all images have one size, else a list of `(3, H, W)` uint8 in
+            which an image that cannot be decoded is None.
+        """
+        raise NotImplementedError
+
+    def describe(self, index: int) -> str:
+        """Returns what a person would call the image: its path, or its position."""
+        return f"image {index}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what the split holds: 16 hexadecimal digits that change when the data does."""
+        raise NotImplementedError

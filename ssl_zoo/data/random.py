@@ -1,0 +1,49 @@
+"""Random numbers as a pure function of seed, epoch and image: no state, any order, any device count.
+
+Counter-based after SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014): a key is mixed with a stream number, and the mix is the random number.
+"""
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+_MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift; torch's `>>` copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser, a bijection of int64."""
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    x = (x ^ _shift_right(x, 27)) * _MIX2
+    return x ^ _shift_right(x, 31)
+
+
+def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
+    """Returns one int64 key for each image position `(B,)` in an epoch."""
+    base = mix(torch.tensor(seed, dtype=torch.int64) * _GOLDEN + 1)
+    base = mix(base + (epoch + 1) * _GOLDEN)
+    return mix(base + (indices.to(torch.int64) + 1) * _GOLDEN)
+
+
+def split_keys(keys: Tensor, n: int) -> Tensor:
+    """Returns `n` independent keys for each key, `(n, *keys.shape)`."""
+    counters = torch.arange(1, n + 1, dtype=torch.int64, device=keys.device) * _GOLDEN
+    return mix(mix(keys) + counters.view(-1, *[1] * keys.dim()))
+
+
+def uniform(keys: Tensor, stream: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Returns float64 numbers in [low, high), one for each key; streams are independent."""
+    bits = _shift_right(mix(keys + (stream + 1) * _GOLDEN), 11)
+    return low + (high - low) * (bits.to(torch.float64) * 2.0**-53)
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """Returns a random order of `n` positions that depends on seed and epoch only."""
+    generator = torch.Generator().manual_seed(int(sample_keys(seed, epoch, torch.tensor([-2]))[0]))
+    return torch.randperm(n, generator=generator)

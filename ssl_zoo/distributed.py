@@ -1,0 +1,132 @@
+"""Ranks and collectives; everything here also works, as a no-op, in a single process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ssl_zoo.errors import UserError
+
+
+def is_distributed() -> bool:
+    """Says whether a process group is up."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Returns the rank of this process, 0 when alone."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Returns the number of processes, 1 when alone."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_main() -> bool:
+    """Says whether this is the process that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits for all ranks."""
+    if is_distributed():
+        dist.barrier()
+
+
+def all_reduce(tensor: Tensor, op: str = "sum") -> Tensor:
+    """Reduces in place over all ranks (`sum`, `max` or `min`) and returns the tensor; no gradient."""
+    if is_distributed():
+        dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op.upper()))
+    return tensor
+
+
+def broadcast_object(value: Any) -> Any:
+    """Returns rank 0's value on all ranks."""
+    if not is_distributed():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def all_gather_object(value: Any) -> list[Any]:
+    """Returns the values of all ranks in rank order, on all ranks."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """Concatenates over ranks; the backward pass sums the gradients that all ranks have for a row."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.rows = tensor.shape[0]
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = all_reduce(gradients[0].contiguous())
+        start = rank() * ctx.rows
+        return gradient[start : start + ctx.rows]
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Concatenates equally shaped tensors of all ranks along dimension 0, with gradient.
+
+    The gradient of a row is the sum over the losses of all ranks.
+    """
+    if not is_distributed() or world_size() == 1:
+        return tensor
+    gathered: Tensor = _GatherWithGradient.apply(tensor)
+    return gathered
+
+
+def init_from_environment(timeout_s: float = 1800) -> torch.device:
+    """Joins the process group that `torchrun` describes, if any, and returns this rank's device.
+
+    NCCL where CUDA is present, gloo otherwise. The device follows the local rank; when the launcher
+    has already bound one GPU to each process that is `cuda:0`.
+
+    Raises:
+        UserError: more local ranks than GPUs.
+    """
+    cuda = torch.cuda.is_available()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cpu")
+    if cuda:
+        count = torch.cuda.device_count()
+        if count > 1 and local_rank >= count:
+            raise UserError(
+                f"local rank {local_rank} has no GPU: this machine shows {count}; "
+                "start at most one process for each GPU"
+            )
+        device = torch.device("cuda", local_rank if count > 1 else 0)
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_distributed():
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s)
+        )
+    return device
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Joins the process group of the environment for the time of a `with` block."""
+    was_up = is_distributed()
+    device = init_from_environment()
+    try:
+        yield device
+    finally:
+        if is_distributed() and not was_up:
+            dist.destroy_process_group()

@@ -1,0 +1,203 @@
+"""`Registry`: components by name, and the pydantic field type that holds a component's settings.
+
+A registry stands in an annotation: `backbone: Annotated[NamedConfig, BACKBONES]`. The name is looked
+up when a value is validated, so a component that registers late or from another package is accepted
+like any other, and dumping keeps every field of the component's own settings.
+"""
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from ssl_zoo.config import NamedConfig, closest, validate
+from ssl_zoo.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Components of one kind, by name.
+
+    A component is a class with a nested `Config` whose `name` is a `Literal` of the names it goes
+    by; it is built as `cls(config, **what_only_the_run_knows)`.
+
+    Args:
+        kind: what the components are, in the singular, for messages.
+        discover: called before names are looked up; imports whatever registers components.
+        failures: returns a line for each plug-in that could not be imported.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        discover: Callable[[], None] = lambda: None,
+        failures: Callable[[], list[str]] = list,
+    ) -> None:
+        self.kind = kind
+        self._classes: dict[str, type[T]] = {}
+        self._discover = discover
+        self._failures = failures
+
+    def register(self, cls: type[T]) -> type[T]:
+        """Class decorator; a component goes by each name its `Config.name` allows.
+
+        Raises:
+            ValueError: a name is taken; the message says by whom.
+            TypeError: the class has no `Config` with a `Literal` name.
+        """
+        for name in _names_of(cls):
+            owner = self._classes.get(name)
+            if owner is not None and _path_of(owner) != _path_of(cls):
+                raise ValueError(
+                    f"{self.kind} '{name}' of {_path_of(cls)} is already registered by "
+                    f"{_path_of(owner)}; choose another name"
+                )
+            self._classes[name] = cls
+        return cls
+
+    def __getitem__(self, name: str) -> type[T]:
+        """Returns the class that goes by a name.
+
+        Raises:
+            UserError: no component has this name.
+        """
+        self._discover()
+        if name not in self._classes:
+            raise UserError(self._unknown(name))
+        return self._classes[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def names(self) -> list[str]:
+        """Returns all registered names in alphabetical order."""
+        self._discover()
+        return sorted(self._classes)
+
+    def config_class(self, name: str) -> type[NamedConfig]:
+        """Returns the settings class of the component with this name."""
+        cls: Any = self[name]
+        config_class: type[NamedConfig] = cls.Config
+        return config_class
+
+    def config(self, value: Any) -> NamedConfig:
+        """Returns the settings that a name, a mapping or ready settings stand for.
+
+        Raises:
+            UserError: the name is unknown or a field is wrong.
+        """
+        settings = self._expand(value)
+        if isinstance(settings, NamedConfig):
+            return settings
+        return validate(self.config_class(settings["name"]), settings, source=settings["name"])
+
+    def build(self, config: Any, **run: Any) -> T:
+        """Builds the component that settings, a mapping or a name describe.
+
+        Args:
+            run: keyword arguments of the component's `__init__`: what only the run knows.
+        """
+        settings = self.config(config)
+        cls: Any = self[settings.name]
+        built: T = cls(settings, **run)
+        return built
+
+    def _unknown(self, name: object) -> str:
+        known = sorted(self._classes)
+        broken = "".join(f" (not loaded: {line})" for line in self._failures())
+        return (
+            f"unknown {self.kind} '{name}'.{closest(str(name), known)} "
+            f"Known: {', '.join(known) or 'none'}{broken}"
+        )
+
+    def _expand(self, value: Any) -> Any:
+        """Turns `NAME` and `NAME:ARG` into a mapping; leaves settings of ours as they are."""
+        if isinstance(value, NamedConfig):
+            return value
+        if isinstance(value, str):
+            name, colon, argument = value.partition(":")
+            if not colon:
+                return {"name": name}
+            field = self.config_class(name).shorthand
+            if field is None:
+                raise UserError(f"{self.kind} '{name}' takes no ':{argument}'; write '{name}'")
+            return {"name": name, field: argument}
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            head = self._expand(value["name"])
+            return {**head, **{key: item for key, item in value.items() if key != "name"}}
+        raise UserError(
+            f"a {self.kind} is a name or settings with a 'name', not {value!r}; "
+            f"known: {', '.join(self.names())}"
+        )
+
+    def _validate(self, value: Any) -> NamedConfig:
+        try:
+            settings = self._expand(value)
+            if isinstance(settings, NamedConfig):
+                return settings
+            config_class = self.config_class(settings["name"])
+        except UserError as error:
+            raise PydanticCustomError("unknown_component", "{reason}", {"reason": str(error)}) from None
+        try:
+            return config_class.model_validate(settings)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(
+                error.title, [_carry(item, config_class) for item in error.errors()]
+            ) from None
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value, info: value.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        classes = {cls.__qualname__ + cls.__module__: cls for cls in map(self.config_class, self)}
+        options = [cls.model_json_schema() for cls in classes.values()]
+        return {"oneOf": [{"type": "string", "enum": self.names()}, *options]}
+
+
+def _names_of(cls: Any) -> tuple[str, ...]:
+    config = getattr(cls, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, NamedConfig)):
+        raise TypeError(f"{_path_of(cls)} has no nested Config(NamedConfig); a component needs one")
+    annotation = config.model_fields["name"].annotation
+    names = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"{_path_of(cls)}.Config.name must be annotated Literal['the_name'], not {annotation}"
+        )
+    return typing.cast(tuple[str, ...], names)
+
+
+def _path_of(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _carry(item: Any, config_class: type[NamedConfig]) -> InitErrorDetails:
+    """Repeats one mistake of a component's settings inside the settings that hold it."""
+    context = dict(item.get("ctx", {}))
+    if item["type"] == "extra_forbidden":
+        known = [name for name in config_class.model_fields if name != "name"]
+        kind = PydanticCustomError("extra_forbidden", "unknown key", {"known": known})
+    elif item["type"] in ("unknown_component", "value_error"):
+        reason = str(context.get("reason") or context.get("error") or item["msg"])
+        kind = PydanticCustomError("unknown_component", "{reason}", {"reason": reason})
+    else:
+        kind = PydanticCustomError(item["type"], item["msg"].replace("{", "(").replace("}", ")"))
+    return {"type": kind, "loc": item["loc"], "input": item.get("input")}

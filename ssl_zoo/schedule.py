@@ -1,0 +1,82 @@
+"""Durations in epochs or steps, and the learning-rate schedule as a function of the step."""
+
+import math
+import re
+from typing import Any, Literal
+
+from pydantic import Field, model_serializer, model_validator
+
+from ssl_zoo.config import Config
+
+_PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
+
+
+class Duration(Config):
+    """A length of training, written `10 epochs` or `500 steps`."""
+
+    value: float = Field(ge=0)
+    unit: Literal["epochs", "steps"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, (dict, Duration)):
+            return value
+        match = _PATTERN.match(str(value))
+        if match is None:
+            raise ValueError(f"{value!r} is no duration; write '10 epochs' or '500 steps'")
+        return {"value": match[1], "unit": match[2].rstrip("s") + "s"}
+
+    @model_serializer
+    def _write(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        unit = self.unit[:-1] if self.value == 1 else self.unit
+        return f"{self.value:g} {unit}"
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Returns the number of optimizer steps, rounded to the nearest."""
+        return round(self.value * (steps_per_epoch if self.unit == "epochs" else 1))
+
+    def epochs(self, steps_per_epoch: int) -> float:
+        """Returns the number of epochs."""
+        return self.value if self.unit == "epochs" else self.value / steps_per_epoch
+
+
+def epochs(value: float) -> Duration:
+    """Returns a duration of that many epochs."""
+    return Duration(value=value, unit="epochs")
+
+
+def cosine(step: int, total_steps: int, *, start: float, end: float) -> float:
+    """Half a cosine from `start` at step 0 towards `end`, which it would reach at `total_steps`."""
+    if total_steps <= 0:
+        return end
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * step / total_steps))
+
+
+class ScheduleConfig(Config):
+    """Linear warm-up, then half a cosine, one value each step.
+
+    As in SwAV's training code (Caron et al., 2020, arXiv:2006.09882; facebookresearch/swav,
+    main_swav.py): the warm-up reaches the peak rate on its last step, the cosine repeats it on its
+    first and stops one step short of the final rate.
+    """
+
+    warmup: Duration = Field(default="0 epochs")
+    """Length of the linear warm-up."""
+    warmup_lr: float = Field(default=0.0, ge=0)
+    """Learning rate at step 0 of the warm-up."""
+    final_lr: float = Field(default=0.0, ge=0)
+    """Learning rate that the cosine ends at."""
+
+    def lr(self, step: int, *, peak_lr: float, total_steps: int, steps_per_epoch: int) -> float:
+        """Returns the learning rate of a step, counted from 0."""
+        warmup_steps = self.warmup.steps(steps_per_epoch)
+        if step < warmup_steps:
+            done = step / (warmup_steps - 1) if warmup_steps > 1 else 1.0
+            return self.warmup_lr + done * (peak_lr - self.warmup_lr)
+        return cosine(
+            step - warmup_steps, total_steps - warmup_steps, start=peak_lr, end=self.final_lr
+        )
