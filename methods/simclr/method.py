@@ -1,0 +1,40 @@
+"""SimCLR (Chen et al., 2020, "A simple framework for contrastive learning of visual
+representations", arXiv:2002.05709), also with more than two views and with crops of several sizes."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings
+from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.registries import HEADS, METHODS
+
+
+@METHODS.register
+class SimCLR(Method):
+    """Pulls the views of an image together and pushes those of other images away."""
+
+    paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
+
+    class Config(NamedConfig, NTXentSettings):
+        """Settings of SimCLR."""
+
+        name: Literal["simclr"] = "simclr"
+        head: Annotated[NamedConfig, HEADS] = Field(default={"name": "mlp"})
+        """Projection head between features and embeddings."""
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.loss = NTXentLoss(config)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the NT-Xent loss over all ranks' images."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        embeddings = l2_normalize(self.head(features))  # (V * B, d)
+        loss = self.loss(embeddings.view(-1, n_images, embeddings.shape[1]), n_global)
+        return StepOutput(loss, features.detach()[: n_global * n_images])

@@ -1,0 +1,177 @@
+"""SwAV (Caron et al., 2020, "Unsupervised learning of visual features by contrasting cluster
+assignments", arXiv:2006.09882), after its text and the facts of facebookresearch/swav."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ssl_zoo import distributed
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.heads.prototypes import Prototypes
+from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss, SwapSettings
+from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.methods.swav.queue import EmbeddingQueue
+from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.run_config import RunConfig
+from ssl_zoo.schedule import Duration
+
+
+@METHODS.register
+class SwAV(Method):
+    """Predicts the cluster assignment of one view of an image from its other views."""
+
+    paper: ClassVar[str] = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="loss_over_ln_k",
+            above=0.995,
+            patience=5,
+            advice="the loss sits at ln K, the value of uniform predictions: freeze prototypes longer "
+            "(method.freeze_prototypes), lower optimizer.lr or method.epsilon, or use fewer prototypes",
+        ),
+        Alarm(
+            metric="active_prototypes",
+            below=0.1,
+            advice="fewer than a tenth of the prototypes win any image: lower method.epsilon's "
+            "competition by fewer prototypes, or use a queue (method.queue_length) for small batches",
+        ),
+    )
+
+    class Config(NamedConfig, SwapSettings):
+        """Settings of SwAV; defaults are those of the released ImageNet models."""
+
+        name: Literal["swav"] = "swav"
+        head: Annotated[NamedConfig, HEADS] = Field(default="mlp")
+        """Projection head between features and embeddings."""
+        n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(default=[3000], min_length=1)
+        """Number of prototypes; several numbers make several sets, whose losses are averaged."""
+        freeze_prototypes: Duration = Field(default="313 steps")
+        """How long prototypes stay as they were drawn."""
+        queue_length: int = Field(default=0, ge=0)
+        """Embeddings of earlier batches, over all processes, that take part in computing codes."""
+        queue_start: Duration = Field(default="15 epochs")
+        """When the queue begins to fill; it is used once it is full."""
+
+        def check(self, run: RunConfig) -> None:
+            """Raises `ValueError` when the queue does not consist of whole batches."""
+            if self.queue_length % run.global_batch_size:
+                raise ValueError(
+                    f"method.queue_length of {self.queue_length} is no multiple of the "
+                    f"global_batch_size of {run.global_batch_size}; use "
+                    f"{self.queue_length // run.global_batch_size * run.global_batch_size} or "
+                    f"{(self.queue_length // run.global_batch_size + 1) * run.global_batch_size}"
+                )
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        _check_sizes(config, run.n_samples)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        dim = int(self.head.output_dim)  # type: ignore[arg-type]
+        prototypes = Prototypes.Config(n_prototypes=config.n_prototypes)
+        self.prototypes = Prototypes(prototypes, input_dim=dim)
+        self.loss = SwappedPredictionLoss(config)
+        # No buffer: DDP would overwrite it with rank 0's, and strict loading would want one size.
+        self.queue = EmbeddingQueue(config.queue_length // run.world_size, dim)
+        self._pending: list[Tensor] = []  # embeddings of global views (V_g, B, d) since the last step
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the swapped prediction loss; codes come from global crops only."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        embeddings = l2_normalize(self.head(features))  # (V * B, d)
+        queued = self.queue.embeddings(embeddings.device)  # (V_g, Q, d) or None
+        losses, codes = [], []
+        for index, scores in enumerate(self.prototypes(embeddings)):  # one (V * B, K) a set
+            weight = self.prototypes.sets[index].get_parameter("weight").detach()
+            queue_scores = None if queued is None else queued @ weight.T
+            scores = scores.view(-1, n_images, scores.shape[1])
+            assigned = self.loss.codes(scores, n_global, queue_scores)
+            losses.append(self.loss.loss(scores, assigned))
+            codes.append(assigned)
+        loss = torch.stack(losses).mean()
+        if self.training and self._queue_is_on(progress):
+            kept = embeddings.detach()[: n_global * n_images]
+            self._pending.append(kept.view(n_global, n_images, -1))
+        return StepOutput(
+            loss,
+            features.detach()[: n_global * n_images],
+            lambda: code_metrics(losses, codes),
+        )
+
+    def before_step(self, progress: Progress) -> None:
+        """Puts prototypes back to length one; scores are cosines from here on."""
+        self.prototypes.normalize()
+
+    def after_backward(self, progress: Progress) -> None:
+        """Freezes prototypes: only a missing gradient keeps momentum and weight decay off them."""
+        frozen = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
+        if progress.step < frozen:
+            for parameter in self.prototypes.parameters():
+                parameter.grad = None
+
+    def after_step(self, progress: Progress) -> None:
+        """Queues the embeddings of this step, so that no batch meets itself in the queue."""
+        if self._pending:
+            self.queue.push(torch.cat(self._pending, dim=1))
+            self._pending.clear()
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns this rank's part of the queue."""
+        return self.queue.state()
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores the queue, also when the number of ranks has changed."""
+        self.queue.load(states, rank=self.run.rank, world_size=self.run.world_size)
+
+    def _queue_is_on(self, progress: Progress) -> bool:
+        start = self.config.queue_start.steps(progress.steps_per_epoch)
+        return self.queue.length > 0 and progress.step >= start
+
+
+def _check_sizes(config: Any, n_samples: int) -> None:
+    if config.queue_length > n_samples // 4:
+        raise UserError(
+            f"method.queue_length of {config.queue_length} is above a quarter of the {n_samples} "
+            "training images; use a shorter queue"
+        )
+    largest = max(config.n_prototypes)
+    if largest > n_samples:
+        raise UserError(
+            f"method.n_prototypes of {largest} is above the {n_samples} training images; use fewer"
+        )
+
+
+def code_metrics(losses: list[Tensor], codes: list[Tensor]) -> Metrics:
+    """Returns what tells a healthy run from a collapsed one, averaged over prototype sets.
+
+    Args:
+        losses: loss of each set, scalar.
+        codes: codes of each set, `(V_g, B, K)`.
+
+    Returns:
+        `loss_over_ln_k`: 1 where predictions are uniform; `active_prototypes`: share of prototypes
+        that are the largest code of some image on any rank, of those that could be; `code_entropy`:
+        mean entropy of a code over ln K.
+    """
+    ratios, active, entropies = [], [], []
+    for loss, code in zip(losses, codes, strict=True):
+        n_prototypes = code.shape[-1]
+        ln_k = math.log(n_prototypes)
+        ratios.append(float(loss) / ln_k)
+        used = torch.zeros(n_prototypes, device=code.device)
+        used[code.flatten(0, 1).argmax(dim=1)] = 1
+        distributed.all_reduce(used, "max")
+        rows = code.shape[0] * code.shape[1] * distributed.world_size()
+        active.append(float(used.sum()) / min(n_prototypes, rows))
+        entropies.append(float(torch.special.entr(code).sum(-1).mean()) / ln_k)
+    return {
+        "loss_over_ln_k": sum(ratios) / len(ratios),
+        "active_prototypes": sum(active) / len(active),
+        "code_entropy": sum(entropies) / len(entropies),
+    }

@@ -1,0 +1,30 @@
+"""Raw pixels as features: the lower bound that every learnt representation is compared with."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.registries import BACKBONES
+
+
+@BACKBONES.register
+class Pixels(Backbone):
+    """The image itself, flattened."""
+
+    class Config(NamedConfig):
+        """Settings of the pixel features."""
+
+        name: Literal["pixels"] = "pixels"
+        image_size: int = Field(default=32, ge=1)
+        """Height and width of the images, in pixels."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.feature_dim = 3 * config.image_size**2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the pixels, `(N, 3 * H * W)`."""
+        return images.flatten(1)

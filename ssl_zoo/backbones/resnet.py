@@ -1,0 +1,124 @@
+"""ResNets of torchvision without their classifier, also wide and with a stem for small images."""
+
+from typing import Literal
+
+import torchvision.models
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.registries import BACKBONES
+
+_LAYERS = {
+    "resnet18": ("basic", [2, 2, 2, 2]),
+    "resnet34": ("basic", [3, 4, 6, 3]),
+    "resnet50": ("bottleneck", [3, 4, 6, 3]),
+    "resnet101": ("bottleneck", [3, 4, 23, 3]),
+    "resnet152": ("bottleneck", [3, 8, 36, 3]),
+}
+
+
+class ResNetSettings(NamedConfig):
+    """Settings that all ResNets share."""
+
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    """`imagenet`: 7x7 convolution of stride 2 and max pooling; `cifar`: one 3x3 convolution, stride 1
+    (SimCLR, Chen et al., 2020, arXiv:2002.05709, appendix B.9)."""
+    zero_init_residual: bool = False
+    """Whether residual branches start at zero; SwAV's released models do not."""
+
+
+def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1) -> nn.Module:
+    block = {
+        "basic": torchvision.models.resnet.BasicBlock,
+        "bottleneck": torchvision.models.resnet.Bottleneck,
+    }[kind]
+    net: nn.Module
+    if width == 1:
+        net = torchvision.models.ResNet(
+            block, layers, zero_init_residual=config.zero_init_residual
+        )
+    else:
+        net = _WideResNet(layers, width, config.zero_init_residual)
+    net.fc = nn.Identity()
+    if config.stem == "cifar":
+        channels = net.get_parameter("conv1.weight").shape[0]
+        net.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        net.maxpool = nn.Identity()
+    return net
+
+
+class _WideResNet(torchvision.models.ResNet):  # type: ignore[misc]
+    """Bottleneck ResNet with every layer, the stem too, `width` times as wide.
+
+    torchvision's own `wide_resnet50_2` widens only the 3x3 convolutions, which is another network.
+    """
+
+    def __init__(self, layers: list[int], width: int, zero_init_residual: bool) -> None:
+        self._width = width
+        super().__init__(
+            torchvision.models.resnet.Bottleneck, layers, zero_init_residual=zero_init_residual
+        )
+        stem = 64 * width
+        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = nn.BatchNorm2d(stem)
+
+    def _make_layer(
+        self, block: type[nn.Module], planes: int, blocks: int, stride: int = 1, dilate: bool = False
+    ) -> nn.Sequential:
+        if planes == 64:  # the first stage reads the widened stem
+            self.inplanes = 64 * self._width
+        layer: nn.Sequential = super()._make_layer(
+            block, planes * self._width, blocks, stride, dilate
+        )
+        return layer
+
+
+@BACKBONES.register
+class ResNet(Backbone):
+    """ResNet (He et al., 2016, arXiv:1512.03385) with global average pooling and no classifier.
+
+    The state dict has torchvision's names, so that weights go both ways.
+    """
+
+    class Config(ResNetSettings):
+        """Settings of a ResNet."""
+
+        name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        kind, layers = _LAYERS[config.name]
+        self.trunk = _trunk(kind, layers, config)
+        self.feature_dim = 512 if kind == "basic" else 2048
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns pooled features `(N, feature_dim)`."""
+        features: Tensor = self.trunk(images)
+        return features
+
+
+@BACKBONES.register
+class WideResNet(Backbone):
+    """ResNet-50 with every layer 2, 4 or 5 times as wide (94 M, 375 M, 586 M parameters).
+
+    The networks of SwAV's Figure 3 (Caron et al., 2020, arXiv:2006.09882).
+    """
+
+    class Config(ResNetSettings):
+        """Settings of a wide ResNet-50."""
+
+        name: Literal["resnet50_w2", "resnet50_w4", "resnet50_w5"] = "resnet50_w2"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = int(config.name[-1])
+        self.trunk = _trunk("bottleneck", [3, 4, 6, 3], config, width)
+        self.feature_dim = 2048 * width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns pooled features `(N, feature_dim)`."""
+        features: Tensor = self.trunk(images)
+        return features

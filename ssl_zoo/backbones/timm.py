@@ -1,0 +1,61 @@
+"""Any model of timm as a backbone, written `timm:vit_small_patch16_224`."""
+
+import importlib
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, closest
+from ssl_zoo.errors import UserError
+from ssl_zoo.registries import BACKBONES
+
+
+@BACKBONES.register
+class Timm(Backbone):
+    """A model of timm (github.com/huggingface/pytorch-image-models) without its classifier."""
+
+    class Config(NamedConfig):
+        """Settings of a timm model."""
+
+        shorthand: ClassVar[str] = "model"
+
+        name: Literal["timm"] = "timm"
+        model: str
+        """timm's name of the model."""
+        pretrained: bool = False
+        """Whether timm downloads its weights."""
+        drop_path: float = Field(default=0.0, ge=0, lt=1)
+        """Stochastic depth rate."""
+        image_size: int | None = Field(default=None, ge=1)
+        """Input size that position embeddings are made for; the model's own when not given."""
+        dynamic_image_size: bool = True
+        """Whether vision transformers interpolate position embeddings, as multi-crop needs."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        try:
+            timm = importlib.import_module("timm")
+        except ImportError:
+            raise UserError(
+                f"backbone 'timm:{config.model}' needs timm; install it: pip install 'ssl-zoo[timm]'"
+            ) from None
+        if not timm.is_model(config.model.split(".")[0]):
+            raise UserError(
+                f"timm has no model '{config.model}'.{closest(config.model, timm.list_models())}"
+            )
+        options: dict[str, object] = {"drop_path_rate": config.drop_path}
+        if config.model.startswith(("vit", "deit", "eva")):
+            options["dynamic_img_size"] = config.dynamic_image_size
+            if config.image_size is not None:
+                options["img_size"] = config.image_size
+        self.trunk: nn.Module = timm.create_model(
+            config.model, pretrained=config.pretrained, num_classes=0, **options
+        )
+        self.feature_dim = int(self.trunk.num_features)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns pooled features `(N, feature_dim)`."""
+        features: Tensor = self.trunk(images)
+        return features

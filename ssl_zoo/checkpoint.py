@@ -1,0 +1,313 @@
+"""Checkpoints that survive any kill: written aside, checksummed, renamed into place, verified on load.
+
+A checkpoint is a folder `step-00001234`: `model.safetensors` (the whole method), `optimizer.pt`,
+`rank-K.pt` (what differs between ranks) and `manifest.json` (config, sizes, SHA-256 of each file).
+Nothing is loaded that could run code: safetensors, and `torch.load(weights_only=True)`.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo._version import __version__
+from ssl_zoo.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.pt"
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint whose files are missing, cut off or changed."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What one rank needs to go on, and the manifest that belongs to it."""
+
+    manifest: dict[str, Any]
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    ranks: list[dict[str, Any]]
+
+    @property
+    def step(self) -> int:
+        """Number of optimizer steps that were taken."""
+        return int(self.manifest["step"])
+
+
+def rng_state() -> dict[str, Any]:
+    """Returns the state of every random number generator of this process."""
+    numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - foreign code may use it
+    state = {
+        "python": list(random.getstate()[1]),
+        "numpy": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+        "numpy_position": int(numpy_state["state"]["pos"]),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restores what `rng_state` returned."""
+    random.setstate((3, tuple(state["python"]), None))
+    np.random.set_state(  # noqa: NPY002 - foreign code may use it
+        ("MT19937", state["numpy"].numpy().astype(np.uint32), state["numpy_position"])
+    )
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def save(
+    folder: Path,
+    *,
+    step: int,
+    config: dict[str, Any],
+    model: nn.Module,
+    optimizer: dict[str, Any],
+    rank_state: dict[str, Any],
+    facts: dict[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Writes a checkpoint; all ranks call it together.
+
+    Args:
+        folder: where checkpoints live.
+        config: resolved settings of the run.
+        rank_state: what this rank alone knows.
+        facts: further entries of the manifest, such as where the exported network lies.
+        keep: newest checkpoints that stay.
+
+    Raises:
+        UserError: the files cannot be written; earlier checkpoints are untouched.
+    """
+    final = folder / f"step-{step:08d}"
+    aside = folder / f".writing-step-{step:08d}"
+    problem = ""
+    digests: dict[str, str] = {}
+    if distributed.is_main():
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        except OSError as error:
+            problem = _describe(error)
+    distributed.barrier()
+    try:
+        if not problem:
+            name = f"rank-{distributed.rank()}.pt"
+            digests[name] = _write_torch(aside / name, rank_state)
+            if distributed.is_main():
+                digests[MODEL] = _write_model(aside / MODEL, model)
+                digests[OPTIMIZER] = _write_torch(aside / OPTIMIZER, optimizer)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        problem = _describe(error)
+    outcomes = distributed.all_gather_object((problem, digests))
+    problem = next((found for found, _ in outcomes if found), "")
+    if not problem and distributed.is_main():
+        manifest = {
+            "format": FORMAT,
+            "ssl_zoo": __version__,
+            "torch": torch.__version__,
+            "step": step,
+            "world_size": distributed.world_size(),
+            **facts,
+            "config": config,
+            "sha256": {name: digest for _, part in outcomes for name, digest in part.items()},
+        }
+        try:
+            write_text(aside / MANIFEST, json.dumps(manifest, indent=1))
+            if final.exists():
+                shutil.rmtree(final)
+            aside.rename(final)
+            _sync_folder(folder)
+        except OSError as error:
+            problem = _describe(error)
+    problem = distributed.broadcast_object(problem)
+    if problem:
+        if distributed.is_main():
+            shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"checkpoint of step {step} cannot be written to '{folder}': {problem}; "
+            f"{_last_good(folder)}. Make room or mend the folder and start the same command again"
+        )
+    if distributed.is_main():
+        _prune(folder, keep)
+    return final
+
+
+def found(folder: Path) -> list[Path]:
+    """Returns the checkpoints in a folder, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def load_newest(folder: Path) -> TrainingState | None:
+    """Returns the newest checkpoint that verifies, or None where there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    candidates = found(folder)
+    for path in candidates:
+        try:
+            return load(path)
+        except DamagedCheckpoint as error:
+            logger.warning("%s; trying the one before it", error)
+    if candidates:
+        raise UserError(
+            f"all {len(candidates)} checkpoints in '{folder}' are damaged; "
+            "restore one, or remove the folder to start from the beginning"
+        )
+    return None
+
+
+def load(path: Path) -> TrainingState:
+    """Verifies and reads a whole checkpoint.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, cut off or changed.
+    """
+    manifest = read_manifest(path)
+    verify(path, manifest)
+    ranks = [_read_torch(path / f"rank-{rank}.pt") for rank in range(manifest["world_size"])]
+    return TrainingState(
+        manifest,
+        safetensors.torch.load_file(path / MODEL),
+        _read_torch(path / OPTIMIZER),
+        ranks,
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the manifest of a checkpoint folder.
+
+    Raises:
+        DamagedCheckpoint: it is missing or unreadable.
+        UserError: it was written in a format that this version does not know.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedCheckpoint(
+            f"checkpoint '{path}' is damaged: {MANIFEST} cannot be read ({type(error).__name__})"
+        ) from None
+    if version != FORMAT:
+        raise UserError(
+            f"checkpoint '{path}' has format {version}, this ssl-zoo {__version__} reads {FORMAT}"
+        )
+    return manifest
+
+
+def verify(path: Path, manifest: dict[str, Any], names: list[str] | None = None) -> None:
+    """Compares files with the manifest's checksums.
+
+    Raises:
+        DamagedCheckpoint: one differs.
+    """
+    for name, expected in manifest["sha256"].items():
+        if names is not None and name not in names:
+            continue
+        try:
+            actual = sha256(path / name)
+        except OSError:
+            raise DamagedCheckpoint(f"checkpoint '{path}' is damaged: {name} is missing") from None
+        if actual != expected:
+            raise DamagedCheckpoint(
+                f"checkpoint '{path}' is damaged: {name} is cut off or changed (checksum differs)"
+            )
+
+
+def load_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the manifest and the weights of the network that is evaluated and released.
+
+    Raises:
+        DamagedCheckpoint: the files are not whole.
+    """
+    manifest = read_manifest(path)
+    verify(path, manifest, [MODEL])
+    prefix = manifest["exported"] + "."
+    weights = safetensors.torch.load_file(path / MODEL)
+    return manifest, {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file so that a reader sees the old text or the new, never half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _write_model(path: Path, model: nn.Module) -> str:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, path)
+    return _finish(path)
+
+
+def _write_torch(path: Path, value: dict[str, Any]) -> str:
+    torch.save(value, path)
+    return _finish(path)
+
+
+def _finish(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return sha256(path)
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for path in found(folder)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_good(folder: Path) -> str:
+    good = found(folder)
+    return f"the last good one is '{good[0].name}'" if good else "there is no earlier one"
+
+
+def _describe(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return "no space left on device" if "No space left" in str(error) else text

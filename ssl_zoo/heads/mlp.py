@@ -1,0 +1,67 @@
+"""The projection head: a small MLP with batch normalisation."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.registries import HEADS
+
+
+@HEADS.register
+class MLP(nn.Module):
+    """Linear layers with batch normalisation and ReLU between them; the last is linear alone.
+
+    With its defaults this is SwAV's projection head (Caron et al., 2020, arXiv:2006.09882;
+    facebookresearch/swav, src/resnet50.py): biases in all layers, none normalised after the last.
+
+    Args:
+        config: widths and options.
+        input_dim: length of the features that come in.
+    """
+
+    class Config(NamedConfig):
+        """Settings of a projection head."""
+
+        name: Literal["mlp"] = "mlp"
+        hidden_dims: list[int] = Field(default=[2048])
+        """Width of each hidden layer; none makes the head one linear layer."""
+        output_dim: int = Field(default=128, ge=1)
+        """Length of an embedding."""
+        batch_norm: bool = True
+        """Whether hidden layers are batch-normalised."""
+        hidden_bias: bool = True
+        """Whether hidden linear layers have a bias, which batch normalisation makes redundant."""
+        output_bias: bool = True
+        """Whether the last linear layer has a bias."""
+        output_batch_norm: bool = False
+        """Whether the embedding is batch-normalised, as SimCLR's is."""
+
+    def __init__(self, config: Config, *, input_dim: int) -> None:
+        super().__init__()
+        self.output_dim = config.output_dim
+        layers: list[nn.Module] = []
+        width = input_dim
+        for hidden in config.hidden_dims:
+            layers.append(nn.Linear(width, hidden, bias=config.hidden_bias))
+            if config.batch_norm:
+                layers.append(nn.BatchNorm1d(hidden))
+            layers.append(nn.ReLU(inplace=True))
+            width = hidden
+        layers.append(nn.Linear(width, config.output_dim, bias=config.output_bias))
+        if config.output_batch_norm:
+            layers.append(nn.BatchNorm1d(config.output_dim))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps features `(N, D)` to embeddings `(N, output_dim)`, not normalised."""
+        embeddings: Tensor = self.layers(features)
+        return embeddings
+
+
+def l2_normalize(embeddings: Tensor) -> Tensor:
+    """Returns rows of length one in float32, whatever autocast says."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return nn.functional.normalize(embeddings.float(), dim=1)

@@ -1,0 +1,147 @@
+"""The run folder: a run's identity on disk, and the only thing that resuming needs.
+
+    config.yaml      resolved settings      metrics.jsonl    one line each time something is logged
+    checkpoints/     the newest ones        complete.json    written when the run has reached its end
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ssl_zoo import checkpoint
+from ssl_zoo.config import dump_yaml, read_yaml
+from ssl_zoo.errors import UserError
+from ssl_zoo.run_config import RunConfig, run_config
+
+OPERATIONAL = ("num_workers", "checkpoint", "log_every")
+"""Settings that may differ when a run goes on: they do not change its weights."""
+
+
+class RunFolder:
+    """Paths and rules of a run folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.complete_file = self.path / "complete.json"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.complete_file.is_file()
+
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.config_file.is_file()
+
+    def config(self) -> RunConfig:
+        """Reads the settings of the run.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        if not self.exists():
+            raise UserError(f"'{self.path}' is no run folder: it holds no config.yaml")
+        return run_config(settings=read_yaml(self.config_file))
+
+    def prepare(self, config: RunConfig) -> None:
+        """Makes the folder, or checks that it belongs to this config.
+
+        Raises:
+            UserError: the folder belongs to another config, holds something else, or cannot be made.
+        """
+        if self.exists():
+            differing = _differences(self.config().model_dump(mode="json"), config.model_dump(mode="json"))
+            if differing:
+                raise UserError(
+                    f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
+                    "use another --output, or the settings it was made with"
+                )
+            return
+        if self.path.is_file():
+            raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
+        if self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir()):
+            raise UserError(
+                f"'{self.path}' holds files but no run; use an empty or new folder as --output"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_text(self.config_file, dump_yaml(config))
+        except OSError as error:
+            raise UserError(f"run folder '{self.path}' cannot be made: {error.strerror}") from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training in the same folder.
+
+        Raises:
+            UserError: one already does.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"run folder '{self.path}' cannot be used: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is training in '{self.path}'; wait for it, or use another --output"
+                ) from None
+            yield
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drops lines of steps that a resumed run is about to take again, and half-written ones."""
+        if not self.metrics_file.is_file():
+            return
+        kept = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record["step"] <= step:
+                kept.append(line + "\n")
+        checkpoint.write_text(self.metrics_file, "".join(kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Reads all metrics."""
+        if not self.metrics_file.is_file():
+            return []
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def open_metrics(self) -> IO[str]:
+        """Opens the metrics for appending, line by line."""
+        return self.metrics_file.open("a", encoding="utf-8", buffering=1)
+
+    def mark_complete(self, facts: dict[str, Any]) -> None:
+        """Writes down that the run has reached its end."""
+        checkpoint.write_text(self.complete_file, json.dumps(facts, indent=1))
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Returns `runs/METHOD-DATA-DIGEST`: equal configs share a folder, others never do."""
+    name = f"{config.method.name}-{config.data.name}-{config.digest()}"
+    return Path(os.environ.get("SSL_ZOO_RUNS", "runs")) / name
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in {**old, **new}:
+            if not prefix and key in OPERATIONAL:
+                continue
+            path = f"{prefix}{key}"
+            lines += _differences(old.get(key), new.get(key), f"{path}.") if (
+                isinstance(old.get(key), dict) and isinstance(new.get(key), dict)
+            ) else ([] if old.get(key) == new.get(key) else [f"{path}: {old.get(key)} there, {new.get(key)} now"])
+        return lines
+    return []

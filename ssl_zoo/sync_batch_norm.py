@@ -1,0 +1,98 @@
+"""Batch normalisation with statistics over several ranks: torch's own on CUDA, ours elsewhere."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Sums over the ranks of a group, in the forward and in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = tensor.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Synchronised batch normalisation from plain operations, because torch's needs a GPU."""
+
+    group: Any = None
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"batch normalisation needs (N, C, ...), not {input.dim()} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `(N, C, ...)` by the statistics of all ranks in the group while training."""
+        if not self.training:
+            return super().forward(input)
+        axes = [0, *range(2, input.dim())]
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        x = input.float()
+        local = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _SumOverRanks.apply(torch.cat([x.sum(axes), local]), self.group)
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
+        centred = x - mean.view(shape)
+        variance = _SumOverRanks.apply((centred**2).sum(axes), self.group) / count
+        out = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        self._track(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        return out.to(input.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = 0.1 if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
+
+
+def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.Module:
+    """Returns the module with its batch normalisation synchronised over ranks.
+
+    Args:
+        mode: `off`, `all`, or the number of neighbouring ranks that share statistics.
+
+    Raises:
+        UserError: the group size does not divide the number of ranks.
+    """
+    if mode == "off" or distributed.world_size() == 1:
+        return module
+    group = None
+    if isinstance(mode, int):
+        if distributed.world_size() % mode:
+            raise UserError(
+                f"sync_batch_norm of {mode} does not divide the {distributed.world_size()} processes"
+            )
+        groups = [
+            dist.new_group(list(range(start, start + mode)))
+            for start in range(0, distributed.world_size(), mode)
+        ]
+        group = groups[distributed.rank() // mode]
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module, group)
+        return converted
+    for submodule in module.modules():
+        if isinstance(submodule, nn.modules.batchnorm._BatchNorm):
+            # Same parameters, buffers and state dict; only the forward pass differs.
+            submodule.__class__ = PlainSyncBatchNorm
+            submodule.group = group
+    return module
