@@ -23,14 +23,20 @@ class Scores:
     """What an evaluator found.
 
     Attributes:
-        values: scores by name, such as `top1@k=20`, in percent where they are accuracies.
-        intervals: 95 % confidence interval for the scores that have one.
-        protocol: everything that the scores depend on besides features and labels.
+        values: scores by name, such as `top1@k=20`, in percent where they are shares or indices of
+            agreement. `NAME_std` is the sample standard deviation of score `NAME` over random
+            starts of the evaluator itself; it is a spread, not a confidence interval.
+        intervals: 95 % confidence interval over test images, in the unit of the score, for the
+            scores that have one.
+        protocol: everything that the scores depend on besides features, labels and seed. Its
+            `digest` is equal for scores that may stand in one column.
+        headline: the score that stands for the evaluation in a table with one number each.
     """
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     protocol: dict[str, Any]
+    headline: str = ""
 
 
 class Evaluator:

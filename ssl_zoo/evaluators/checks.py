@@ -1,0 +1,90 @@
+"""What evaluators demand of features and labels, with errors that say what to do."""
+
+import logging
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import Features
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 1 << 24  # numbers looked at in one go
+
+
+def check_features(evaluator: str, *, train: Features, test: Features) -> None:
+    """Checks the shape and the values of two splits.
+
+    A feature of length zero has no direction: it is kept, its cosine with anything is 0, and a
+    warning tells how many there are.
+
+    Raises:
+        UserError: a split is empty or no matrix, dimensions differ, or values are not finite.
+    """
+    for split, features in (("train", train), ("test", test)):
+        shape = features.values.shape
+        if len(shape) != 2 or 0 in shape:
+            raise UserError(
+                f"{evaluator} needs features of shape (images, numbers), and those of the {split} "
+                f"split have shape {tuple(shape)}; choose a split with images"
+            )
+    if train.values.shape[1] != test.values.shape[1]:
+        raise UserError(
+            f"train features have {train.values.shape[1]} numbers each and test features "
+            f"{test.values.shape[1]}; extract both splits with the same backbone"
+        )
+    for split, features in (("train", train), ("test", test)):
+        _check_values(split, features.values)
+
+
+def check_labels(
+    evaluator: str, split: str, features: Features, *, min_classes: Literal[1, 2] = 2
+) -> NDArray[np.int64]:
+    """Returns the labels of a split.
+
+    Raises:
+        UserError: there are none, they are of the wrong number, negative, or of too few classes.
+    """
+    labels = features.labels
+    if labels is None:
+        raise UserError(
+            f"{evaluator} needs labels, and the {split} split has none; choose a labelled data set"
+        )
+    if labels.shape != (len(features),):
+        raise UserError(
+            f"the {split} split has {len(features)} features and labels of shape {labels.shape}; "
+            "give one label for each feature"
+        )
+    n_negative = int((labels < 0).sum())
+    if n_negative:
+        raise UserError(
+            f"{n_negative} of {len(labels)} {split} labels are negative; "
+            "classes count from 0, leave unlabelled images out"
+        )
+    if min_classes == 2 and labels.min() == labels.max():
+        raise UserError(
+            f"{evaluator} needs at least 2 classes, and all {len(labels)} images of the {split} "
+            f"split are of class {labels[0]}; choose another split or data set"
+        )
+    return labels
+
+
+def _check_values(split: str, values: NDArray[np.float32]) -> None:
+    n_bad = n_zero = 0
+    rows = max(1, _BLOCK // values.shape[1])
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        n_bad += int((~np.isfinite(block).all(axis=1)).sum())
+        n_zero += int((~block.any(axis=1)).sum())
+    if n_bad:
+        raise UserError(
+            f"{n_bad} of {len(values)} {split} features hold NaN or infinite numbers; "
+            "the training has diverged: score an earlier checkpoint"
+        )
+    if n_zero:
+        logger.warning(
+            "%d of %d %s features are zero and equally far from everything",
+            n_zero, len(values), split,
+        )  # fmt: skip

@@ -1,0 +1,57 @@
+"""Uncertainty of means."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_BLOCK = 1 << 22  # counts held at a time
+
+
+def bootstrap_interval(
+    values: ArrayLike, *, seed: int, n_resamples: int = 2000, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of a mean (Efron, 1979).
+
+    A resample is drawn as counts of the distinct values, which has the distribution of drawing
+    values one by one and is cheap where there are few, as in hits and misses. Hits or misses
+    alone, all 1 or all 0, never vary when resampled: they get the exact binomial interval of
+    Clopper and Pearson (1934).
+
+    Args:
+        values: numbers or booleans, `(N,)`.
+        seed: equal seeds give equal intervals.
+        confidence: share of samples whose interval covers the mean, in (0, 1).
+
+    Raises:
+        ValueError: there are no values, or they are not finite.
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    if not len(sample) or not np.isfinite(sample).all():
+        raise ValueError(f"an interval needs finite values, not {len(sample)} with NaN or none")
+    distinct, counts = np.unique(sample, return_counts=True)
+    tail = (1 - confidence) / 2
+    if len(distinct) == 1:
+        return _constant_interval(float(distinct[0]), len(sample), tail)
+    means = _resampled_means(distinct, counts, n_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _constant_interval(value: float, n: int, tail: float) -> tuple[float, float]:
+    if value == 1:
+        return tail ** (1 / n), 1.0
+    if value == 0:
+        return 0.0, 1 - tail ** (1 / n)
+    return value, value
+
+
+def _resampled_means(
+    distinct: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    n_resamples: int,
+    generator: np.random.Generator,
+) -> NDArray[np.float64]:
+    n = int(counts.sum())
+    step = max(1, _BLOCK // len(distinct))
+    sizes = [min(step, n_resamples - start) for start in range(0, n_resamples, step)]
+    draws = (generator.multinomial(n, counts / n, size=size) for size in sizes)
+    return np.concatenate([drawn @ distinct / n for drawn in draws])
