@@ -38,7 +38,8 @@ class Clustering(Evaluator):
         name: Literal["clustering"] = "clustering"
         fit: Literal["test", "train"] = "test"
         """Split whose features the clusters are fitted to. No label is used, so the literature
-        fits and scores the same images, which is also cheaper; `train` tests if clusters carry over."""
+        fits and scores the same images, which is also cheaper; `train` tests if clusters carry
+        over."""
         over_cluster: float = Field(default=1.0, gt=0, le=1000)
         """Clusters for each class of the test split; the product is rounded."""
         n_seeds: int = Field(default=5, ge=1, le=1000)

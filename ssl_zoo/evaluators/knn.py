@@ -31,8 +31,8 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 class Knn(Evaluator):
     """kNN accuracy with exact search.
 
-    Scores are `top1@k=K` for each `k` of the protocol and, with more than 5 classes, `top5@k=K` for
-    each from 5 up, in percent; the intervals are bootstrapped over test images.
+    Scores are `top1@k=K` for each `k` of the protocol and, with more than 5 classes, `top5@k=K`
+    for each from 5 up, in percent; the intervals are bootstrapped over test images.
     """
 
     class Config(NamedConfig):

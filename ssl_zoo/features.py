@@ -1,0 +1,221 @@
+"""Features of a whole data set from a frozen backbone, and numbers that show their collapse."""
+
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_zoo import distributed
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import Features
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+GATHER_ROWS = 8192
+"""Rows of features that each rank sends at a time."""
+
+
+def extract(
+    backbone: nn.Module,
+    dataset: Dataset,
+    *,
+    image_size: int,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+    num_workers: int = 0,
+    progress: bool = True,
+) -> Features:
+    """Returns the features of all images in the order of the data set, on all ranks.
+
+    Each rank computes a contiguous part, each image once. The backbone is in eval mode meanwhile;
+    afterwards its modules are as before, and so are the random states. Images that cannot be
+    decoded are left out, with a warning.
+
+    Args:
+        backbone: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
+        image_size: height and width `S` of the centre crop that the backbone sees.
+        precision: of the backbone's arithmetic; features are float32 always.
+        progress: whether to show a bar if stderr is a terminal.
+
+    Raises:
+        UserError: no image can be decoded, or the backbone does not return `(B, D)`.
+    """
+    device = torch.device(device)
+    total, ranks = len(dataset), distributed.world_size()
+    share = math.ceil(total / ranks)
+    start = min(distributed.rank() * share, total)
+    indices = torch.arange(start, min(start + share, total))
+    local = np.empty((share, 0), dtype=np.float32)
+    kept = np.zeros(share, dtype=np.bool_)
+    batches = _batches(dataset, indices, batch_size=batch_size, size=image_size)
+    with _frozen(backbone, device), _bar(progress, len(indices)) as advance:
+        for images, index in batches:
+            values = _features(backbone, images, dataset, device=device, precision=precision)
+            if not kept.any():
+                local = np.zeros((share, values.shape[1]), dtype=np.float32)
+            rows = index.numpy() - start
+            local[rows], kept[rows] = values.cpu().numpy(), True
+            advance(len(rows))
+    values_all, kept_all = _gather(local, kept, device=device)
+    return _assemble(dataset, values_all[:total], kept_all[:total])
+
+
+def _features(
+    backbone: nn.Module,
+    images: Tensor,
+    dataset: Dataset,
+    *,
+    device: torch.device,
+    precision: Precision,
+) -> Tensor:
+    """Returns float32 features of uint8 images."""
+    images = images.to(device, non_blocking=True)
+    mean, std = (
+        torch.tensor(values, device=device).view(1, -1, 1, 1)
+        for values in (dataset.config.mean, dataset.config.std)
+    )
+    inputs = ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    with _autocast(device, precision):
+        output = backbone(inputs)
+    if not isinstance(output, Tensor) or output.shape[:-1] != (len(images),):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(
+            f"the backbone returns {shape} for {len(images)} images; "
+            "features must be one vector for each image"
+        )
+    return output.float()
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+@contextmanager
+def _frozen(backbone: nn.Module, device: torch.device) -> Iterator[None]:
+    """Holds a backbone in eval mode without gradients; restores modules and random states."""
+    modes = {module: module.training for module in backbone.modules()}
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        backbone.eval()
+        with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _bar(wanted: bool, total: int) -> Iterator[Any]:
+    """Yields a function that moves a bar on; it does nothing unless stderr is a terminal."""
+    if not (wanted and distributed.is_main() and sys.stderr.isatty()):
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("features", total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def _gather(
+    local: NDArray[np.float32], kept: NDArray[np.bool_], *, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Concatenates the parts of all ranks, a few rows at a time to spare device memory."""
+    ranks, share = distributed.world_size(), len(kept)
+    if ranks == 1:
+        return local, kept
+    widths = distributed.all_gather_object(local.shape[1])
+    if local.shape[1] == 0:  # this rank has no images, or none that can be decoded
+        local = np.zeros((share, max(widths)), dtype=np.float32)
+    everything = np.empty((ranks, share, max(widths)), dtype=np.float32)
+    for begin in range(0, share, GATHER_ROWS):
+        part = torch.from_numpy(local[begin : begin + GATHER_ROWS]).to(device)
+        everything[:, begin : begin + len(part)] = (
+            distributed.gather(part).view(ranks, len(part), -1).cpu().numpy()
+        )
+    marks = distributed.gather(torch.from_numpy(kept.astype(np.uint8)).to(device))
+    return everything.reshape(ranks * share, -1), marks.cpu().numpy().astype(np.bool_)
+
+
+def _assemble(dataset: Dataset, values: NDArray[np.float32], kept: NDArray[np.bool_]) -> Features:
+    labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
+    lost = np.flatnonzero(~kept)
+    if len(lost) == len(kept):
+        raise UserError(f"none of the {len(kept)} images can be decoded; check the data set")
+    if not len(lost):
+        return Features(values, labels)
+    if distributed.is_main():
+        examples = ", ".join(dataset.describe(int(index)) for index in lost[:3])
+        logger.warning(
+            "%d of %d images cannot be decoded and are left out: %s%s",
+            len(lost), len(kept), examples, ", ..." if len(lost) > 3 else "",
+        )  # fmt: skip
+    return Features(values[kept], None if labels is None else labels[kept])
+
+
+def _batches(
+    dataset: Dataset, indices: Tensor, *, batch_size: int, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields uint8 images `(B, 3, S, S)` and their positions `(B,)`."""
+    for index in torch.split(indices, batch_size):
+        loaded = list(zip(dataset.load(index), index.tolist(), strict=True))
+        found = [(_fit(image, size), place) for image, place in loaded if image is not None]
+        if found:
+            images, places = zip(*found, strict=True)
+            yield torch.stack(images), torch.tensor(places)
+
+
+def _fit(image: Tensor, size: int) -> Tensor:
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = functional.interpolate(
+        image[None].float(), (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized[0].round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def feature_std(features: Tensor) -> Tensor:
+    """Returns how evenly directions of features `(N, D)` spread: near 1 is healthy, 0 collapsed.
+
+    The standard deviation of each coordinate of unit-length features, averaged and multiplied by
+    the square root of D (Chen and He, 2021, arXiv:2011.10566, section 4.1).
+    """
+    unit = functional.normalize(features.double(), dim=1)
+    return (unit.std(dim=0, correction=0).mean() * math.sqrt(features.shape[1])).float()
+
+
+@torch.no_grad()
+def effective_rank(features: Tensor) -> Tensor:
+    """Returns the effective rank of features `(N, D)`, from 1 to min(N, D); NaN if not finite.
+
+    The exponential of the entropy of normalised singular values (Roy and Vetterli, "The effective
+    rank", EUSIPCO 2007), as in RankMe (Garrido et al., 2023, arXiv:2210.02885): not centred. All
+    zeros have rank 0.
+    """
+    matrix = features.double()
+    if not matrix.isfinite().all():
+        return torch.full((), math.nan, device=features.device)
+    wide = matrix.shape[0] < matrix.shape[1]
+    gram = matrix @ matrix.T if wide else matrix.T @ matrix
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    if singular.sum() == 0:
+        return torch.zeros((), device=features.device)
+    shares = singular / singular.sum()
+    entropy: Tensor = torch.special.entr(shares).sum()
+    return entropy.exp().float()
