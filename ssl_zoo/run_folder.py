@@ -97,11 +97,15 @@ class RunFolder:
                 ) from None
             yield
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drops lines of steps that a resumed run is about to take again, and half-written ones."""
+    def truncate_metrics(self, step: int) -> float:
+        """Drops lines of steps that a resumed run is about to take again, and half-written ones.
+
+        Returns:
+            Seconds of training up to the last line that stays.
+        """
         if not self.metrics_file.is_file():
-            return
-        kept = []
+            return 0.0
+        kept, seconds = [], 0.0
         for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
             try:
                 record = json.loads(line)
@@ -109,7 +113,9 @@ class RunFolder:
                 continue
             if record["step"] <= step:
                 kept.append(line + "\n")
+                seconds = record["seconds"]
         checkpoint.write_text(self.metrics_file, "".join(kept))
+        return seconds
 
     def metrics(self) -> list[dict[str, Any]]:
         """Reads all metrics."""

@@ -1,0 +1,168 @@
+"""`compare(methods)`: the same data, backbone and evaluation for each, over seeds, with baselines."""
+
+import json
+import logging
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.checkpoint import write_text
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation import DEFAULT_EVALUATORS, evaluate
+from ssl_zoo.loading import name_untrained
+from ssl_zoo.online import image_size
+from ssl_zoo.registries import AUGMENTATIONS
+from ssl_zoo.run_config import RunConfig, run_config
+from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.training import train
+
+logger = logging.getLogger(__name__)
+
+
+def compare(
+    methods: Sequence[str],
+    *,
+    recipe: str = "digits",
+    seeds: int = 1,
+    evaluators: Sequence[Any] = DEFAULT_EVALUATORS,
+    output: str | Path = "runs/compare",
+    overrides: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Trains what is not trained yet, scores everything, and returns the rows of a leaderboard.
+
+    Args:
+        methods: `swav` or `swav@cifar10`.
+        recipe: for methods named without one.
+        seeds: runs of each method, with seeds 0, 1, ...
+        evaluators: names or settings.
+        output: folder of the runs and of `comparison.json`.
+        overrides: settings for all runs, `epochs=20`.
+
+    Raises:
+        UserError: the methods differ in data or backbone, or anything `train` and `evaluate` raise.
+    """
+    configs = {name: _configs(name, recipe, seeds, list(overrides)) for name in dict.fromkeys(methods)}
+    first = next(iter(configs.values()))[0]
+    _same_footing(configs, first)
+    folder = Path(output)
+    rows = []
+    for name, per_seed in configs.items():
+        results = [_run(name, config, folder, evaluators) for config in per_seed]
+        rows.append(_row(name, results, per_seed[0]))
+    rows.sort(key=lambda row: -_headline(row))
+    rows += _baselines(first, folder, seeds, evaluators)
+    comparison = {
+        "rows": rows,
+        "data": first.data.name,
+        "backbone": first.backbone.name,
+        "seeds": seeds,
+        "protocols": _one_protocol(rows),
+    }
+    write_text(folder / "comparison.json", json.dumps(comparison, indent=1) + "\n")
+    return comparison
+
+
+def _configs(name: str, recipe: str, seeds: int, overrides: list[str]) -> list[RunConfig]:
+    spec = name if "@" in name else f"{name}@{recipe}"
+    return [run_config(spec, overrides=[*overrides, f"seed={seed}"]) for seed in range(seeds)]
+
+
+def _same_footing(configs: dict[str, list[RunConfig]], first: RunConfig) -> None:
+    for name, (config, *_) in configs.items():
+        for part in ("data", "backbone"):
+            theirs, ours = getattr(config, part), getattr(first, part)
+            if theirs != ours:
+                raise UserError(
+                    f"'{name}' uses {part} '{theirs.name}' with other settings than the first method's "
+                    f"'{ours.name}'; compare recipes that share data and backbone, or set them with "
+                    f"--set {part}=..."
+                )
+
+
+def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) -> dict[str, Any]:
+    run = RunFolder(folder / f"{name.replace('@', '-')}-seed{config.seed}-{config.digest()}")
+    logger.info("%s, seed %d: %s", name, config.seed, run.path)
+    train(config, run.path)
+    result = evaluate(run.path, evaluators=evaluators)
+    write_text(run.path / "evaluation.json", json.dumps(result, indent=1) + "\n")
+    return {**result, "training_seconds": run.metrics()[-1]["seconds"]}
+
+
+def _baselines(
+    first: RunConfig, folder: Path, seeds: int, evaluators: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Scores the untrained backbone, once a seed, and raw pixels."""
+    size = image_size(first)
+    untrained = name_untrained(first.backbone)
+    pixels = name_untrained({"name": "pixels", "image_size": size})
+    rows = []
+    for label, what, n in (("untrained", untrained, seeds), ("raw pixels", pixels, 1)):
+        results = [
+            evaluate(what, dataset=first.data, evaluators=evaluators, seed=seed, image_size=size)
+            for seed in range(n)
+        ]
+        rows.append(_row(label, results, None))
+    return rows
+
+
+def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> dict[str, Any]:
+    """Returns one line of the leaderboard: mean and spread of each score over seeds."""
+    scores: dict[str, dict[str, Any]] = {}
+    for evaluator, found in results[0]["evaluators"].items():
+        for score in found["scores"]:
+            values = [result["evaluators"][evaluator]["scores"][score] for result in results]
+            scores[f"{evaluator}/{score}"] = {
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else None,
+                "values": values,
+            }
+    seconds = [result["training_seconds"] for result in results if "training_seconds" in result]
+    return {
+        "name": name,
+        "scores": scores,
+        "interval": _interval(results),
+        "protocols": {key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()},
+        "parameters": results[0]["backbone"]["parameters"],
+        "epochs": config.epochs if config else 0,
+        "views_seen": _views_seen(config, results[0]["data"]["n_train"]) if config else 0,
+        "training_seconds": statistics.fmean(seconds) if seconds else 0.0,
+    }
+
+
+def _interval(results: list[dict[str, Any]]) -> list[float] | None:
+    """Returns the confidence interval of the first score of a single run."""
+    if len(results) > 1:
+        return None
+    found = next(iter(results[0]["evaluators"].values()))
+    pair = found["intervals"].get(next(iter(found["scores"])))
+    return list(pair) if pair else None
+
+
+def _views_seen(config: RunConfig, n_train: int) -> int:
+    """Returns how many views of all sizes the network saw in training."""
+    counts: dict[int, int] = AUGMENTATIONS.build(config.augmentation).view_counts
+    steps = config.epochs * (n_train // config.global_batch_size)
+    return steps * config.global_batch_size * sum(counts.values())
+
+
+def _headline(row: dict[str, Any]) -> float:
+    return float(next(iter(row["scores"].values()))["mean"])
+
+
+def _one_protocol(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Returns the protocol digest of each evaluator; rows under different ones are not comparable.
+
+    Raises:
+        UserError: rows were scored under different protocols.
+    """
+    for row in rows:
+        for evaluator, digest in row["protocols"].items():
+            expected = rows[0]["protocols"][evaluator]
+            if digest != expected:
+                raise UserError(
+                    f"'{row['name']}' was scored by {evaluator} protocol {digest}, "
+                    f"'{rows[0]['name']}' by {expected}: their numbers do not belong in one table"
+                )
+    protocols: dict[str, str] = rows[0]["protocols"]
+    return protocols

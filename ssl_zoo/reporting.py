@@ -1,0 +1,172 @@
+"""What a person and a program see of training: progress bar, metrics.jsonl, TensorBoard, alarms."""
+
+import importlib.util
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ssl_zoo import distributed
+from ssl_zoo.method import Alarm
+from ssl_zoo.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+COLLAPSE_ALARMS = (
+    Alarm(
+        metric="feature_std",
+        below=0.05,
+        advice="features of different images are nearly equal: lower optimizer.lr, lengthen "
+        "schedule.warmup, or use stronger views",
+    ),
+    Alarm(
+        metric="effective_rank",
+        below=2.0,
+        advice="features vary along hardly more than one direction: lower optimizer.lr or use larger "
+        "batches",
+    ),
+)
+
+
+class AlarmBell:
+    """Says once, in one line, when a metric stays out of bounds.
+
+    Args:
+        alarms: what to watch.
+        quiet_steps: steps at the start in which nothing is said, because random networks look bad.
+    """
+
+    def __init__(self, alarms: Iterable[Alarm], *, quiet_steps: int) -> None:
+        self._alarms = [*alarms]
+        self._quiet_steps = quiet_steps
+        self._streaks = [0] * len(self._alarms)
+
+    def hear(self, step: int, metrics: dict[str, float]) -> list[str]:
+        """Returns advice for each alarm that goes off at this step."""
+        lines = []
+        for index, alarm in enumerate(self._alarms):
+            value = metrics.get(alarm.metric)
+            if value is None or step <= self._quiet_steps:
+                continue
+            out = value > alarm.above or value < alarm.below or math.isnan(value)
+            self._streaks[index] = self._streaks[index] + 1 if out else 0
+            if self._streaks[index] == alarm.patience:
+                lines.append(f"step {step}: {alarm.metric} is {value:.3g}: {alarm.advice}")
+        return lines
+
+
+class Reporter:
+    """Writes metrics and draws the bar on rank 0; does nothing on the others.
+
+    Args:
+        folder: where `metrics.jsonl` lies.
+        total_steps: length of the run.
+        start_step: where it goes on from.
+        seconds_before: time that earlier starts of the run took.
+        bell: turns metrics into advice.
+        bar: whether to draw a progress bar; by default when standard error is a terminal.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        total_steps: int,
+        start_step: int,
+        seconds_before: float,
+        bell: AlarmBell,
+        bar: bool | None = None,
+    ) -> None:
+        self._is_main = distributed.is_main()
+        self._bell = bell
+        self._start = time.monotonic() - seconds_before
+        self._file = folder.open_metrics() if self._is_main else None
+        self._tensorboard = self._open_tensorboard(folder) if self._is_main else None
+        draw = sys.stderr.isatty() if bar is None else bar
+        self._bar = self._open_bar() if draw and self._is_main else None
+        if self._bar is not None:
+            self._task = self._bar.add_task("training", total=total_steps, completed=start_step, note="")
+
+    def __enter__(self) -> "Reporter":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._file is not None:
+            self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def log(self, step: int, epoch: int, prefix: str, metrics: dict[str, float]) -> None:
+        """Writes one line of metrics; steps count the optimizer steps that were taken."""
+        if self._file is None:
+            return
+        record: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "seconds": round(time.monotonic() - self._start, 3),
+            **{f"{prefix}/{name}": value for name, value in metrics.items()},
+        }
+        self._file.write(json.dumps(record) + "\n")
+        if self._tensorboard is not None:
+            for name, value in metrics.items():
+                self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+        for line in self._bell.hear(step, metrics):
+            logger.warning(line)
+        if self._bar is not None:
+            note = _note(prefix, metrics)
+            if note:
+                self._bar.update(self._task, note=note)
+
+    def _open_bar(self) -> Progress:
+        from rich.console import Console
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def _open_tensorboard(self, folder: RunFolder) -> Any:
+        if importlib.util.find_spec("tensorboard") is None:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder.path / "tensorboard"))
+
+
+def _note(prefix: str, metrics: dict[str, float]) -> str:
+    if "loss" in metrics:
+        return f"loss {metrics['loss']:.3f}"
+    top1 = next((name for name in metrics if name.startswith("top1")), None)
+    return f"{prefix} {top1} {metrics[top1]:.1f}" if top1 else ""

@@ -1,0 +1,417 @@
+"""`train(config)`: the only training loop, the same alone, under torchrun and in a cluster job.
+
+It goes on from the newest good checkpoint of its run folder, so crash, Ctrl-C, preemption and
+requeue are one path, exact to the step.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import checkpoint, distributed
+from ssl_zoo.augmentations.evaluation import normalize
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.loader import LoadedBatch, ViewLoader
+from ssl_zoo.errors import UserError
+from ssl_zoo.features import effective_rank, feature_std
+from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput
+from ssl_zoo.online import OnlineEvaluator
+from ssl_zoo.registries import AUGMENTATIONS, BACKBONES, DATASETS, METHODS, OPTIMIZERS
+from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
+from ssl_zoo.run_config import RunConfig
+from ssl_zoo.run_folder import RunFolder, default_folder
+from ssl_zoo.signals import StopRequest, listen
+from ssl_zoo.sync_batch_norm import synchronize
+
+logger = logging.getLogger(__name__)
+
+QUIET_PART = 0.1
+"""Part of a run, from its start, in which no alarm goes off."""
+STEPS_BETWEEN_CHECKS_ON_CUDA = 10
+"""Asking ranks for stop requests and broken losses waits for the GPU, so it is not done every step."""
+
+
+class Interrupted(Exception):
+    """Training stopped on request, after saving; starting it again goes on.
+
+    Attributes:
+        folder: the run folder.
+        step: optimizer steps that were taken and saved.
+        signum: the signal that asked.
+    """
+
+    def __init__(self, folder: Path, step: int, signum: int) -> None:
+        super().__init__(f"stopped after step {step}; everything is saved in '{folder}'")
+        self.folder, self.step, self.signum = folder, step, signum
+
+
+class NonFiniteLoss(UserError):
+    """The loss became infinite or not a number."""
+
+
+def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | None = None) -> Path:
+    """Trains, or goes on training, and returns the run folder.
+
+    Args:
+        config: the run.
+        output: run folder; `runs/METHOD-DATA-DIGEST` when not given.
+        bar: whether to draw a progress bar; by default when standard error is a terminal.
+
+    Raises:
+        UserError: the config does not fit the data, the folder or the processes; the loss is not
+            finite; a checkpoint cannot be written.
+        Interrupted: a signal asked to stop; everything is saved.
+    """
+    folder = RunFolder(output if output is not None else default_folder(config))
+    with listen() as request, distributed.process_group() as device:
+        if folder.is_complete:
+            folder.prepare(config)  # only to refuse another config
+            logger.info("'%s' is complete; nothing to do", folder.path)
+            return folder.path
+        with folder.lock() if distributed.is_main() else nullcontext():
+            problem = _on_main(lambda: folder.prepare(config))
+            if problem:
+                raise UserError(problem)
+            Trainer(config, folder, device).run(request, bar=bar)
+    return folder.path
+
+
+def _on_main(action: Any) -> str:
+    """Runs something on rank 0 and tells all ranks what the user did wrong, if anything."""
+    problem = ""
+    if distributed.is_main():
+        try:
+            action()
+        except UserError as error:
+            problem = str(error)
+    return str(distributed.broadcast_object(problem))
+
+
+class Trainer:
+    """One training run of one process; built from the config, then `run` once."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, device: torch.device) -> None:
+        self.config, self.folder, self.device = config, folder, device
+        self.dataset: Dataset = DATASETS.build(config.data, split="train")
+        self.loader = _loader(config, self.dataset, device)
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.total_steps = config.epochs * self.steps_per_epoch
+        if config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
+            raise UserError(
+                f"schedule.warmup of {config.schedule.warmup} is not shorter than the run of "
+                f"{self.total_steps} steps"
+            )
+        torch.manual_seed(config.seed)
+        self.method = self._build_method()
+        self.wrapped = self._wrap()
+        torch.manual_seed(config.seed + distributed.rank())
+        groups = [dict(group) for group in self.method.param_groups()]
+        self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.online = OnlineEvaluator(config, self.steps_per_epoch, device)
+        self.step = 0
+        self._output: StepOutput | None = None
+        self._bad_step = torch.full((), -1, device=device)  # first step whose loss was not finite
+
+    def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
+        """Trains from the newest checkpoint to the end."""
+        seconds_before = self._resume()
+        bell = AlarmBell(
+            [*COLLAPSE_ALARMS, *self.method.alarms], quiet_steps=int(QUIET_PART * self.total_steps)
+        )
+        with Reporter(
+            self.folder,
+            total_steps=self.total_steps,
+            start_step=self.step,
+            seconds_before=seconds_before,
+            bell=bell,
+            bar=bar,
+        ) as reporter:
+            clock = _Clock(self.step)
+            for batch in self._batches():
+                progress = self._progress()
+                lr = self._take_step(batch, progress)
+                reporter.advance(self.step)
+                self._finish_step(reporter, progress, lr, clock, request)
+        if distributed.is_main():
+            self.folder.mark_complete({"step": self.step, "config_digest": self.config.digest()})
+
+    def _build_method(self) -> Method:
+        config = self.config
+        run = RunInfo(
+            n_samples=len(self.dataset),
+            global_batch_size=config.global_batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+            n_classes=len(self.dataset.class_names) or None,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        backbone = BACKBONES.build(config.backbone)
+        method: Method = METHODS.build(config.method, backbone=backbone, run=run)
+        method.to(self.device)
+        if config.channels_last:
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        synchronize(method, config.sync_batch_norm, self.device)
+        return method.train()
+
+    def _wrap(self) -> nn.Module:
+        if distributed.world_size() == 1:
+            return self.method
+        # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks.
+        return nn.parallel.DistributedDataParallel(self.method, broadcast_buffers=False)
+
+    def _batches(self) -> Iterator[LoadedBatch]:
+        while self.step < self.total_steps:
+            epoch, start = divmod(self.step, self.steps_per_epoch)
+            self.method.before_epoch(self._progress())
+            yield from self.loader.epoch(epoch, start)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            self.step, self.step // self.steps_per_epoch, self.total_steps, self.steps_per_epoch
+        )
+
+    def _take_step(self, loaded: LoadedBatch, progress: Progress) -> float:
+        lr = self.config.schedule.lr(
+            self.step,
+            peak_lr=self.optimizer.defaults["lr"],
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        self.method.before_step(progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = _split(self._to_batch(loaded), self.config.accumulate)
+        for position, part in enumerate(parts):
+            last = position == len(parts) - 1
+            with nullcontext() if last else self._no_sync():
+                self._output = self._forward(part, progress)
+                self._note_bad_loss(self._output.loss)
+                self.scaler.scale(self._output.loss / len(parts)).backward()
+        self.method.after_backward(progress)
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.method.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.method.after_step(progress)
+        self.step += 1
+        return lr
+
+    def _to_batch(self, loaded: LoadedBatch) -> Batch:
+        config: Any = self.config.data
+        views = [
+            normalize(group.to(self.device, non_blocking=True), config.mean, config.std)
+            for group in loaded.views
+        ]
+        labels = loaded.labels.to(self.device) if loaded.labels is not None else None
+        return Batch(views, loaded.index.to(self.device), labels)
+
+    def _forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.config.precision]
+        if self.config.channels_last:
+            views = [_channels_last(group) for group in batch.views]
+            batch = Batch(views, batch.index, batch.labels, batch.masks)
+        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+            output: StepOutput = self.wrapped(batch, progress)
+        return output
+
+    def _no_sync(self) -> Any:
+        return self.wrapped.no_sync() if distributed.world_size() > 1 else nullcontext()  # type: ignore[operator]
+
+    def _note_bad_loss(self, loss: Tensor) -> None:
+        bad = ~torch.isfinite(loss.detach()) & (self._bad_step < 0)
+        self._bad_step = torch.where(bad, self.step + 1, self._bad_step)
+
+    def _finish_step(
+        self,
+        reporter: Reporter,
+        progress: Progress,
+        lr: float,
+        clock: "_Clock",
+        request: StopRequest,
+    ) -> None:
+        """After a step: log, stop on trouble, evaluate, save, and leave when asked to."""
+        last = self.step == self.total_steps
+        logs = self.step % self.config.log_every == 0 or last
+        saves = last or self._is_due(self.config.checkpoint.every)
+        evaluates = self.online.is_due(self.step, last=last)
+        checks = logs or saves or evaluates or self.device.type == "cpu"
+        signum = 0
+        if checks or self.step % STEPS_BETWEEN_CHECKS_ON_CUDA == 0:
+            signum = self._agree(request)
+        if logs:
+            reporter.log(self.step, progress.epoch, "train", self._metrics(lr, clock))
+        if evaluates:
+            for prefix, scores in self.online.evaluate(self.method.exported):
+                reporter.log(self.step, progress.epoch, prefix, scores)
+            clock.restart(self.step)
+        if saves or signum:
+            self._save()
+        if signum and not last:
+            raise Interrupted(self.folder.path, self.step, signum)
+
+    def _agree(self, request: StopRequest) -> int:
+        """Lets all ranks act on the same step; returns the signal that any of them got.
+
+        Raises:
+            NonFiniteLoss: a rank's loss was not finite.
+        """
+        flags = torch.stack(
+            [torch.tensor(request.signum, device=self.device), self._bad_step.long()]
+        )
+        distributed.all_reduce(flags, "max")
+        signum, bad_step = (int(flag) for flag in flags.tolist())
+        if bad_step >= 0:
+            ranks = distributed.all_gather_object(int(self._bad_step))
+            where = ", ".join(str(rank) for rank, step in enumerate(ranks) if step >= 0)
+            good = checkpoint.found(self.folder.checkpoints)
+            kept = f"the last good checkpoint is '{good[0]}'" if good else "no checkpoint was written yet"
+            raise NonFiniteLoss(
+                f"loss is not finite at step {bad_step} on rank {where}; {kept}; lower "
+                "optimizer.lr, lengthen schedule.warmup, set clip_norm, or use precision=fp32"
+            )
+        return signum
+
+    def _metrics(self, lr: float, clock: "_Clock") -> dict[str, float]:
+        assert self._output is not None
+        features = self._output.features.float()
+        values = {
+            "loss": float(self._output.loss.detach()),
+            "feature_std": feature_std(features),
+            "effective_rank": effective_rank(features),
+            **self._output.metrics(),
+        }
+        means = distributed.all_reduce(
+            torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        ) / distributed.world_size()
+        return {
+            **dict(zip(values, means.tolist(), strict=True)),
+            "lr": lr,
+            "images_per_second": clock.rate(self.step, self.config.global_batch_size),
+        }
+
+    def _is_due(self, every: Any) -> bool:
+        steps = every.steps(self.steps_per_epoch)
+        return steps > 0 and self.step % steps == 0
+
+    def _save(self) -> None:
+        rank_state: dict[str, Any] = {
+            "rng": checkpoint.rng_state(),
+            "method": self.method.rank_state(),
+            "buffers": dict(self.method.named_buffers()),
+        }
+        names = {id(module): name for name, module in self.method.named_modules()}
+        checkpoint.save(
+            self.folder.checkpoints,
+            step=self.step,
+            config=self.config.model_dump(mode="json"),
+            model=self.method,
+            optimizer={
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            },
+            rank_state=rank_state,
+            facts={
+                "epoch": self.step / self.steps_per_epoch,
+                "exported": names[id(self.method.exported)],
+                "image_size": self.loader.image_size,
+            },
+            keep=self.config.checkpoint.keep,
+        )
+
+    def _resume(self) -> float:
+        """Restores the newest checkpoint; returns the seconds of training that lie before it."""
+        state = checkpoint.load_newest(self.folder.checkpoints)
+        seconds = 0.0
+        if distributed.is_main():
+            seconds = self.folder.truncate_metrics(state.step if state else 0)
+        if state is None:
+            return seconds
+        try:
+            self.method.load_state_dict(state.model)
+            self.optimizer.load_state_dict(state.optimizer["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(
+                f"the checkpoint in '{self.folder.checkpoints}' does not fit this config: {reason}"
+            ) from None
+        self.scaler.load_state_dict(state.optimizer["scaler"])
+        self.step = state.step
+        self.method.load_rank_state([rank["method"] for rank in state.ranks])
+        if len(state.ranks) == distributed.world_size():
+            own = state.ranks[distributed.rank()]
+            checkpoint.set_rng_state(own["rng"])
+            for name, buffer in self.method.named_buffers():
+                buffer.copy_(own["buffers"][name])
+        else:
+            logger.warning(
+                "the run was saved by %d processes and goes on with %d: queues are dealt out anew, "
+                "random states start anew",
+                len(state.ranks),
+                distributed.world_size(),
+            )
+        logger.info("going on from step %d of %d", self.step, self.total_steps)
+        return seconds
+
+
+class _Clock:
+    """Images per second since the last look."""
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self._step, self._time = step, time.monotonic()
+
+    def rate(self, step: int, images_a_step: int) -> float:
+        seconds = max(time.monotonic() - self._time, 1e-9)
+        rate = (step - self._step) * images_a_step / seconds
+        self.restart(step)
+        return round(rate, 1)
+
+
+def _loader(config: RunConfig, dataset: Dataset, device: torch.device) -> ViewLoader:
+    world_size = distributed.world_size()
+    parts = world_size * config.accumulate
+    if config.global_batch_size % parts:
+        raise UserError(
+            f"global_batch_size of {config.global_batch_size} cannot be split over {world_size} "
+            f"processes with accumulate={config.accumulate}; use a multiple of {parts}"
+        )
+    return ViewLoader(
+        dataset,
+        AUGMENTATIONS.build(config.augmentation),
+        global_batch_size=config.global_batch_size,
+        rank=distributed.rank(),
+        world_size=world_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        device=device,
+        with_labels=METHODS[config.method.name].needs_labels,
+    )
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    views = [group.chunk(parts, dim=1) for group in batch.views]
+    index = batch.index.chunk(parts)
+    labels = batch.labels.chunk(parts) if batch.labels is not None else [None] * parts
+    return [
+        Batch([group[part] for group in views], index[part], labels[part]) for part in range(parts)
+    ]
+
+
+def _channels_last(group: Tensor) -> Tensor:
+    """Lays the images of `(V, B, C, H, W)` in memory pixel by pixel."""
+    flat = group.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return flat.unflatten(0, group.shape[:2])
