@@ -1,0 +1,108 @@
+"""LARC: layer-wise adaptive rates, the optimizer of SwAV's recipes."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.optim.trust import norms
+from ssl_zoo.registries import OPTIMIZERS
+
+
+@OPTIMIZERS.register
+class LARC(Optimizer):
+    """SGD whose gradients are scaled, tensor by tensor, to a share of the norm of the weights.
+
+    Computes what NVIDIA apex (apex/parallel/LARC.py) does around SGD with `clip=False`. It is not
+    LARS: no tensor is exempt, neither biases nor normalisation layers; the learning rate stays
+    outside the momentum buffer; and a tensor whose weights or gradient are all zero keeps its
+    gradient as it is, without weight decay.
+
+        g <- (g + wd w) * trust |w| / (|g| + wd |w| + eps)    if |w| and |g| are not 0
+        m <- momentum m + g
+        w <- w - lr m
+
+    Parameters without a gradient stay as they are, momentum included.
+    """
+
+    class Config(NamedConfig):
+        """Settings of LARC; defaults from SwAV's scripts for a batch of 256."""
+
+        name: Literal["larc"] = "larc"
+        lr: float = Field(default=0.6, gt=0, le=1000)
+        """Peak learning rate."""
+        momentum: float = Field(default=0.9, ge=0, lt=1)
+        """Share of the last step's direction that stays."""
+        weight_decay: float = Field(default=1e-6, ge=0, le=10)
+        """Multiple of the weights that is added to the gradient, inside the trust ratio."""
+        trust_coefficient: float = Field(default=0.001, gt=0, le=1)
+        """Norm of a scaled gradient as a share of the norm of the weights."""
+        eps: float = Field(default=1e-8, ge=0, le=1)
+        """Added to the denominator of the trust ratio."""
+
+    def __init__(self, config: Config, *, params: ParamsT) -> None:
+        super().__init__(params, config.model_dump(exclude={"name"}))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                self._step_group(
+                    weights,
+                    lr=group["lr"],
+                    momentum=group["momentum"],
+                    weight_decay=group["weight_decay"],
+                    trust_coefficient=group["trust_coefficient"],
+                    eps=group["eps"],
+                )
+        return loss
+
+    def _step_group(
+        self,
+        weights: list[Tensor],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust_coefficient: float,
+        eps: float,
+    ) -> None:
+        gradients = [w.grad for w in weights if w.grad is not None]
+        weight_norm, gradient_norm = norms(weights), norms(gradients)
+        # Chosen with `where`, not `if`: reading a norm would wait for the device.
+        scaled = (weight_norm != 0) & (gradient_norm != 0)
+        ratio = (
+            trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm + eps)
+        )
+        ratio = ratio.where(scaled, 1)
+        decay = torch.full_like(ratio, weight_decay).where(scaled, 0)
+        updates = list(torch._foreach_mul(weights, list(decay.unbind())))
+        torch._foreach_add_(updates, gradients)
+        torch._foreach_mul_(updates, list(ratio.unbind()))
+        if momentum:
+            updates = self._with_momentum(weights, updates, momentum)
+        torch._foreach_add_(weights, updates, alpha=-lr)
+
+    def _with_momentum(
+        self, weights: list[Tensor], updates: list[Tensor], momentum: float
+    ) -> list[Tensor]:
+        """Returns the buffers with updates added; a buffer starts as the first update."""
+        buffers = []
+        for weight, update in zip(weights, updates, strict=True):
+            state = self.state[weight]
+            if "momentum_buffer" in state:
+                state["momentum_buffer"].mul_(momentum).add_(update)
+            else:
+                state["momentum_buffer"] = update
+            buffers.append(state["momentum_buffer"])
+        return buffers

@@ -1,0 +1,93 @@
+"""LARS: layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.optim.trust import norms
+from ssl_zoo.registries import OPTIMIZERS
+
+
+@OPTIMIZERS.register
+class LARS(Optimizer):
+    """SGD whose rate is, tensor by tensor, a share of the norm of the weights over the gradient's.
+
+    Algorithm 1 of the paper; the learning rate goes into the momentum buffer:
+
+        m <- momentum m + lr * trust |w| / (|g| + wd |w|) * (g + wd w)
+        w <- w - m
+
+    A tensor whose weights or gradient are all zero has a ratio of one. Parameters without a
+    gradient stay as they are, momentum included.
+    """
+
+    class Config(NamedConfig):
+        """Settings of LARS; defaults from SimCLR (arXiv:2002.05709) for a batch of 256."""
+
+        name: Literal["lars"] = "lars"
+        lr: float = Field(default=0.3, gt=0, le=1000)
+        """Peak learning rate."""
+        momentum: float = Field(default=0.9, ge=0, lt=1)
+        """Share of the last step that stays."""
+        weight_decay: float = Field(default=1e-6, ge=0, le=10)
+        """Multiple of the weights that is added to the gradient, inside the trust ratio."""
+        trust_coefficient: float = Field(default=0.001, gt=0, le=1)
+        """Norm of a step as a share of the norm of the weights, at a learning rate of one."""
+        exclude_1d: bool = True
+        """Biases and normalisation layers get neither the ratio nor weight decay, as in SimCLR."""
+
+    def __init__(self, config: Config, *, params: ParamsT) -> None:
+        super().__init__(params, config.model_dump(exclude={"name"}))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            adapted = [w for w in weights if w.ndim > 1 or not group["exclude_1d"]]
+            plain = [w for w in weights if w.ndim <= 1 and group["exclude_1d"]]
+            if adapted:
+                updates = _adapted(
+                    adapted,
+                    weight_decay=group["weight_decay"],
+                    trust_coefficient=group["trust_coefficient"],
+                )
+                self._move(adapted, updates, lr=group["lr"], momentum=group["momentum"])
+            if plain:
+                updates = [w.grad for w in plain if w.grad is not None]
+                self._move(plain, updates, lr=group["lr"], momentum=group["momentum"])
+        return loss
+
+    def _move(
+        self, weights: list[Tensor], updates: list[Tensor], *, lr: float, momentum: float
+    ) -> None:
+        buffers = []
+        for weight, update in zip(weights, updates, strict=True):
+            state = self.state[weight]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            buffers.append(state["momentum_buffer"].mul_(momentum).add_(update, alpha=lr))
+        torch._foreach_sub_(weights, buffers)
+
+
+def _adapted(
+    weights: list[Tensor], *, weight_decay: float, trust_coefficient: float
+) -> list[Tensor]:
+    """Returns gradients with weight decay, times their trust ratio."""
+    gradients = [w.grad for w in weights if w.grad is not None]
+    weight_norm, gradient_norm = norms(weights), norms(gradients)
+    ratio = trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)
+    # Chosen with `where`, not `if`: reading a norm would wait for the device.
+    ratio = ratio.where((weight_norm != 0) & (gradient_norm != 0), 1)
+    updates = torch._foreach_add(gradients, weights, alpha=weight_decay)
+    torch._foreach_mul_(updates, list(ratio.unbind()))
+    return list(updates)

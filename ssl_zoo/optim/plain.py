@@ -1,0 +1,66 @@
+"""torch's SGD and AdamW under their registered names."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.optim.optimizer import ParamsT
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.registries import OPTIMIZERS
+
+
+@OPTIMIZERS.register
+class SGD(torch.optim.SGD):
+    """Stochastic gradient descent with momentum."""
+
+    class Config(NamedConfig):
+        """Settings of SGD; defaults from MoCo (arXiv:1911.05722) for a batch of 256."""
+
+        name: Literal["sgd"] = "sgd"
+        lr: float = Field(default=0.03, gt=0, le=1000)
+        """Peak learning rate."""
+        momentum: float = Field(default=0.9, ge=0, lt=1)
+        """Share of the last step's direction that stays."""
+        weight_decay: float = Field(default=1e-4, ge=0, le=10)
+        """Multiple of the weights that is added to the gradient."""
+        nesterov: bool = False
+        """Looks ahead along the momentum."""
+
+    def __init__(self, config: Config, *, params: ParamsT) -> None:
+        super().__init__(
+            params,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov and config.momentum > 0,
+        )
+
+
+@OPTIMIZERS.register
+class AdamW(torch.optim.AdamW):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, arXiv:1711.05101)."""
+
+    class Config(NamedConfig):
+        """Settings of AdamW; defaults from DINO (arXiv:2104.14294) for a batch of 256."""
+
+        name: Literal["adamw"] = "adamw"
+        lr: float = Field(default=5e-4, gt=0, le=10)
+        """Peak learning rate."""
+        weight_decay: float = Field(default=0.04, ge=0, le=10)
+        """Share of a weight, times the learning rate, that a step takes off."""
+        beta1: float = Field(default=0.9, ge=0, lt=1)
+        """Decay of the gradient's running mean."""
+        beta2: float = Field(default=0.999, ge=0, lt=1)
+        """Decay of the squared gradient's running mean."""
+        eps: float = Field(default=1e-8, gt=0, le=1)
+        """Added to the root of the squared gradient's running mean."""
+
+    def __init__(self, config: Config, *, params: ParamsT) -> None:
+        super().__init__(
+            params,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+        )
