@@ -76,7 +76,7 @@ class RunConfig(Config):
     """Start of all random numbers."""
     num_workers: int = Field(default=0, ge=0, le=256)
     """Loader processes of each rank, for data sets read from files."""
-    evaluation: OnlineEvaluation = OnlineEvaluation()
+    evaluation: OnlineEvaluation = Field(default_factory=OnlineEvaluation)
     """Scores during training."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints during training."""

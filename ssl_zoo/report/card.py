@@ -1,0 +1,171 @@
+"""Model cards with Hugging Face front matter, written from measurements made while writing them."""
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_zoo import checkpoint
+from ssl_zoo.config import dump_yaml
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation import evaluate
+from ssl_zoo.loading import export, newest, open_checkpoint
+from ssl_zoo.registries import DATASETS, METHODS
+from ssl_zoo.run_config import RunConfig
+from ssl_zoo.run_folder import RunFolder
+
+
+def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Path:
+    """Scores a finished run and writes `NAME.md` and `NAME.safetensors`.
+
+    Args:
+        run: the run folder.
+        folder: where cards live.
+        name: `METHOD_BACKBONE_DATA_EPOCHSep` when not given.
+
+    Raises:
+        UserError: the run is not finished, or its checkpoint is damaged.
+    """
+    source = RunFolder(run)
+    config = source.config()
+    if not source.is_complete:
+        raise UserError(f"run '{run}' is not finished; a card describes finished training only")
+    name = name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
+    weights = folder / f"{name}.safetensors"
+    export(open_checkpoint(newest(source)), weights)
+    result = evaluate(weights)
+    card = folder / f"{name}.md"
+    checkpoint.write_text(card, _text(name, config, source, weights, result))
+    return card
+
+
+def _text(
+    name: str, config: RunConfig, run: RunFolder, weights: Path, result: dict[str, Any]
+) -> str:
+    sections = [
+        "---\n" + yaml.safe_dump(_front_matter(name, config, result), sort_keys=False) + "---",
+        f"# {name}",
+        _details(config, result),
+        _training(config, run, result),
+        _evaluation(result),
+        _loading(name, weights),
+        f"## Citation\n\n{METHODS[config.method.name].paper}. Data: {_source(config)}.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(name: str, config: RunConfig, result: dict[str, Any]) -> dict[str, Any]:
+    metrics = [
+        {"type": "accuracy", "name": f"{evaluator} {score}", "value": round(value, 2)}
+        for evaluator, found in result["evaluators"].items()
+        for score, value in found["scores"].items()
+        if score.startswith("top1") or score in ("nmi", "ari", "accuracy")
+    ]
+    for metric in metrics:
+        if metric["name"].endswith(("nmi", "ari")):
+            metric["type"] = metric["name"].split()[-1]
+    data = config.data.name
+    return {
+        "license": "mit",
+        "library_name": "ssl-zoo",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["self-supervised", config.method.name, config.backbone.name],
+        "datasets": [data],
+        "metrics": ["accuracy"],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "image-feature-extraction", "name": "Frozen features"},
+                        "dataset": {"name": data, "type": data, "split": "test"},
+                        "metrics": metrics,
+                        "source": {"name": "ssl-zoo evaluate", "url": f"model_cards/{name}.md"},
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _details(config: RunConfig, result: dict[str, Any]) -> str:
+    data, backbone, size = result["data"]["settings"], result["backbone"], result["image_size"]
+    flops = backbone["multiply_adds"]
+    rows = {
+        "Method": config.method.name,
+        "Backbone": f"{config.backbone.name}, {backbone['parameters']:,} parameters"
+        + (f", {flops:,} multiply-adds an image" if flops else ""),
+        "Input": f"RGB, {size}x{size}, values in [0, 1], mean {data['mean']}, std {data['std']}",
+        "Output": f"{backbone['feature_dim']} features",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return (
+        f"## Model details\n\n| | |\n|---|---|\n{table}\n\n"
+        "## Intended use and limits\n\n"
+        f"Frozen features for images like those of `{config.data.name}`, and a small checkpoint to try "
+        "the library with. Not tested on other images; nothing is known about them here."
+    )
+
+
+def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
+    seconds = run.metrics()[-1]["seconds"]
+    count = result["data"]["n_train"]
+    settings = dump_yaml(config).rstrip()
+    return (
+        f"## Training data\n\n{_source(config)}; {count} training images, labels unused "
+        f"(fingerprint `{result['data']['fingerprint']['train']}`).\n\n"
+        f"## Training\n\n{config.epochs} epochs in {seconds:.0f} s on {_hardware()}, commit "
+        f"`{_commit()}`, ssl-zoo {result['versions']['ssl_zoo']}, torch {result['versions']['torch']}, "
+        f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
+    )
+
+
+def _evaluation(result: dict[str, Any]) -> str:
+    lines = ["| evaluator | score | measured | 95 % interval | protocol |", "|---|---|---|---|---|"]
+    for name, found in result["evaluators"].items():
+        for score, value in found["scores"].items():
+            pair = found["intervals"].get(score)
+            interval = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
+            lines.append(f"| {name} | {score} | {value:.2f} | {interval} | `{found['protocol_digest']}` |")
+    data = result["data"]
+    return (
+        f"## Evaluation\n\nOne training seed; intervals are over the {data['n_test']} test images. "
+        "The paper reports nothing on this data.\n\n" + "\n".join(lines)
+    )
+
+
+def _loading(name: str, weights: Path) -> str:
+    return (
+        f'## How to load\n\n```python\nimport ssl_zoo\n\nbackbone = ssl_zoo.load("{name}")\n```\n\n'
+        f"The scores above come from `ssl-zoo evaluate {name}`.\n\n"
+        f"Weights: `model_cards/{weights.name}`, {weights.stat().st_size:,} bytes, "
+        f"SHA-256 `{checkpoint.sha256(weights)}`."
+    )
+
+
+def _source(config: RunConfig) -> str:
+    return DATASETS[config.data.name].source or config.data.name
+
+
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU cores ({platform.machine()})"
+
+
+def _commit() -> str:
+    """Returns the commit of the checkout that this package lies in, if any."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).resolve().parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
