@@ -38,8 +38,9 @@ def nearest(train: Floats, test: Floats, *, k: int) -> tuple[Floats, Ids]:
     """Finds the `k` train features of largest cosine for each test feature.
 
     Neighbours are ordered by falling cosine, then by rising index, and where several compete for
-    the last place the lowest indices win. Memory: a normalised copy of `test`, one of at most
-    `CHUNK_BYTES` of `train`, and the result twice.
+    the last place the lowest indices win. Cosines are float32 sums, whose last bits can set equal
+    features apart. Memory: a normalised copy of `test`, one of at most `CHUNK_BYTES` of `train`,
+    and the result twice.
 
     Args:
         train: `(N, D)`.
