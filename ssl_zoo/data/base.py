@@ -22,6 +22,7 @@ class Dataset:
         labels: class of each image, `(N,)` int64; None where there are none.
         class_names: one for each class; empty without labels.
         in_memory: whether `load` only indexes a tensor, so that loader workers are of no use.
+        max_corrupt: images that may fail to decode before a run stops.
     """
 
     class Config(NamedConfig):
@@ -37,6 +38,7 @@ class Dataset:
     labels: Tensor | None
     class_names: list[str]
     in_memory: bool
+    max_corrupt: int = 0
 
     def __init__(self, config: Any, *, split: Split) -> None:
         raise NotImplementedError

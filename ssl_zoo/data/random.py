@@ -12,6 +12,11 @@ _MIX1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 
+def _weyl(n: int) -> int:
+    """Returns `n * _GOLDEN` wrapped to 64 bits with a sign; torch refuses larger Python numbers."""
+    return (n * _GOLDEN + 2**63) % 2**64 - 2**63
+
+
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical shift; torch's `>>` copies the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
@@ -27,7 +32,7 @@ def mix(x: Tensor) -> Tensor:
 def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
     """Returns one int64 key for each image position `(B,)` in an epoch."""
     base = mix(torch.tensor(seed, dtype=torch.int64) * _GOLDEN + 1)
-    base = mix(base + (epoch + 1) * _GOLDEN)
+    base = mix(base + _weyl(epoch + 1))
     return mix(base + (indices.to(torch.int64) + 1) * _GOLDEN)
 
 
@@ -39,7 +44,7 @@ def split_keys(keys: Tensor, n: int) -> Tensor:
 
 def uniform(keys: Tensor, stream: int, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Returns float64 numbers in [low, high), one for each key; streams are independent."""
-    bits = _shift_right(mix(keys + (stream + 1) * _GOLDEN), 11)
+    bits = _shift_right(mix(keys + _weyl(stream + 1)), 11)
     return low + (high - low) * (bits.to(torch.float64) * 2.0**-53)
 
 

@@ -1,0 +1,55 @@
+"""The one view that scoring sees: the shorter side resized, then the centre."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def evaluation_view(
+    images: Tensor | Sequence[Tensor],
+    size: int,
+    *,
+    resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """Resizes the shorter side with antialiasing and cuts out the centre, as torchvision does.
+
+    Args:
+        images: `(B, 3, H, W)` uint8, or B of `(3, H, W)` uint8.
+        size: height and width of the view; images that have them already come back as they are.
+        resize: length of the shorter side before cutting; `size` unless given.
+        interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
+
+    Returns:
+        `(B, 3, size, size)` uint8.
+
+    Raises:
+        ValueError: `resize` is smaller than `size`.
+    """
+    side = size if resize is None else resize
+    if side < size:
+        raise ValueError(
+            f"resize of {side} is smaller than the view of {size}; make it {size} or more"
+        )
+    if not isinstance(images, Tensor):
+        views = [_view(image[None], size, side, interpolation) for image in images]
+        return torch.cat(views) if views else torch.empty((0, 3, size, size), dtype=torch.uint8)
+    return _view(images, size, side, interpolation)
+
+
+def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) -> Tensor:
+    height, width = images.shape[-2:]
+    if (height, width) == (size, size):
+        return images.contiguous()
+    if min(height, width) != side:
+        short, long = min(height, width), max(height, width)
+        length = int(side * long / short)
+        height, width = (length, side) if height > width else (side, length)
+        images = F.interpolate(images, (height, width), mode=interpolation, antialias=True)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return images[..., top : top + size, left : left + size].contiguous()

@@ -1,0 +1,160 @@
+"""Multi-crop: several views of several sizes, after SwAV (Caron et al., 2020, arXiv:2006.09882).
+
+The operations and their order are those of the authors' `src/multicropdataset.py`: random resized
+crop, flip, colour jitter, grayscale, blur; solarisation comes last, as in BYOL (Grill et al., 2020,
+arXiv:2006.07733). Values are those of Pillow and torchvision; tests/augmentations says how closely.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ssl_zoo.augmentations import params as draw
+from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations.params import ViewParams
+from ssl_zoo.augmentations.render import render
+from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.data import random
+from ssl_zoo.registries import AUGMENTATIONS
+
+MultiCropParams = dict[int, ViewParams]
+"""Parameters of all views, by size in pixels."""
+
+
+class ColorJitter(Config):
+    """Random changes of colour, in random order; the defaults are SwAV's."""
+
+    probability: float = Field(default=0.8, ge=0, le=1)
+    """How often a view is jittered."""
+    brightness: float = Field(default=0.8, ge=0, le=10)
+    """Factors are drawn from 1 - strength (at least 0) to 1 + strength."""
+    contrast: float = Field(default=0.8, ge=0, le=10)
+    """Like brightness."""
+    saturation: float = Field(default=0.8, ge=0, le=10)
+    """Like brightness."""
+    hue: float = Field(default=0.2, ge=0, le=0.5)
+    """Largest turn of the colour circle, in turns."""
+
+    @property
+    def strengths(self) -> tuple[float, float, float, float]:
+        """Brightness, contrast, saturation and hue."""
+        return self.brightness, self.contrast, self.saturation, self.hue
+
+
+class Blur(Config):
+    """Gaussian blur; the defaults are SwAV's."""
+
+    probability: float = Field(default=0.5, ge=0, le=1)
+    """How often a view is blurred."""
+    sigma: tuple[float, float] = (0.1, 2.0)
+    """Smallest and largest standard deviation in pixels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Blur":
+        low, high = self.sigma
+        if not 0 < low <= high <= 100:
+            raise ValueError(f"sigma of {low} to {high} is no range; write 0 < low <= high <= 100")
+        return self
+
+
+class Crop(Config):
+    """Some views of one size; what is left empty is as in the whole augmentation."""
+
+    size: int = Field(ge=4, le=1024)
+    """Height and width in pixels."""
+    count: int = Field(ge=1, le=64)
+    """Number of views."""
+    scale: tuple[float, float]
+    """Smallest and largest part of the image's area."""
+    color_jitter: ColorJitter | None = None
+    """Colour jitter of these views."""
+    grayscale: float | None = Field(default=None, ge=0, le=1)
+    """How often these views lose their colour."""
+    blur: Blur | None = None
+    """Blur of these views."""
+    solarize: float | None = Field(default=None, ge=0, le=1)
+    """How often bright values of these views are inverted."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Crop":
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale of {low} to {high} is no range; write 0 < low <= high <= 1")
+        return self
+
+
+@AUGMENTATIONS.register
+class MultiCrop(Augmentation[MultiCropParams]):
+    """Random crops of any number of sizes with flips, colour jitter, grayscale, blur, solarisation."""
+
+    class Config(NamedConfig):
+        """Settings of multi-crop."""
+
+        name: Literal["multicrop"] = "multicrop"
+        """Registered name."""
+        crops: list[Crop] = Field(
+            default=[Crop(size=32, count=2, scale=(0.2, 1.0))], min_length=1, max_length=16
+        )
+        """Views, global crops first; entries of one size end up in one tensor."""
+        ratio: tuple[float, float] = (3 / 4, 4 / 3)
+        """Smallest and largest width / height of a crop."""
+        flip: float = Field(default=0.5, ge=0, le=1)
+        """How often a view is mirrored."""
+        color_jitter: ColorJitter = ColorJitter()
+        """Random changes of colour."""
+        grayscale: float = Field(default=0.2, ge=0, le=1)
+        """How often a view loses its colour."""
+        blur: Blur = Blur()
+        """Gaussian blur."""
+        solarize: float = Field(default=0.0, ge=0, le=1)
+        """How often values from 128 on are inverted."""
+
+        @model_validator(mode="after")
+        def _check(self) -> "MultiCrop.Config":
+            low, high = self.ratio
+            if not 0 < low <= high:
+                raise ValueError(f"ratio of {low} to {high} is no range; write 0 < low <= high")
+            return self
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.view_counts: dict[int, int] = {}
+        for crop in config.crops:
+            self.view_counts[crop.size] = self.view_counts.get(crop.size, 0) + crop.count
+
+    def draw(self, sizes: Tensor, keys: Tensor) -> MultiCropParams:
+        """Draws all parameters on the CPU; see `Augmentation.draw`."""
+        sizes, keys = sizes.cpu(), keys.cpu()
+        view_keys = random.split_keys(keys, sum(crop.count for crop in self.config.crops))
+        parts: dict[int, list[ViewParams]] = {}
+        start = 0
+        for crop in self.config.crops:
+            chosen = view_keys[start : start + crop.count]
+            parts.setdefault(crop.size, []).append(self._draw_crop(crop, sizes, chosen))
+            start += crop.count
+        return {size: draw.concatenate(drawn) for size, drawn in parts.items()}
+
+    def apply(self, images: Tensor | Sequence[Tensor], params: MultiCropParams) -> list[Tensor]:
+        """Makes the views that the parameters describe; see `Augmentation.apply`."""
+        with torch.no_grad():
+            return [render(images, drawn, size=size) for size, drawn in params.items()]
+
+    def _draw_crop(self, crop: Crop, sizes: Tensor, keys: Tensor) -> ViewParams:
+        config = self.config
+        jitter = config.color_jitter if crop.color_jitter is None else crop.color_jitter
+        blur = config.blur if crop.blur is None else crop.blur
+        grayscale = config.grayscale if crop.grayscale is None else crop.grayscale
+        solarize = config.solarize if crop.solarize is None else crop.solarize
+        order, factors = draw.draw_jitter(keys, jitter.probability, jitter.strengths)
+        return ViewParams(
+            box=draw.draw_box(sizes, keys, scale=crop.scale, ratio=config.ratio),
+            flip=draw.draw_flip(keys, config.flip),
+            order=order,
+            factors=factors,
+            grayscale=draw.draw_grayscale(keys, grayscale),
+            sigma=draw.draw_sigma(keys, blur.probability, blur.sigma),
+            solarize=draw.draw_solarize(keys, solarize),
+        )

@@ -1,0 +1,156 @@
+"""Image files in folders, one folder for each class or without any labels."""
+
+import functools
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ssl_zoo.data.base import Dataset, Split
+from ssl_zoo.errors import UserError
+from ssl_zoo.registries import DATASETS
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+def decode(path: Path) -> Tensor | None:
+    """Returns an image as RGB `(3, H, W)` uint8, or None when it cannot be read."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    except Exception:  # Pillow's decoders raise a dozen types on damaged files
+        return None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@DATASETS.register
+class ImageFolder(Dataset):
+    """Image files below `root/train` and `root/val`, in a folder for each class."""
+
+    class Config(Dataset.Config):
+        """Settings of a folder of images."""
+
+        name: Literal["image_folder"] = "image_folder"
+        """Registered name."""
+        root: str
+        """Folder that holds the splits."""
+        train: str = "train"
+        """Folder of the training images below `root`; `.` is `root` itself."""
+        test: str = "val"
+        """Folder of the images for testing below `root`."""
+        labels: Literal["folders", "none"] = "folders"
+        """Whether the first folder below a split is the class, or there are no classes."""
+        max_corrupt: int = Field(default=100, ge=0)
+        """Images that may fail to decode before a run stops."""
+
+    in_memory = False
+
+    def __init__(self, config: Config, *, split: Split) -> None:
+        self.config = config
+        self.max_corrupt = config.max_corrupt
+        self.folder = _split_folder(config, split)
+        self.class_names: list[str] = []
+        self.labels: Tensor | None = None
+        if config.labels == "none":
+            self._paths = _images_below(self.folder)
+        else:
+            self._scan(config, split)
+        if not self._paths:
+            raise UserError(
+                f"folder '{self.folder}' holds no images; known endings: {', '.join(EXTENSIONS)}"
+            )
+
+    def _scan(self, config: Config, split: Split) -> None:
+        known = _class_folders(_split_folder(config, "train"))
+        names = known if split == "train" else _class_folders(self.folder)
+        strange = sorted(set(names) - set(known))
+        if strange:
+            raise UserError(
+                f"folder '{self.folder}' has class '{strange[0]}' that '{config.train}' lacks; "
+                "give both splits the same class folders"
+            )
+        _check_count(names, self.folder, split)
+        paths: list[Path] = []
+        labels: list[int] = []
+        for name in names:
+            found = _images_below(self.folder / name)
+            if not found:
+                logger.warning("class folder '%s' holds no images", self.folder / name)
+            paths += found
+            labels += [known.index(name)] * len(found)
+        self._paths, self.class_names = paths, known
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def load(self, indices: Tensor) -> list[Tensor | None]:
+        """Decodes the images at positions `(B,)`; None stands for one that cannot be read."""
+        return [decode(self._paths[index]) for index in indices.tolist()]
+
+    def describe(self, index: int) -> str:
+        """Returns the path of an image."""
+        return str(self._paths[index])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # a property that is computed once
+        """Digest of relative paths and sizes in bytes."""
+        digest = hashlib.sha256()
+        for path in self._paths:
+            digest.update(f"{path.relative_to(self.folder)}\0{path.stat().st_size}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def _split_folder(config: Any, split: Split) -> Path:
+    root = Path(config.root)
+    if not root.is_dir():
+        raise UserError(
+            f"folder '{root}' does not exist; set data.root to the folder of the images"
+        )
+    name = config.train if split == "train" else config.test
+    folder = root / name
+    if not folder.is_dir():
+        present = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())[:10])
+        raise UserError(
+            f"folder '{root}' has no '{name}' for data.{split}; it holds: {present or 'no folders'}; set "
+            f"data.{split} to one of them, or data.train=. and data.labels=none for one flat folder"
+        )
+    return folder
+
+
+def _class_folders(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    names = [name for name in names if not name.startswith(".")]
+    if not names:
+        raise UserError(
+            f"folder '{folder}' holds no class folders; make one for each class, or set data.labels=none"
+        )
+    return names
+
+
+def _check_count(names: list[str], folder: Path, split: Split) -> None:
+    if len(names) > 1:
+        return
+    if split == "test":
+        raise UserError(
+            f"folder '{folder}' holds only class '{names[0]}'; scoring needs two classes or more"
+        )
+    logger.warning("folder '%s' holds only class '%s'; labels say nothing", folder, names[0])
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        found += [Path(place, name) for name in files if name.lower().endswith(EXTENSIONS)]
+    return sorted(path for path in found if not path.name.startswith("."))

@@ -1,0 +1,222 @@
+"""Batches of views for training, and of plain images for scoring.
+
+The order of an epoch is a function of seed and epoch, and a step's batch a slice of it of which each
+rank takes a piece: training may stop at any step and go on with any number of ranks and workers
+without a batch changing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations.evaluation import Interpolation, evaluation_view
+from ssl_zoo.data import random
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_readable
+from ssl_zoo.errors import UserError
+
+__all__ = ["LoadedBatch", "ViewLoader", "evaluation_batches"]
+
+
+@dataclass(frozen=True)
+class _ViewMaker:
+    """What a loader process needs; called with (positions, keys)."""
+
+    dataset: Dataset
+    augmentation: Augmentation[Any]
+    with_labels: bool
+
+    def __call__(self, job: tuple[Tensor, Tensor]) -> LoadedBatch:
+        wanted, keys = job
+        images, index, corrupt = load_readable(self.dataset, wanted)
+        if len(images) < len(wanted):
+            return LoadedBatch([], index, None, corrupt)
+        sizes = torch.tensor([image.shape[1:] for image in images])
+        views = self.augmentation.apply(images, self.augmentation.draw(sizes, keys))
+        return LoadedBatch(views, index, _labels(self.dataset, index, self.with_labels), corrupt)
+
+
+class ViewLoader:
+    """Gives the batches of each epoch to one rank.
+
+    Images in memory are kept on the device and augmented there; files are read and augmented in
+    loader processes.
+
+    Args:
+        dataset: the training images.
+        augmentation: makes the views.
+        global_batch_size: images each step over all ranks.
+        rank: of this process.
+        world_size: number of processes.
+        seed: start of order and views.
+        num_workers: loader processes, for images read from files.
+        device: where the views are used.
+        with_labels: whether batches carry labels.
+
+    Raises:
+        UserError: there are fewer images than one batch takes, no labels where they are asked for, or
+            a batch cannot be split over the ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation[Any],
+        *,
+        global_batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        num_workers: int = 0,
+        device: torch.device | str = "cpu",
+        with_labels: bool = False,
+    ) -> None:
+        _check(dataset, global_batch_size, world_size, with_labels)
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.global_batch_size = global_batch_size
+        self.batch_size = global_batch_size // world_size
+        self.rank = rank
+        self.seed = seed
+        self.num_workers = num_workers
+        self.device = torch.device(device)
+        self.with_labels = with_labels
+        self.corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
+        self._images: Tensor | None = None
+        if dataset.in_memory:
+            images = dataset.load(torch.arange(len(dataset)))
+            assert isinstance(images, Tensor)
+            self._images = images.to(self.device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch; the rest is dropped."""
+        return len(self.dataset) // self.global_batch_size
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[LoadedBatch]:
+        """Yields this rank's batches of an epoch from a step on.
+
+        Raises:
+            UserError: more images cannot be decoded than the data set allows.
+        """
+        order = random.permutation(len(self.dataset), self.seed, epoch)
+        jobs = []
+        for step in range(start_step, self.steps_per_epoch):
+            start = step * self.global_batch_size + self.rank * self.batch_size
+            index = order[start : start + self.batch_size]
+            jobs.append((index, random.sample_keys(self.seed, epoch, index)))
+        if self._images is not None:
+            return self._from_memory(self._images, jobs)
+        return self._from_files(jobs)
+
+    def _from_memory(
+        self, images: Tensor, jobs: list[tuple[Tensor, Tensor]]
+    ) -> Iterator[LoadedBatch]:
+        for index, keys in jobs:
+            batch = images[index.to(self.device)]
+            sizes = torch.tensor(batch.shape[2:]).expand(len(index), 2)
+            views = self.augmentation.apply(batch, self.augmentation.draw(sizes, keys))
+            yield LoadedBatch(views, index, _labels(self.dataset, index, self.with_labels))
+
+    def _from_files(self, jobs: list[tuple[Tensor, Tensor]]) -> Iterator[LoadedBatch]:
+        work = _ViewMaker(self.dataset, self.augmentation, self.with_labels)
+        on_gpu = self.device.type == "cuda"
+        loaded: LoadedBatch
+        for loaded in in_processes(work, jobs, num_workers=self.num_workers, pin_memory=on_gpu):
+            self.corrupt.add(loaded.corrupt)
+            if not loaded.views:
+                raise UserError(f"no image of {len(self.dataset)} can be decoded; check data.root")
+            views = [view.to(self.device, non_blocking=True) for view in loaded.views]
+            yield LoadedBatch(views, loaded.index, loaded.labels, loaded.corrupt)
+
+
+def _labels(dataset: Dataset, index: Tensor, wanted: bool) -> Tensor | None:
+    return dataset.labels[index] if wanted and dataset.labels is not None else None
+
+
+def _check(dataset: Dataset, global_batch_size: int, world_size: int, with_labels: bool) -> None:
+    if global_batch_size % world_size:
+        raise UserError(
+            f"global_batch_size of {global_batch_size} cannot be split over {world_size} processes; "
+            f"use a multiple of {world_size}"
+        )
+    if len(dataset) < global_batch_size:
+        raise UserError(
+            f"data set of {len(dataset)} images is smaller than global_batch_size of "
+            f"{global_batch_size}; set global_batch_size={len(dataset)} or less"
+        )
+    if with_labels and dataset.labels is None:
+        raise UserError(
+            "this method needs labels, but the data set has none; choose another data set"
+        )
+
+
+@dataclass(frozen=True)
+class _PlainReader:
+    """What a loader process needs for scoring; called with positions."""
+
+    dataset: Dataset
+    size: int
+    resize: int | None
+    interpolation: Interpolation
+
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+        loaded = self.dataset.load(index)
+        corrupt: list[str] = []
+        if not isinstance(loaded, Tensor):
+            good = [row for row, image in enumerate(loaded) if image is not None]
+            corrupt = [
+                self.dataset.describe(int(index[row]))
+                for row in range(len(loaded))
+                if loaded[row] is None
+            ]
+            images: Any = [loaded[row] for row in good]
+            index = index[good]
+        else:
+            images = loaded
+        views = evaluation_view(
+            images, self.size, resize=self.resize, interpolation=self.interpolation
+        )
+        return views, index, corrupt
+
+
+def evaluation_batches(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    size: int,
+    resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
+    num_workers: int = 0,
+    indices: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields each image once, in order; those that cannot be decoded are left out with a warning.
+
+    Args:
+        dataset: the images.
+        batch_size: images of a batch; batches with undecodable images are smaller.
+        size: height and width of the views.
+        resize: see `evaluation_view`.
+        interpolation: see `evaluation_view`.
+        num_workers: loader processes, for images read from files.
+        indices: positions to read; all unless given.
+
+    Yields:
+        Views `(B, 3, size, size)` uint8 and the positions they have in the data set, `(B,)`.
+
+    Raises:
+        UserError: more images cannot be decoded than the data set allows.
+    """
+    positions = torch.arange(len(dataset)) if indices is None else indices
+    work = _PlainReader(dataset, size, resize, interpolation)
+    corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
+    workers = 0 if dataset.in_memory else num_workers
+    jobs = list(positions.split(batch_size)) if len(positions) else []
+    for views, index, names in in_processes(work, jobs, num_workers=workers):
+        corrupt.add(names)
+        if len(index):
+            yield views, index

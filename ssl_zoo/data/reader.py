@@ -1,0 +1,135 @@
+"""Reads images from files in loader processes and turns them into views there."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 5  # corrupt images that a message names
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """Views of a process's part of a batch, before normalisation.
+
+    Attributes:
+        views: one uint8 tensor `(V, B, 3, size, size)` for each size.
+        index: position of each image in the data set, `(B,)`, on the CPU.
+        labels: `(B,)`, or None when they were not asked for.
+        corrupt: what images are called that could not be decoded and were replaced.
+    """
+
+    views: list[Tensor]
+    index: Tensor
+    labels: Tensor | None = None
+    corrupt: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CorruptImages:
+    """Counts images that cannot be decoded, each once, and stops a run that meets too many.
+
+    Args:
+        limit: how many are allowed.
+        n_images: number of images in the data set.
+    """
+
+    limit: int
+    n_images: int
+    names: dict[str, None] = field(default_factory=dict)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Notes images and warns of new ones.
+
+        Raises:
+            UserError: there are more than the limit.
+        """
+        new = [name for name in names if name not in self.names]
+        if not new:
+            return
+        self.names.update(dict.fromkeys(new))
+        logger.warning("cannot decode %s; %d so far", shorten(new), len(self.names))
+        if len(self.names) > self.limit:
+            raise UserError(
+                f"{len(self.names)} of {self.n_images} images cannot be decoded, more than "
+                f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; mend or remove them, "
+                "or raise data.max_corrupt"
+            )
+
+
+def shorten(names: Iterable[str]) -> str:
+    """Returns the first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more
+
+
+def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor, list[str]]:
+    """Loads images; one that cannot be decoded gives way to the next that can.
+
+    Returns:
+        The images, the positions they truly have `(B,)`, and the names of those replaced. The images
+        are fewer than asked for only if nothing in the data set can be decoded within the limit.
+    """
+    images = list(dataset.load(index))
+    index = index.clone()
+    corrupt: list[str] = []
+    for row, image in enumerate(images):
+        for _ in range(min(len(dataset), dataset.max_corrupt + 2)):
+            if image is not None:
+                break
+            corrupt.append(dataset.describe(int(index[row])))
+            index[row] = (index[row] + 1) % len(dataset)
+            image = dataset.load(index[row : row + 1])[0]
+        images[row] = image
+    kept = [row for row, image in enumerate(images) if image is not None]
+    return (
+        [image for image in images if image is not None],
+        index[kept],
+        list(dict.fromkeys(corrupt)),
+    )
+
+
+class _Jobs(TorchDataset[Any]):
+    """Lets torch's loader call any function of a job in its processes."""
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+
+    def __getitem__(self, job: Any) -> Any:
+        return self.work(job)
+
+
+def in_processes(
+    work: Any, jobs: Sequence[Any], *, num_workers: int, pin_memory: bool = False
+) -> Iterator[Any]:
+    """Yields `work(job)` for each job, in order; without workers in this process.
+
+    Args:
+        work: a function or callable object; results are tensors, or containers of them.
+        jobs: what it is called with.
+        num_workers: processes, each with one thread.
+        pin_memory: whether results lie in page-locked memory, for copies to a GPU.
+    """
+    if num_workers == 0:
+        yield from map(work, jobs)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        _Jobs(work),
+        batch_size=None,
+        sampler=jobs,
+        num_workers=min(num_workers, len(jobs)),
+        prefetch_factor=2,
+        pin_memory=pin_memory,
+    )
+    yield from loader

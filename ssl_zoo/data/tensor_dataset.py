@@ -1,0 +1,41 @@
+"""Data sets that fit into memory: one uint8 tensor."""
+
+import functools
+import hashlib
+
+from torch import Tensor
+
+from ssl_zoo.data.base import Dataset
+
+
+class TensorDataset(Dataset):
+    """A split held as one tensor; subclasses call `hold` when they are built.
+
+    Attributes:
+        images: `(N, 3, H, W)` uint8.
+    """
+
+    in_memory = True
+    images: Tensor
+
+    def hold(self, images: Tensor, labels: Tensor | None, class_names: list[str]) -> None:
+        """Keeps images `(N, 3, H, W)` uint8 and labels `(N,)`."""
+        self.images = images.contiguous()
+        self.labels = labels
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, indices: Tensor) -> Tensor:
+        """Returns the images at positions `(B,)`, `(B, 3, H, W)` uint8."""
+        return self.images[indices]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # a property that is computed once
+        """Digest of shape, values and labels."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.images.numpy().data)
+        if self.labels is not None:
+            digest.update(self.labels.numpy().data)
+        return digest.hexdigest()[:16]
