@@ -130,6 +130,8 @@ def _step_into(place: Any, part: str, so_far: str, key: str) -> Any:
     if isinstance(place, dict):
         if place.get(part) is None:
             place[part] = {}
+        elif isinstance(place[part], str):  # a component that an earlier override put in by name
+            place[part] = {"name": place[part]}
         return place[part]
     raise UserError(f"cannot set '{key}': '{so_far}' holds no such entry")
 
@@ -178,6 +180,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "value_error":
         message = str(context.get("error", item["msg"]))
         return f"{place}: {message}" if place else message
+    if kind == "unknown_component":
+        return f"{place}: {item['msg']}" if place else item["msg"]
     rule = item["msg"].replace("Input should be", "should be")
     return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
 

@@ -19,7 +19,7 @@ class SimCLR(Method):
 
     paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
 
-    class Config(NamedConfig, NTXentSettings):
+    class Config(NTXentSettings, NamedConfig):
         """Settings of SimCLR."""
 
         name: Literal["simclr"] = "simclr"

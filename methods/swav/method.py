@@ -43,7 +43,7 @@ class SwAV(Method):
         ),
     )
 
-    class Config(NamedConfig, SwapSettings):
+    class Config(SwapSettings, NamedConfig):
         """Settings of SwAV; defaults are those of the released ImageNet models."""
 
         name: Literal["swav"] = "swav"

@@ -1,0 +1,124 @@
+"""Settings: what is accepted, what is refused, and what the user reads."""
+
+from pathlib import Path
+
+import pytest
+
+from ssl_zoo.config import apply_overrides, dump_yaml, parse_override, parse_yaml, read_yaml
+from ssl_zoo.errors import UserError
+from ssl_zoo.run_config import RunConfig, read_recipe, recipe_names, run_config
+
+
+def test_resolved_yaml_reads_back_to_an_equal_config() -> None:
+    config = run_config("swav", overrides=["method.n_prototypes=[30, 60]"])
+    assert run_config(settings=parse_yaml(dump_yaml(config), source="text")) == config
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
+    config = run_config("swav", overrides=["optimizer.weight_decay=1e-6"])
+    assert config.model_dump()["optimizer"]["weight_decay"] == 1e-6
+
+
+def test_later_overrides_see_earlier_ones() -> None:
+    config = run_config("swav", overrides=["optimizer=adamw", "optimizer.lr=0.002"])
+    assert config.optimizer.name == "adamw"
+    assert config.model_dump()["optimizer"]["lr"] == 0.002
+
+
+def test_an_override_reaches_into_a_list() -> None:
+    config = run_config("swav", overrides=["augmentation.crops.1.count=5"])
+    assert config.model_dump()["augmentation"]["crops"][1]["count"] == 5
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        run_config("swav").seed = 3
+
+
+def test_digest_depends_on_values_alone() -> None:
+    assert run_config("swav").digest() == run_config("swav", overrides=["seed=0"]).digest()
+    assert run_config("swav").digest() != run_config("swav", overrides=["seed=1"]).digest()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.temprature=0.2", r"unknown key 'method.temprature'. Did you mean 'temperature'\?"),
+        ("method.temperature=-1", "method.temperature: -1 should be greater than or equal to 0.01"),
+        ("epoch=3", r"unknown key 'epoch'. Did you mean 'epochs'\?"),
+        ("seed=a", "seed: 'a' should be a valid integer"),
+        ("backbone=resnet19", r"backbone: unknown backbone 'resnet19'. Did you mean 'resnet18'\?"),
+        ("backbone=resnet18:x", "takes no ':x'"),
+        ("backbone=3", "a backbone is a name or settings"),
+        ("method.queue_length=100", "no multiple of the global_batch_size"),
+        ("schedule.warmup=10 parsecs", "is no duration; write '10 epochs' or '500 steps'"),
+        ("schedule.warmup=4000 epochs", "leaves nothing of the"),
+        ("accumulate=3", "cannot be split into accumulate=3 parts"),
+        ("sync_batch_norm=1", "a group of 1 shares nothing"),
+        ("augmentation.crops.7.size=3", "cannot set 'augmentation.crops.7.size'"),
+        ("seed", "'seed' is not an override; write KEY=VALUE"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        run_config("swav", overrides=[override])
+    assert "\n" not in str(raised.value)
+
+
+def test_each_mistake_has_a_line_of_its_own() -> None:
+    with pytest.raises(UserError) as raised:
+        run_config("swav", overrides=["seed=-1", "epochs=0"])
+    assert len(str(raised.value).splitlines()) == 2
+
+
+def test_an_unknown_recipe_names_the_near_one() -> None:
+    with pytest.raises(UserError, match=r"no recipe 'digit'. Did you mean 'digits'\?"):
+        run_config("swav@digit")
+
+
+def test_a_recipe_of_another_method_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("method: simclr\n")
+    with pytest.raises(UserError, match="is a recipe for method 'simclr', not 'swav'"):
+        run_config("swav", file=file)
+
+
+def test_yaml_that_is_no_yaml_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("method: swav\n  seed: [1\n")
+    with pytest.raises(UserError, match="is not valid YAML at line 2"):
+        read_yaml(file)
+
+
+def test_yaml_that_holds_a_list_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(UserError, match="holds a list, not settings"):
+        read_yaml(file)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match="config file 'nowhere.yaml' does not exist"):
+        read_yaml("nowhere.yaml")
+
+
+def test_override_values_are_yaml() -> None:
+    assert parse_override("a.b=[1, 2]") == ("a.b", [1, 2])
+    assert parse_override("a=x=y") == ("a", "x=y")
+
+
+def test_overrides_leave_the_original_alone() -> None:
+    settings = {"a": {"b": 1}}
+    assert apply_overrides(settings, ["a.b=2"]) == {"a": {"b": 2}}
+    assert settings == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("method", ["swav", "simclr"])
+def test_every_recipe_validates(method: str) -> None:
+    assert "digits" in recipe_names(method)
+    for recipe in recipe_names(method):
+        assert RunConfig.model_validate(read_recipe(method, recipe)).method.name == method
+
+
+def test_the_nine_released_swav_recipes_are_there() -> None:
+    assert len([name for name in recipe_names("swav") if name.startswith("imagenet")]) == 9
