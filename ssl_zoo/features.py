@@ -1,10 +1,10 @@
 """Features of a whole data set from a frozen backbone, and numbers that show their collapse."""
 
-import logging
 import math
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_zoo import distributed
+from ssl_zoo.augmentations.evaluation import Interpolation, normalize
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.loader import evaluation_batches
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Features
-
-logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -31,6 +31,8 @@ def extract(
     dataset: Dataset,
     *,
     image_size: int,
+    resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     precision: Precision = "fp32",
@@ -41,35 +43,58 @@ def extract(
 
     Each rank computes a contiguous part, each image once. The backbone is in eval mode meanwhile;
     afterwards its modules are as before, and so are the random states. Images that cannot be
-    decoded are left out, with a warning.
+    decoded are left out, with a warning, as far as the data set allows.
 
     Args:
         backbone: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
         image_size: height and width `S` of the centre crop that the backbone sees.
+        resize: shorter side before that crop; `image_size` unless given.
+        interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
         precision: of the backbone's arithmetic; features are float32 always.
         progress: whether to show a bar if stderr is a terminal.
 
     Raises:
-        UserError: no image can be decoded, or the backbone does not return `(B, D)`.
+        UserError: too many images cannot be decoded, or the backbone does not return `(B, D)`;
+            on all ranks if on one.
     """
     device = torch.device(device)
     total, ranks = len(dataset), distributed.world_size()
     share = math.ceil(total / ranks)
     start = min(distributed.rank() * share, total)
-    indices = torch.arange(start, min(start + share, total))
-    local = np.empty((share, 0), dtype=np.float32)
-    kept = np.zeros(share, dtype=np.bool_)
-    batches = _batches(dataset, indices, batch_size=batch_size, size=image_size)
-    with _frozen(backbone, device), _bar(progress, len(indices)) as advance:
-        for images, index in batches:
-            values = _features(backbone, images, dataset, device=device, precision=precision)
-            if not kept.any():
-                local = np.zeros((share, values.shape[1]), dtype=np.float32)
-            rows = index.numpy() - start
-            local[rows], kept[rows] = values.cpu().numpy(), True
-            advance(len(rows))
-    values_all, kept_all = _gather(local, kept, device=device)
-    return _assemble(dataset, values_all[:total], kept_all[:total])
+    batches = evaluation_batches(
+        dataset,
+        batch_size=batch_size,
+        size=image_size,
+        resize=resize,
+        interpolation=interpolation,
+        num_workers=num_workers,
+        indices=torch.arange(start, min(start + share, total)),
+    )
+    part = _Part(np.zeros((share, 0), dtype=np.float32), np.zeros(share, dtype=np.bool_))
+    try:
+        with _frozen(backbone, device), _bar(progress, share) as advance:
+            for images, index in batches:
+                values = _features(backbone, images, dataset, device=device, precision=precision)
+                part.put(index.numpy() - start, values.cpu().numpy())
+                advance(len(index))
+    except UserError as error:
+        part.error = str(error)
+    whole = _gather(part, device=device)
+    return _assemble(dataset, whole.values[:total], whole.kept[:total])
+
+
+@dataclass
+class _Part:
+    """Features of neighbouring images, which of them there are, and why there are no more."""
+
+    values: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    error: str | None = None
+
+    def put(self, rows: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        if not self.kept.any():
+            self.values = np.zeros((len(self.kept), values.shape[1]), dtype=np.float32)
+        self.values[rows], self.kept[rows] = values, True
 
 
 def _features(
@@ -81,12 +106,9 @@ def _features(
     precision: Precision,
 ) -> Tensor:
     """Returns float32 features of uint8 images."""
-    images = images.to(device, non_blocking=True)
-    mean, std = (
-        torch.tensor(values, device=device).view(1, -1, 1, 1)
-        for values in (dataset.config.mean, dataset.config.std)
-    )
-    inputs = ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    inputs = normalize(
+        images.to(device, non_blocking=True), dataset.config.mean, dataset.config.std
+    ).contiguous(memory_format=torch.channels_last)
     with _autocast(device, precision):
         output = backbone(inputs)
     if not isinstance(output, Tensor) or output.shape[:-1] != (len(images),):
@@ -132,61 +154,35 @@ def _bar(wanted: bool, total: int) -> Iterator[Any]:
         yield lambda n: bar.advance(task, n)
 
 
-def _gather(
-    local: NDArray[np.float32], kept: NDArray[np.bool_], *, device: torch.device
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _gather(part: _Part, *, device: torch.device) -> _Part:
     """Concatenates the parts of all ranks, a few rows at a time to spare device memory."""
-    ranks, share = distributed.world_size(), len(kept)
+    facts = distributed.all_gather_object((part.values.shape[1], part.error))
+    for _, error in facts:
+        if error is not None:
+            raise UserError(error)
+    ranks, share = len(facts), len(part.kept)
     if ranks == 1:
-        return local, kept
-    widths = distributed.all_gather_object(local.shape[1])
-    if local.shape[1] == 0:  # this rank has no images, or none that can be decoded
-        local = np.zeros((share, max(widths)), dtype=np.float32)
-    everything = np.empty((ranks, share, max(widths)), dtype=np.float32)
+        return part
+    width = max(width for width, _ in facts)
+    if not part.kept.any():  # this rank has no images, or none that can be decoded
+        part.values = np.zeros((share, width), dtype=np.float32)
+    values = np.empty((ranks, share, width), dtype=np.float32)
     for begin in range(0, share, GATHER_ROWS):
-        part = torch.from_numpy(local[begin : begin + GATHER_ROWS]).to(device)
-        everything[:, begin : begin + len(part)] = (
-            distributed.gather(part).view(ranks, len(part), -1).cpu().numpy()
-        )
-    marks = distributed.gather(torch.from_numpy(kept.astype(np.uint8)).to(device))
-    return everything.reshape(ranks * share, -1), marks.cpu().numpy().astype(np.bool_)
+        rows = torch.from_numpy(part.values[begin : begin + GATHER_ROWS]).to(device)
+        gathered = distributed.gather(rows).view(ranks, len(rows), width)
+        values[:, begin : begin + len(rows)] = gathered.cpu().numpy()
+    marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)).to(device))
+    return _Part(values.reshape(ranks * share, width), marks.cpu().numpy().astype(np.bool_))
 
 
 def _assemble(dataset: Dataset, values: NDArray[np.float32], kept: NDArray[np.bool_]) -> Features:
-    labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
-    lost = np.flatnonzero(~kept)
-    if len(lost) == len(kept):
+    """Leaves out what could not be decoded."""
+    if not kept.any():
         raise UserError(f"none of the {len(kept)} images can be decoded; check the data set")
-    if not len(lost):
+    labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
+    if kept.all():
         return Features(values, labels)
-    if distributed.is_main():
-        examples = ", ".join(dataset.describe(int(index)) for index in lost[:3])
-        logger.warning(
-            "%d of %d images cannot be decoded and are left out: %s%s",
-            len(lost), len(kept), examples, ", ..." if len(lost) > 3 else "",
-        )  # fmt: skip
     return Features(values[kept], None if labels is None else labels[kept])
-
-
-def _batches(
-    dataset: Dataset, indices: Tensor, *, batch_size: int, size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields uint8 images `(B, 3, S, S)` and their positions `(B,)`."""
-    for index in torch.split(indices, batch_size):
-        loaded = list(zip(dataset.load(index), index.tolist(), strict=True))
-        found = [(_fit(image, size), place) for image, place in loaded if image is not None]
-        if found:
-            images, places = zip(*found, strict=True)
-            yield torch.stack(images), torch.tensor(places)
-
-
-def _fit(image: Tensor, size: int) -> Tensor:
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = functional.interpolate(
-        image[None].float(), (size, size), mode="bilinear", antialias=True, align_corners=False
-    )
-    return resized[0].round().clamp(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()

@@ -16,11 +16,19 @@ from tests.distributed import run_on_ranks
 class Images(Dataset):
     """Image `i` is grey of value `i`; some cannot be decoded."""
 
-    def __init__(self, n: int, *, broken: tuple[int, ...] = (), labelled: bool = True) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        broken: tuple[int, ...] = (),
+        max_corrupt: int | None = None,
+        labelled: bool = True,
+    ) -> None:
         self.config = Dataset.Config(name="images", mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
         self.labels = torch.arange(n) % 3 if labelled else None
         self.class_names = ["a", "b", "c"]
         self.in_memory = True
+        self.max_corrupt = n if max_corrupt is None else max_corrupt
         self.n, self.broken = n, broken
 
     def __len__(self) -> int:
@@ -88,7 +96,12 @@ def test_broken_images_are_left_out_aloud(caplog: pytest.LogCaptureFixture) -> N
     torch.testing.assert_close(torch.from_numpy(features.values), expected([4, 5, 6, 8, 9]))
     assert features.labels is not None
     assert features.labels.tolist() == [1, 2, 0, 2, 0]
-    assert "5 of 10 images cannot be decoded and are left out: image 0" in caplog.text
+    assert "cannot decode 'image 0'" in caplog.text
+
+
+def test_more_broken_images_than_the_data_set_allows_are_an_error() -> None:
+    with pytest.raises(UserError, match="2 of 10 images cannot be decoded"):
+        run(Means(), Images(10, broken=(0, 1), max_corrupt=1))
 
 
 def test_only_broken_images_are_an_error() -> None:
@@ -135,13 +148,16 @@ def test_training_goes_on_after_extraction() -> None:
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 
 
-def test_random_states_stay() -> None:
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_random_states_stay(n_workers: int) -> None:
     class Noise(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return torch.rand(len(images), 2)
 
+    images = Images(4)
+    images.in_memory = n_workers == 0  # starting loader processes draws a number
     before = torch.get_rng_state()
-    run(Noise(), Images(4))
+    run(Noise(), images, num_workers=n_workers)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -172,6 +188,19 @@ def test_two_ranks_see_each_image_once(n: int, broken: tuple[int, ...]) -> None:
     for features in run_on_ranks(_extract_here, 2, n, broken):
         assert features.values.tolist() == alone.values.tolist()
         assert features.labels.tolist() == alone.labels.tolist()
+
+
+def _fail_here() -> str:
+    with pytest.raises(UserError) as caught:
+        run(Means(), Images(8, broken=(6,), max_corrupt=0))
+    return str(caught.value)
+
+
+@pytest.mark.distributed
+def test_an_error_of_one_rank_stops_all() -> None:
+    first, second = run_on_ranks(_fail_here, 2)
+    assert "'image 6'" in first
+    assert first == second
 
 
 def test_std_of_even_directions_is_1() -> None:

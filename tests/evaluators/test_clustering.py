@@ -7,6 +7,7 @@ from sklearn import metrics
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import clustering as module
+from ssl_zoo.evaluators import search
 from ssl_zoo.evaluators.base import Features, Scores
 from ssl_zoo.evaluators.clustering import Clustering, agreement, contingency, hungarian_accuracy
 
@@ -108,7 +109,7 @@ def test_all_features_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((len(fit), len(test)))
         return original(fit, test, **settings)
 
-    original = module.spherical_kmeans
+    original = search.spherical_kmeans
     monkeypatch.setattr(module, "spherical_kmeans", watch)
     score(noise(700, 0, n_classes=2), noise(50, 1, n_classes=2), fit="train", n_seeds=1)
     assert seen == [(700, 50)]  # 2 clusters: faiss would take 512 on its own
