@@ -1,4 +1,4 @@
-"""Augmentations: parameters are drawn apart from being applied, to one image or to a whole batch."""
+"""Augmentations: parameters are drawn apart from being applied, to an image or a whole batch."""
 
 from ssl_zoo.augmentations.multicrop import MultiCrop
 

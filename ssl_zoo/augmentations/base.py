@@ -45,6 +45,6 @@ class Augmentation(Generic[ParamsT]):
             images: `(B, 3, H, W)` uint8, or a sequence of `(3, H, W)` uint8.
 
         Returns:
-            uint8 views, one tensor `(V, B, 3, size, size)` for each size, on the device of the images.
+            uint8 views, one tensor `(V, B, 3, size, size)` for each size, on the images' device.
         """
         raise NotImplementedError

@@ -8,7 +8,7 @@ def box_radius(sigma: Tensor) -> Tensor:
     """Returns the radius of the box whose threefold blur has a standard deviation.
 
     From Pillow's `_gaussian_blur_radius` (`src/libImaging/BoxBlur.c`), after Gwosdek et al.,
-    "Theoretical foundations of Gaussian convolution by extended box filtering" (2011), with 3 passes.
+    "Theoretical foundations of Gaussian convolution by extended box filtering" (2011); 3 passes.
     """
     variance = sigma * sigma / 3
     whole = ((torch.sqrt(12 * variance + 1) - 1) / 2).floor()
@@ -17,7 +17,7 @@ def box_radius(sigma: Tensor) -> Tensor:
 
 
 def blur_matrices(sigma: Tensor, size: int) -> Tensor:
-    """Returns the matrix of each blur, `(n, size, size)`; pixels beyond the edge repeat the last."""
+    """Returns the matrix of each blur, `(n, size, size)`; edges go on as their last pixel."""
     radius = box_radius(sigma.double())
     line = torch.arange(size, device=sigma.device)
     once = sigma.new_zeros((len(sigma), size, size), dtype=torch.float64)

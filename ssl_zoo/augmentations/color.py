@@ -1,8 +1,8 @@
 """Colour operations on whole batches, each image with its own parameters.
 
-Images are planes `(3, n, H, W)` of float32 that hold whole numbers in [0, 255]: red, green and blue
-each lie together, so that everything that mixes channels runs over contiguous memory. Results are
-Pillow's, rounding included; torchvision's `ColorJitter` on Pillow images is what is reproduced.
+Images are planes `(3, n, H, W)` of float32 that hold whole numbers in [0, 255]: red, green and
+blue each lie together, so that everything that mixes channels runs over contiguous memory. Results
+are Pillow's, rounding included: torchvision's `ColorJitter` on Pillow images is reproduced.
 """
 
 import torch

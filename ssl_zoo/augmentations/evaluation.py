@@ -1,4 +1,4 @@
-"""The one view that scoring sees: the shorter side resized, then the centre."""
+"""The one view that scoring sees, and the step from uint8 views to what a network takes."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -53,3 +53,20 @@ def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) ->
         images = F.interpolate(images, (height, width), mode=interpolation, antialias=True)
     top, left = round((height - size) / 2), round((width - size) / 2)
     return images[..., top : top + size, left : left + size].contiguous()
+
+
+def normalize(
+    views: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Returns (views / 255 - mean) / std on the device of the views.
+
+    Args:
+        views: `(..., 3, H, W)` uint8.
+        mean: of each channel, for values in [0, 1].
+        std: of each channel, for values in [0, 1].
+        dtype: of the result; arithmetic is float32.
+    """
+    deviation = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
+    scale = (1 / (255 * deviation)).to(views.device)
+    shift = (torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) / deviation).to(views.device)
+    return views.to(torch.float32).mul_(scale).sub_(shift).to(dtype)

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 def interval_matrices(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:
     """Returns the matrices that cut an interval out of a line of pixels and resize it.
 
-    The weights are those of Pillow's `Image.resize` (`src/libImaging/Resize.c`, bilinear filter): a
-    triangle as wide as an output pixel, at least one input pixel, cut off at the interval's ends.
+    The weights are those of Pillow's `Image.resize` (`src/libImaging/Resize.c`, bilinear filter):
+    a triangle that reaches one output pixel, at least one input pixel, to both sides, cut off at
+    the interval's ends.
 
     Args:
         start: first pixel, `(n,)`.

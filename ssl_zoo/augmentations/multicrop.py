@@ -1,8 +1,9 @@
 """Multi-crop: several views of several sizes, after SwAV (Caron et al., 2020, arXiv:2006.09882).
 
 The operations and their order are those of the authors' `src/multicropdataset.py`: random resized
-crop, flip, colour jitter, grayscale, blur; solarisation comes last, as in BYOL (Grill et al., 2020,
-arXiv:2006.07733). Values are those of Pillow and torchvision; tests/augmentations says how closely.
+crop, flip, colour jitter, grayscale, blur; solarisation comes last, as in BYOL (Grill et al.,
+2020, arXiv:2006.07733). Values are those of Pillow and torchvision; tests/augmentations says how
+closely.
 """
 
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ class Crop(Config):
 
 @AUGMENTATIONS.register
 class MultiCrop(Augmentation[MultiCropParams]):
-    """Random crops of any number of sizes with flips, colour jitter, grayscale, blur, solarisation."""
+    """Random crops of any number of sizes with flips, colour changes, blur and solarisation."""
 
     class Config(NamedConfig):
         """Settings of multi-crop."""

@@ -28,7 +28,7 @@ class ViewParams:
     Attributes:
         box: top, left, height and width of the crop in pixels, `(V, B, 4)` int64.
         flip: whether the view is mirrored, `(V, B)` bool.
-        order: what is done at each of four places, `(V, B, 4)` int64; all `NOTHING` without jitter.
+        order: what is done at each of four places, `(V, B, 4)` int64; `NOTHING` without jitter.
         factors: factors of brightness, contrast and saturation, and the turn of the hue in
             [-0.5, 0.5], `(V, B, 4)` float32.
         grayscale: `(V, B)` bool.
@@ -63,7 +63,7 @@ def concatenate(parts: list[ViewParams]) -> ViewParams:
 def draw_box(
     sizes: Tensor, keys: Tensor, *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Draws crops as torchvision's `RandomResizedCrop.get_params` does: ten tries, then the centre.
+    """Draws crops as torchvision's `RandomResizedCrop` does: ten tries, then the centre.
 
     Args:
         sizes: height and width, `(B, 2)`.
@@ -146,16 +146,15 @@ def draw_jitter(
     Args:
         keys: `(V, B)`.
         probability: of a view being jittered at all.
-        strengths: of brightness, contrast, saturation and hue; an operation of strength 0 is left out.
+        strengths: of brightness, contrast, saturation and hue; strength 0 leaves one out.
 
     Returns:
         Order `(V, B, 4)` int64 and factors `(V, B, 4)` float32.
     """
     factors = []
     for stream, strength in enumerate(strengths):
-        low, high = (
-            (max(0.0, 1 - strength), 1 + strength) if stream != HUE else (-strength, strength)
-        )
+        middle, lowest = (0.0, -0.5) if stream == HUE else (1.0, 0.0)
+        low, high = max(lowest, middle - strength), middle + strength
         factors.append(random.uniform(keys, _FACTORS + stream, low, high))
     places = torch.stack([random.uniform(keys, _ORDER + place) for place in range(4)], -1)
     order = places.argsort(dim=-1)

@@ -1,8 +1,8 @@
 """Applies drawn parameters: rows that need the same work are put together and done in chunks.
 
 A row is one view of one image. Rows are sorted by where the hue comes among the colour operations,
-by blur and by grayscale, so that what an operation concerns is a slice and no row is worked in vain.
-Chunks are small enough for the processor's cache.
+by blur and by grayscale, so that what an operation concerns is a slice and no row is worked in
+vain. Chunks are small enough for the processor's cache.
 """
 
 from collections.abc import Callable, Iterator, Sequence

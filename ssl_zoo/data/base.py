@@ -19,6 +19,7 @@ class Dataset:
         split: `train` or `test`.
 
     Attributes:
+        config: the settings it was built from.
         labels: class of each image, `(N,)` int64; None where there are none.
         class_names: one for each class; empty without labels.
         in_memory: whether `load` only indexes a tensor, so that loader workers are of no use.
@@ -35,6 +36,7 @@ class Dataset:
 
     source: ClassVar[str] = ""
     """Where the data comes from: citation or address."""
+    config: Any
     labels: Tensor | None
     class_names: list[str]
     in_memory: bool
@@ -50,8 +52,8 @@ class Dataset:
         """Returns the images at positions `(B,)`.
 
         Returns:
-            `(B, 3, H, W)` uint8 where all images have one size, else a list of `(3, H, W)` uint8 in
-            which an image that cannot be decoded is None.
+            `(B, 3, H, W)` uint8 where all images have one size, else a list of `(3, H, W)` uint8
+            in which an image that cannot be decoded is None.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: small enough to learn from within minutes on a CPU.
+"""Handwritten digits that come with scikit-learn: small enough to learn from in minutes on a CPU.
 
 1797 images of 8x8 pixels, the test part of the UCI set "Optical Recognition of Handwritten Digits"
 (Alpaydin and Kaynak, 1998, doi:10.24432/C50P49). Every fifth image is for testing.
@@ -93,8 +93,8 @@ class DigitsAffine(_DigitsBase):
 def move(images: Tensor, keys: Tensor, *, canvas: int = 32) -> Tensor:
     """Draws each image on a black canvas, turned, scaled and shifted at random.
 
-    Rotation is within 0.6 radians, the digit takes 0.5 to 0.9 of the canvas's width, and along its own
-    axes it lies up to a quarter of its width away from the middle.
+    Rotation is within 0.6 radians, the digit takes 0.5 to 0.9 of the canvas's width, and along its
+    own axes it lies up to a quarter of its width away from the middle.
 
     Args:
         images: `(n, 1, H, W)` in [0, 1].

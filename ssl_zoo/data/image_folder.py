@@ -20,6 +20,30 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
+class PathList:
+    """Relative paths in one piece of memory, which loader processes share without copying it.
+
+    A list of a million texts would be copied page by page as their reference counts change.
+    """
+
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        self.folder = folder
+        encoded = [os.fsencode(name) for name in names]
+        self._text = b"".join(encoded)
+        self._ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        """Returns a path relative to the folder."""
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._text[start : int(self._ends[index])])
+
+    def __getitem__(self, index: int) -> Path:
+        return self.folder / self.name(index)
+
+
 def decode(path: Path) -> Tensor | None:
     """Returns an image as RGB `(3, H, W)` uint8, or None when it cannot be read."""
     import numpy as np
@@ -61,16 +85,17 @@ class ImageFolder(Dataset):
         self.folder = _split_folder(config, split)
         self.class_names: list[str] = []
         self.labels: Tensor | None = None
-        if config.labels == "none":
-            self._paths = _images_below(self.folder)
-        else:
-            self._scan(config, split)
-        if not self._paths:
+        names = (
+            _images_below(self.folder) if config.labels == "none" else self._scan(config, split)
+        )
+        self._paths = PathList(self.folder, names)
+        if not names:
             raise UserError(
                 f"folder '{self.folder}' holds no images; known endings: {', '.join(EXTENSIONS)}"
             )
 
-    def _scan(self, config: Config, split: Split) -> None:
+    def _scan(self, config: Config, split: Split) -> list[str]:
+        """Sets classes and labels; returns the paths below the split's folder."""
         known = _class_folders(_split_folder(config, "train"))
         names = known if split == "train" else _class_folders(self.folder)
         strange = sorted(set(names) - set(known))
@@ -80,16 +105,17 @@ class ImageFolder(Dataset):
                 "give both splits the same class folders"
             )
         _check_count(names, self.folder, split)
-        paths: list[Path] = []
+        files: list[str] = []
         labels: list[int] = []
         for name in names:
             found = _images_below(self.folder / name)
             if not found:
                 logger.warning("class folder '%s' holds no images", self.folder / name)
-            paths += found
+            files += [os.path.join(name, file) for file in found]
             labels += [known.index(name)] * len(found)
-        self._paths, self.class_names = paths, known
+        self.class_names = known
         self.labels = torch.tensor(labels, dtype=torch.int64)
+        return files
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -103,11 +129,12 @@ class ImageFolder(Dataset):
         return str(self._paths[index])
 
     @functools.cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]  # a property that is computed once
+    def fingerprint(self) -> str:
         """Digest of relative paths and sizes in bytes."""
         digest = hashlib.sha256()
-        for path in self._paths:
-            digest.update(f"{path.relative_to(self.folder)}\0{path.stat().st_size}\n".encode())
+        for index in range(len(self)):
+            size = self._paths[index].stat().st_size
+            digest.update(os.fsencode(f"{self._paths.name(index)}\0{size}\n"))
         return digest.hexdigest()[:16]
 
 
@@ -117,13 +144,13 @@ def _split_folder(config: Any, split: Split) -> Path:
         raise UserError(
             f"folder '{root}' does not exist; set data.root to the folder of the images"
         )
-    name = config.train if split == "train" else config.test
+    name: str = config.train if split == "train" else config.test
     folder = root / name
     if not folder.is_dir():
         present = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())[:10])
         raise UserError(
-            f"folder '{root}' has no '{name}' for data.{split}; it holds: {present or 'no folders'}; set "
-            f"data.{split} to one of them, or data.train=. and data.labels=none for one flat folder"
+            f"folder '{root}' has no '{name}' for data.{split}; it holds: {present or 'nothing'}; "
+            f"set data.{split} to one of them, or data.{split}=. and data.labels=none for a flat one"
         )
     return folder
 
@@ -133,7 +160,8 @@ def _class_folders(folder: Path) -> list[str]:
     names = [name for name in names if not name.startswith(".")]
     if not names:
         raise UserError(
-            f"folder '{folder}' holds no class folders; make one for each class, or set data.labels=none"
+            f"folder '{folder}' holds no class folders; make one for each class, or set "
+            "data.labels=none"
         )
     return names
 
@@ -148,9 +176,16 @@ def _check_count(names: list[str], folder: Path, split: Split) -> None:
     logger.warning("folder '%s' holds only class '%s'; labels say nothing", folder, names[0])
 
 
-def _images_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
+def _images_below(folder: Path) -> list[str]:
+    """Returns the paths of all images relative to a folder, sorted."""
+    found: list[str] = []
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        found += [Path(place, name) for name in files if name.lower().endswith(EXTENSIONS)]
-    return sorted(path for path in found if not path.name.startswith("."))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(place, folder)
+        prefix = "" if below == "." else below + os.sep
+        found += [
+            prefix + name
+            for name in files
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        ]
+    return sorted(found)

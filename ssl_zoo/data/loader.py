@@ -1,11 +1,11 @@
 """Batches of views for training, and of plain images for scoring.
 
-The order of an epoch is a function of seed and epoch, and a step's batch a slice of it of which each
-rank takes a piece: training may stop at any step and go on with any number of ranks and workers
-without a batch changing.
+The order of an epoch is a function of seed and epoch, and a step's batch a slice of it of which
+each rank takes a piece: training may stop at any step and go on with any number of ranks and
+workers without a batch changing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,18 @@ __all__ = ["LoadedBatch", "ViewLoader", "evaluation_batches"]
 
 @dataclass(frozen=True)
 class _ViewMaker:
-    """What a loader process needs; called with (positions, keys)."""
+    """What a loader process needs; called with the place of a batch in an epoch's order."""
 
     dataset: Dataset
     augmentation: Augmentation[Any]
     with_labels: bool
+    order: Tensor
+    keys: Tensor
+    batch_size: int
 
-    def __call__(self, job: tuple[Tensor, Tensor]) -> LoadedBatch:
-        wanted, keys = job
+    def __call__(self, start: int) -> LoadedBatch:
+        wanted = self.order[start : start + self.batch_size]
+        keys = self.keys[start : start + self.batch_size]
         images, index, corrupt = load_readable(self.dataset, wanted)
         if len(images) < len(wanted):
             return LoadedBatch([], index, None, corrupt)
@@ -58,8 +62,8 @@ class ViewLoader:
         with_labels: whether batches carry labels.
 
     Raises:
-        UserError: there are fewer images than one batch takes, no labels where they are asked for, or
-            a batch cannot be split over the ranks.
+        UserError: there are fewer images than one batch takes, no labels where they are asked for,
+            or a batch cannot be split over the ranks.
     """
 
     def __init__(
@@ -97,6 +101,11 @@ class ViewLoader:
         """Whole batches in an epoch; the rest is dropped."""
         return len(self.dataset) // self.global_batch_size
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of the global crops."""
+        return next(iter(self.augmentation.view_counts))
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[LoadedBatch]:
         """Yields this rank's batches of an epoch from a step on.
 
@@ -104,29 +113,31 @@ class ViewLoader:
             UserError: more images cannot be decoded than the data set allows.
         """
         order = random.permutation(len(self.dataset), self.seed, epoch)
-        jobs = []
-        for step in range(start_step, self.steps_per_epoch):
-            start = step * self.global_batch_size + self.rank * self.batch_size
-            index = order[start : start + self.batch_size]
-            jobs.append((index, random.sample_keys(self.seed, epoch, index)))
+        keys = random.sample_keys(self.seed, epoch, order)
+        first = self.rank * self.batch_size
+        steps = range(start_step, self.steps_per_epoch)
+        starts = [step * self.global_batch_size + first for step in steps]
         if self._images is not None:
-            return self._from_memory(self._images, jobs)
-        return self._from_files(jobs)
+            return self._from_memory(self._images, order, keys, starts)
+        return self._from_files(order, keys, starts)
 
     def _from_memory(
-        self, images: Tensor, jobs: list[tuple[Tensor, Tensor]]
+        self, images: Tensor, order: Tensor, keys: Tensor, starts: list[int]
     ) -> Iterator[LoadedBatch]:
-        for index, keys in jobs:
-            batch = images[index.to(self.device)]
-            sizes = torch.tensor(batch.shape[2:]).expand(len(index), 2)
-            views = self.augmentation.apply(batch, self.augmentation.draw(sizes, keys))
+        sizes = torch.tensor(images.shape[2:]).expand(self.batch_size, 2)
+        for start in starts:
+            index = order[start : start + self.batch_size]
+            params = self.augmentation.draw(sizes, keys[start : start + self.batch_size])
+            views = self.augmentation.apply(images[index.to(self.device)], params)
             yield LoadedBatch(views, index, _labels(self.dataset, index, self.with_labels))
 
-    def _from_files(self, jobs: list[tuple[Tensor, Tensor]]) -> Iterator[LoadedBatch]:
-        work = _ViewMaker(self.dataset, self.augmentation, self.with_labels)
+    def _from_files(self, order: Tensor, keys: Tensor, starts: list[int]) -> Iterator[LoadedBatch]:
+        work = _ViewMaker(
+            self.dataset, self.augmentation, self.with_labels, order, keys, self.batch_size
+        )
         on_gpu = self.device.type == "cuda"
         loaded: LoadedBatch
-        for loaded in in_processes(work, jobs, num_workers=self.num_workers, pin_memory=on_gpu):
+        for loaded in in_processes(work, starts, num_workers=self.num_workers, pin_memory=on_gpu):
             self.corrupt.add(loaded.corrupt)
             if not loaded.views:
                 raise UserError(f"no image of {len(self.dataset)} can be decoded; check data.root")
@@ -141,8 +152,8 @@ def _labels(dataset: Dataset, index: Tensor, wanted: bool) -> Tensor | None:
 def _check(dataset: Dataset, global_batch_size: int, world_size: int, with_labels: bool) -> None:
     if global_batch_size % world_size:
         raise UserError(
-            f"global_batch_size of {global_batch_size} cannot be split over {world_size} processes; "
-            f"use a multiple of {world_size}"
+            f"global_batch_size of {global_batch_size} cannot be split over {world_size} "
+            f"processes; use a multiple of {world_size}"
         )
     if len(dataset) < global_batch_size:
         raise UserError(
@@ -157,31 +168,28 @@ def _check(dataset: Dataset, global_batch_size: int, world_size: int, with_label
 
 @dataclass(frozen=True)
 class _PlainReader:
-    """What a loader process needs for scoring; called with positions."""
+    """What a loader process needs for scoring; called with the place of a batch in `positions`."""
 
     dataset: Dataset
+    positions: Tensor
+    batch_size: int
     size: int
     resize: int | None
     interpolation: Interpolation
 
-    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    def __call__(self, start: int) -> tuple[Tensor, Tensor, list[str]]:
+        index = self.positions[start : start + self.batch_size]
         loaded = self.dataset.load(index)
-        corrupt: list[str] = []
-        if not isinstance(loaded, Tensor):
-            good = [row for row, image in enumerate(loaded) if image is not None]
-            corrupt = [
-                self.dataset.describe(int(index[row]))
-                for row in range(len(loaded))
-                if loaded[row] is None
-            ]
-            images: Any = [loaded[row] for row in good]
-            index = index[good]
-        else:
-            images = loaded
-        views = evaluation_view(
+        if isinstance(loaded, Tensor):
+            return self._views(loaded), index, []
+        found = torch.tensor([image is not None for image in loaded])
+        corrupt = [self.dataset.describe(place) for place in index[~found].tolist()]
+        return self._views([image for image in loaded if image is not None]), index[found], corrupt
+
+    def _views(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        return evaluation_view(
             images, self.size, resize=self.resize, interpolation=self.interpolation
         )
-        return views, index, corrupt
 
 
 def evaluation_batches(
@@ -212,10 +220,10 @@ def evaluation_batches(
         UserError: more images cannot be decoded than the data set allows.
     """
     positions = torch.arange(len(dataset)) if indices is None else indices
-    work = _PlainReader(dataset, size, resize, interpolation)
+    work = _PlainReader(dataset, positions, batch_size, size, resize, interpolation)
     corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
     workers = 0 if dataset.in_memory else num_workers
-    jobs = list(positions.split(batch_size)) if len(positions) else []
+    jobs = range(0, len(positions), batch_size)
     for views, index, names in in_processes(work, jobs, num_workers=workers):
         corrupt.add(names)
         if len(index):

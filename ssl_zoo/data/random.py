@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of seed, epoch and image: no state, any order, any device count.
+"""Random numbers as a pure function of seed, epoch and image: no state, any order of asking.
 
 Counter-based after SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014): a key is mixed with a stream number, and the mix is the random number.
@@ -13,7 +13,7 @@ _MIX2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 
 def _weyl(n: int) -> int:
-    """Returns `n * _GOLDEN` wrapped to 64 bits with a sign; torch refuses larger Python numbers."""
+    """Returns `n * _GOLDEN` wrapped to signed 64 bits; torch refuses larger Python numbers."""
     return (n * _GOLDEN + 2**63) % 2**64 - 2**63
 
 

@@ -62,8 +62,8 @@ class CorruptImages:
         if len(self.names) > self.limit:
             raise UserError(
                 f"{len(self.names)} of {self.n_images} images cannot be decoded, more than "
-                f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; mend or remove them, "
-                "or raise data.max_corrupt"
+                f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; mend or remove "
+                "them, or raise data.max_corrupt"
             )
 
 
@@ -78,26 +78,21 @@ def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor
     """Loads images; one that cannot be decoded gives way to the next that can.
 
     Returns:
-        The images, the positions they truly have `(B,)`, and the names of those replaced. The images
-        are fewer than asked for only if nothing in the data set can be decoded within the limit.
+        The images, the positions they truly have `(B,)`, and the names of those replaced. There
+        are fewer images than asked for only if too many in a row cannot be decoded.
     """
-    images = list(dataset.load(index))
-    index = index.clone()
-    corrupt: list[str] = []
-    for row, image in enumerate(images):
-        for _ in range(min(len(dataset), dataset.max_corrupt + 2)):
+    images, places, corrupt = [], [], []
+    for image, place in zip(dataset.load(index), index.tolist(), strict=True):
+        for _ in range(min(len(dataset), dataset.max_corrupt + 1)):
             if image is not None:
                 break
-            corrupt.append(dataset.describe(int(index[row])))
-            index[row] = (index[row] + 1) % len(dataset)
-            image = dataset.load(index[row : row + 1])[0]
-        images[row] = image
-    kept = [row for row, image in enumerate(images) if image is not None]
-    return (
-        [image for image in images if image is not None],
-        index[kept],
-        list(dict.fromkeys(corrupt)),
-    )
+            corrupt.append(dataset.describe(place))
+            place = (place + 1) % len(dataset)
+            image = dataset.load(torch.tensor([place]))[0]
+        if image is not None:
+            images.append(image)
+            places.append(place)
+    return images, torch.tensor(places), list(dict.fromkeys(corrupt))
 
 
 class _Jobs(TorchDataset[Any]):

@@ -32,7 +32,7 @@ class TensorDataset(Dataset):
         return self.images[indices]
 
     @functools.cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]  # a property that is computed once
+    def fingerprint(self) -> str:
         """Digest of shape, values and labels."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         digest.update(self.images.numpy().data)

@@ -94,7 +94,7 @@ class Cifar100(_Cifar):
 
 @DATASETS.register
 class Stl10(TensorDataset):
-    """Photographs of 96x96 pixels in 10 classes: 5,000 + 8,000 labelled, 100,000 without labels."""
+    """Photographs of 96x96 pixels in 10 classes: 13,000 labelled, 100,000 without labels."""
 
     class Config(_TorchvisionConfig):
         """Settings of STL-10."""
