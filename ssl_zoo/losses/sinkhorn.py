@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ssl_zoo import distributed
 
-_CHUNK_ELEMENTS = 1 << 17
-"""Scores in a chunk on the CPU: half a megabyte of float32, which stays in the cache."""
+_CHUNK_ELEMENTS = 1 << 18
+"""Scores in a chunk on the CPU: a megabyte of float32, which stays in the cache."""
+_WEAK = 1e-12
+"""A sample whose largest kernel entry is below this gets a shift of its own."""
 _FOLD_EVERY = 4
-"""An iteration moves scales by no more than a factor of the global batch or of the number of
-prototypes, so float32 holds a few of them before they are folded into the kernel."""
+"""Iterations between two folds of the scales into the kernel: one moves a scale by no more than a
+factor of the global batch or of the number of prototypes, and float32 holds a few of those."""
 
 
 @torch.no_grad()
@@ -33,10 +35,11 @@ def sinkhorn(
     All ranks solve one problem together, each with its own number of rows. Batches of a gradient
     accumulation are problems of their own.
 
-    Computed in float32 whatever the type of the scores and autocast (float64 stays float64). The
-    first iteration subtracts the maximum of each prototype, then of each sample, before it takes
-    exponentials, so no sum can underflow, whatever epsilon and however unpopular a prototype.
-    After that every prototype has a mass of 1 / K or more, and two vectors of scales are enough.
+    Computed in float32 whatever the type of the scores and autocast (float64 stays float64).
+    Exponentials are taken once, of scores less the maximum of their prototype; what follows are
+    products of that kernel with vectors. So no prototype can underflow, however unpopular and
+    whatever epsilon. A sample that would, far below all maxima, is shifted to its own maximum:
+    after the first prototype normalisation a factor on a sample changes nothing.
 
     Args:
         scores: `(B, K)`, similarity of samples and prototypes; several tensors are taken as
@@ -52,13 +55,12 @@ def sinkhorn(
     parts = [scores] if isinstance(scores, Tensor) else list(scores)
     n_codes = _checked(parts, epsilon=epsilon, n_iterations=n_iterations, n_codes=n_codes)
     with torch.autocast(parts[0].device.type, enabled=False):
-        kernel = _first_iteration(parts, inverse_epsilon=1 / epsilon)
-        scale = kernel.new_ones(kernel.shape[1])
+        kernel, scale = _first_scale(parts, inverse_epsilon=1 / epsilon)
         for done in range(1, n_iterations):
             if done % _FOLD_EVERY == 0:
                 _fold_(kernel, scale)
                 scale = torch.ones_like(scale)
-            scale = _prototype_mass(kernel, scale).reciprocal_()
+            scale = _next_scale(kernel, scale)
         codes = _fold_(kernel[:n_codes], scale)
     return codes if n_codes == len(kernel) else codes.clone()  # the clone lets the rest go
 
@@ -81,49 +83,47 @@ def _checked(
     return n_rows if n_codes is None else n_codes
 
 
-def _first_iteration(parts: list[Tensor], *, inverse_epsilon: float) -> Tensor:
-    """Normalises prototypes, then shifts samples to a maximum of one; both in the log domain.
+def _first_scale(parts: list[Tensor], *, inverse_epsilon: float) -> tuple[Tensor, Tensor]:
+    """Returns the kernel `(B, K)` and the scale `(K,)` that gives all prototypes equal mass.
 
     Powers of two, since `exp2` takes a third of the time of `exp` on a CPU.
     """
+    factor = inverse_epsilon / math.log(2)
     n_rows, n_prototypes = sum(map(len, parts)), parts[0].shape[1]
     dtype = torch.promote_types(parts[0].dtype, torch.float32)
     kernel = parts[0].new_empty(n_rows, n_prototypes, dtype=dtype)
-    rows = _rows_of_a_chunk(kernel)
-    chunks = [chunk for part in parts if len(part) for chunk in torch.split(part, rows)]
-    factor = inverse_epsilon / math.log(2)
+    size = _rows_of_a_chunk(kernel)
+    chunks = [chunk for part in parts if len(part) for chunk in torch.split(part, size)]
 
     peak = kernel.new_full((n_prototypes,), -math.inf)
     for chunk in chunks:
         torch.maximum(peak, chunk.amax(dim=0), out=peak)
-    distributed.all_reduce(peak, "max")
+    shift = distributed.all_reduce(peak, "max").mul_(-factor)
 
     mass = kernel.new_zeros(n_prototypes)
-    for chunk in chunks:
-        scratch = torch.sub(chunk, peak, out=kernel[: len(chunk)])
-        mass += scratch.mul_(factor).exp2_().sum(dim=0)
-    log_scale = distributed.all_reduce(mass).log2_().neg_()
-
     for chunk, out in zip(chunks, torch.split(kernel, [len(c) for c in chunks]), strict=True):
-        torch.sub(chunk, peak, out=out)
-        torch.add(log_scale, out, alpha=factor, out=out)
-        out.sub_(out.amax(dim=1, keepdim=True)).exp2_()
-    return kernel
+        torch.add(shift, chunk, alpha=factor, out=out).exp2_()
+        mass += out.sum(dim=0)
+        # Always on an accelerator, which would have to be waited for to know.
+        if out.device.type != "cpu" or bool((out.amax(dim=1) < _WEAK).any()):
+            torch.add(shift, chunk, alpha=factor, out=out)
+            out.sub_(out.amax(dim=1, keepdim=True)).exp2_()
+    return kernel, distributed.all_reduce(mass).reciprocal_()
 
 
-def _prototype_mass(kernel: Tensor, scale: Tensor) -> Tensor:
-    """Normalises samples; returns the mass `(K,)` that prototypes then have over all ranks."""
+def _next_scale(kernel: Tensor, scale: Tensor) -> Tensor:
+    """Normalises samples, then prototypes over all ranks; returns the new scale of prototypes."""
     mass = torch.zeros_like(scale)
     for chunk in torch.split(kernel, _rows_of_a_chunk(kernel)):
         mass += torch.mv(chunk.t(), torch.mv(chunk, scale).reciprocal_())
-    return distributed.all_reduce(mass)
+    return distributed.all_reduce(mass).reciprocal_()
 
 
 def _fold_(kernel: Tensor, scale: Tensor) -> Tensor:
     """Scales prototypes, then samples to a sum of one, in place."""
     for chunk in torch.split(kernel, _rows_of_a_chunk(kernel)):
-        chunk.mul_(scale)
-        chunk.div_(chunk.sum(dim=1, keepdim=True))
+        reach = torch.mv(chunk, scale).reciprocal_()
+        chunk.mul_(scale).mul_(reach[:, None])
     return kernel
 
 
