@@ -2,8 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,13 +54,10 @@ def extract(
         progress: whether to show a bar if stderr is a terminal.
 
     Raises:
-        UserError: too many images cannot be decoded, or the backbone does not return `(B, D)`;
-            on all ranks if on one.
+        UserError: too many images are broken, or the backbone returns no vectors; on all ranks.
     """
     device = torch.device(device)
-    total, ranks = len(dataset), distributed.world_size()
-    share = math.ceil(total / ranks)
-    start = min(distributed.rank() * share, total)
+    part = _own_part(len(dataset))
     batches = evaluation_batches(
         dataset,
         batch_size=batch_size,
@@ -68,61 +65,75 @@ def extract(
         resize=resize,
         interpolation=interpolation,
         num_workers=num_workers,
-        indices=torch.arange(start, min(start + share, total)),
+        indices=torch.arange(part.start, min(part.start + len(part.kept), len(dataset))),
     )
-    part = _Part(np.zeros((share, 0), dtype=np.float32), np.zeros(share, dtype=np.bool_))
-    try:
-        with _frozen(backbone, device), _bar(progress, share) as advance:
-            for images, index in batches:
-                values = _features(backbone, images, dataset, device=device, precision=precision)
-                part.put(index.numpy() - start, values.cpu().numpy())
-                advance(len(index))
-    except UserError as error:
-        part.error = str(error)
-    whole = _gather(part, device=device)
-    return _assemble(dataset, whole.values[:total], whole.kept[:total])
+    with _frozen(backbone, device), _bar(progress, len(part.kept)) as advance:
+        inputs = _normalized(batches, dataset, device)
+        _fill(part, backbone, inputs, precision=precision, advance=advance)
+    return _assemble(dataset, _gather(part, device=device))
 
 
 @dataclass
 class _Part:
     """Features of neighbouring images, which of them there are, and why there are no more."""
 
+    start: int
     values: NDArray[np.float32]
     kept: NDArray[np.bool_]
     error: str | None = None
 
-    def put(self, rows: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-        if not self.kept.any():
-            self.values = np.zeros((len(self.kept), values.shape[1]), dtype=np.float32)
-        self.values[rows], self.kept[rows] = values, True
+
+def _own_part(total: int) -> _Part:
+    """Returns the part of this rank, still empty; parts are of one length, the last are padded."""
+    share = math.ceil(total / distributed.world_size())
+    start = min(distributed.rank() * share, total)
+    return _Part(start, np.zeros((share, 0), dtype=np.float32), np.zeros(share, dtype=np.bool_))
 
 
-def _features(
+def _normalized(
+    batches: Iterator[tuple[Tensor, Tensor]], dataset: Dataset, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, index in batches:
+        yield normalize(images.to(device), dataset.config.mean, dataset.config.std), index
+
+
+def _fill(
+    part: _Part,
     backbone: nn.Module,
-    images: Tensor,
-    dataset: Dataset,
+    batches: Iterator[tuple[Tensor, Tensor]],
     *,
-    device: torch.device,
     precision: Precision,
-) -> Tensor:
-    """Returns float32 features of uint8 images."""
-    inputs = normalize(
-        images.to(device, non_blocking=True), dataset.config.mean, dataset.config.std
-    ).contiguous(memory_format=torch.channels_last)
-    with _autocast(device, precision):
-        output = backbone(inputs)
-    if not isinstance(output, Tensor) or output.shape[:-1] != (len(images),):
+    advance: Callable[[int], None],
+) -> None:
+    """Computes features of normalised images; a mistake of the user is kept for all ranks."""
+    try:
+        for images, index in batches:
+            features = _run(backbone, images, precision).cpu().numpy()
+            if not part.kept.any():
+                part.values = np.zeros((len(part.kept), features.shape[1]), dtype=np.float32)
+            rows = index.numpy() - part.start
+            part.values[rows], part.kept[rows] = features, True
+            advance(len(index))
+    except UserError as error:
+        part.error = str(error)
+
+
+def _run(backbone: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+    """Returns float32 features `(B, D)` of normalised images."""
+    with _autocast(inputs.device, precision):
+        output = backbone(inputs.contiguous(memory_format=torch.channels_last))
+    if not isinstance(output, Tensor) or output.shape[:-1] != (len(inputs),):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
-            f"the backbone returns {shape} for {len(images)} images; "
+            f"the backbone returns {shape} for {len(inputs)} images; "
             "features must be one vector for each image"
         )
     return output.float()
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision == "fp32":
-        return nullcontext()
+    if precision == "fp32":  # whatever surrounds the extraction
+        return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
@@ -141,7 +152,7 @@ def _frozen(backbone: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(wanted: bool, total: int) -> Iterator[Any]:
+def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
     """Yields a function that moves a bar on; it does nothing unless stderr is a terminal."""
     if not (wanted and distributed.is_main() and sys.stderr.isatty()):
         yield lambda n: None
@@ -172,11 +183,12 @@ def _gather(part: _Part, *, device: torch.device) -> _Part:
         gathered = distributed.gather(rows).view(ranks, len(rows), width)
         values[:, begin : begin + len(rows)] = gathered.cpu().numpy()
     marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)).to(device))
-    return _Part(values.reshape(ranks * share, width), marks.cpu().numpy().astype(np.bool_))
+    return _Part(0, values.reshape(ranks * share, width), marks.cpu().numpy().astype(np.bool_))
 
 
-def _assemble(dataset: Dataset, values: NDArray[np.float32], kept: NDArray[np.bool_]) -> Features:
-    """Leaves out what could not be decoded."""
+def _assemble(dataset: Dataset, whole: _Part) -> Features:
+    """Cuts the padding off and leaves out what could not be decoded."""
+    values, kept = whole.values[: len(dataset)], whole.kept[: len(dataset)]
     if not kept.any():
         raise UserError(f"none of the {len(kept)} images can be decoded; check the data set")
     labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)

@@ -171,6 +171,14 @@ def test_lower_precision_gives_close_float32_features() -> None:
     assert (rough.values != exact.values).any()
 
 
+def test_full_precision_is_full_within_autocast() -> None:
+    backbone = network()
+    exact = run(backbone, Images(10))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = run(backbone, Images(10))
+    assert (inside.values == exact.values).all()
+
+
 def test_a_backbone_that_returns_maps_is_refused() -> None:
     with pytest.raises(UserError, match=r"returns \(4, 3, 8, 8\) for 4 images"):
         run(nn.Identity(), Images(10))

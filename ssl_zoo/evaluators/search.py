@@ -31,7 +31,9 @@ def unit_rows(values: Floats) -> Floats:
     """Returns a copy with rows of L2 norm 1; rows of zeros stay zero."""
     norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
     norms[norms == 0] = 1
-    return np.ascontiguousarray(values / norms[:, None], dtype=np.float32)
+    unit = np.empty(values.shape, dtype=np.float32)
+    np.divide(values, norms[:, None], out=unit, casting="same_kind")
+    return unit
 
 
 def nearest(train: Floats, test: Floats, *, k: int) -> tuple[Floats, Ids]:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -112,3 +115,12 @@ def test_equal_seeds_give_equal_clusters() -> None:
     )
     np.testing.assert_array_equal(a, b)
     assert (a != other).any()
+
+
+def test_evaluators_are_listed_without_importing_heavy_libraries() -> None:
+    code = (
+        "import sys, ssl_zoo.evaluators;"
+        "print(*{'faiss', 'sklearn', 'scipy'} & {name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
