@@ -98,16 +98,17 @@ def _first_scale(parts: list[Tensor], *, inverse_epsilon: float) -> tuple[Tensor
     peak = kernel.new_full((n_prototypes,), -math.inf)
     for chunk in chunks:
         torch.maximum(peak, chunk.amax(dim=0), out=peak)
-    shift = distributed.all_reduce(peak, "max").mul_(-factor)
+    distributed.all_reduce(peak, "max")
 
     mass = kernel.new_zeros(n_prototypes)
     for chunk, out in zip(chunks, torch.split(kernel, [len(c) for c in chunks]), strict=True):
-        torch.add(shift, chunk, alpha=factor, out=out).exp2_()
+        # Differences first: they are exact where it matters, so sharp logits lose no digits.
+        torch.sub(chunk, peak, out=out).mul_(factor).exp2_()
         mass += out.sum(dim=0)
         # Always on an accelerator, which would have to be waited for to know.
         if out.device.type != "cpu" or bool((out.amax(dim=1) < _WEAK).any()):
-            torch.add(shift, chunk, alpha=factor, out=out)
-            out.sub_(out.amax(dim=1, keepdim=True)).exp2_()
+            torch.sub(chunk, peak, out=out)
+            out.sub_(out.amax(dim=1, keepdim=True)).mul_(factor).exp2_()
     return kernel, distributed.all_reduce(mass).reciprocal_()
 
 

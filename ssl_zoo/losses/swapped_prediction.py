@@ -154,7 +154,7 @@ def _cross_entropy(
             n_targets = n_global - (view < n_global)
             targets = code_sum - chunk[view] if view < n_global else code_sum
             x = room[rows] if gradient is None else gradient[view, rows]
-            torch.mul(scores[view, rows], math.log2(math.e) / temperature, out=x)
+            torch.mul(scores[view, rows].to(x.dtype), math.log2(math.e) / temperature, out=x)
             x.sub_(x.amax(dim=1, keepdim=True))
             total -= torch.dot(targets.flatten(), x.flatten())
             norm = x.exp2_().sum(dim=1, keepdim=True)  # exp2: a third of the time of exp on a CPU
