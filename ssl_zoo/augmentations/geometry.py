@@ -1,10 +1,13 @@
 """Crop and resize, as Pillow's antialiased bilinear resize of a cropped image."""
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_TABLE_BYTES = 16 * 1024 * 1024
 
 
 def interval_matrices(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:
@@ -12,7 +15,7 @@ def interval_matrices(start: Tensor, length: Tensor, size_in: int, size_out: int
 
     The weights are those of Pillow's `Image.resize` (`src/libImaging/Resize.c`, bilinear filter):
     a triangle that reaches one output pixel, at least one input pixel, to both sides, cut off at
-    the interval's ends.
+    the interval's ends. They sum to a little above 1, to break ties upwards as Pillow does.
 
     Args:
         start: first pixel, `(n,)`.
@@ -21,17 +24,39 @@ def interval_matrices(start: Tensor, length: Tensor, size_in: int, size_out: int
         size_out: pixels after resizing.
 
     Returns:
-        `(n, size_in, size_out)` float32; columns sum to one.
+        `(n, size_in, size_out)` float32.
     """
-    device = start.device
-    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
+    start, length = start.view(-1, 1, 1).float(), length.view(-1, 1, 1).float()
     scale = length / size_out
-    pixel = torch.arange(size_in, device=device).view(1, -1, 1)
-    middle = (torch.arange(size_out, device=device) + 0.5) * scale + start
-    distance = (middle - (pixel + 0.5)).abs_().div_(scale.clamp(min=1))
-    weights = (1 - distance).clamp_(min=0)
-    weights *= (pixel >= start) & (pixel < start + length)
-    return weights.div_(weights.sum(1, keepdim=True))
+    pixel = torch.arange(size_in, device=start.device).view(1, -1, 1) + 0.5
+    middle = (torch.arange(size_out, device=start.device) + 0.5) * scale + start
+    weights = (middle - pixel).abs_().div_(scale.clamp(min=1)).neg_().add_(1).clamp_(min=0)
+    half = length / 2
+    weights *= (half + 0.5 - (pixel - start - half).abs_()).clamp_(0, 1)  # 1 inside, 0 outside
+    return weights.mul_((1 + 4e-6) / weights.sum(1, keepdim=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _interval_table(size_in: int, size_out: int, device: torch.device) -> Tensor:
+    """Returns the matrices of all intervals by length and start, then the same mirrored."""
+    lengths = torch.arange(1, size_in + 1)
+    counts = size_in + 1 - lengths
+    length = lengths.repeat_interleave(counts)
+    start = torch.arange(len(length)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    matrices = interval_matrices(start, length, size_in, size_out)
+    return torch.cat([matrices, matrices.flip(2)]).to(device)
+
+
+def _matrices(start: Tensor, length: Tensor, flip: Tensor, size_in: int, size_out: int) -> Tensor:
+    """Returns `interval_matrices`, some mirrored, from a table where that is small."""
+    n_intervals = size_in * (size_in + 1) // 2
+    if 8 * n_intervals * size_in * size_out > _TABLE_BYTES:
+        matrices = interval_matrices(start, length, size_in, size_out)
+        return torch.where(flip.view(-1, 1, 1), matrices.flip(2), matrices)
+    table = _interval_table(size_in, size_out, start.device)
+    shorter = length - 1
+    index = shorter * (size_in + 1) - shorter * length // 2 + start
+    return table.index_select(0, index + flip * n_intervals)
 
 
 def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
@@ -47,12 +72,11 @@ def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
     """
     n, _, height, width = images.shape
     top, left, h, w = box.unbind(1)
-    across = interval_matrices(left, w, width, size)
-    across = torch.where(flip.view(-1, 1, 1), across.flip(2), across)
-    down = interval_matrices(top, h, height, size).transpose(1, 2)
+    across = _matrices(left, w, flip, width, size)
+    down = _matrices(top, h, torch.zeros_like(flip), height, size).transpose(1, 2)
     lines = torch.bmm(images.to(torch.float32).view(n, 3 * height, width), across).round_()
     planes = lines.view(n, 3, height, size)
-    out = images.new_empty((3, n, size, size), dtype=torch.float32)
+    out = lines.new_empty((3, n, size, size))
     for channel in range(3):
         torch.bmm(down, planes[:, channel], out=out[channel])
     return out.round_()

@@ -5,37 +5,37 @@ by blur and by grayscale, so that what an operation concerns is a slice and no r
 vain. Chunks are small enough for the processor's cache.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ssl_zoo.augmentations.blur import blur_
-from ssl_zoo.augmentations.color import adjust_, grayscale_, solarize_, turn_hue_
+from ssl_zoo.augmentations.blur import blur_, blur_coefficients
+from ssl_zoo.augmentations.color import adjust_, grayscale_, hue_steps, solarize_, turn_hue_
 from ssl_zoo.augmentations.geometry import crop_batch, crop_list
-from ssl_zoo.augmentations.params import HUE, NOTHING, ViewParams
+from ssl_zoo.augmentations.params import CONTRAST, HUE, NOTHING, SATURATION, ViewParams
 
 _NO_HUE, _NO_JITTER = 4, 5
-_CHUNK_BYTES = {"cpu": 512 * 1024}
+_CHUNK_BYTES_CPU = 1024 * 1024
 _CHUNK_BYTES_DEVICE = 256 * 1024 * 1024
 
-Source = Callable[[Tensor, ViewParams], Tensor]
-"""Gives the planes `(3, n, size, size)` of some rows, cropped and mirrored."""
+Crop = Callable[[Tensor, slice], Tensor]
+"""Gives the planes `(3, n, size, size)` of the views at some places of the sorted rows."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that are worked on together.
+    """Sorted rows that are worked on together.
 
     Attributes:
-        rows: positions among all rows, `(n,)`.
+        rows: slice of the sorted rows.
         hue_place: 0 to 3: the hue's place in the order; 4: no hue; 5: no jitter at all.
-        blur: slice of the rows that are blurred.
-        grayscale: slice of the rows that lose their colour.
+        blur: slice, counted from the chunk's first row, of what is blurred.
+        grayscale: slice, counted likewise, of what loses its colour.
     """
 
-    rows: Tensor
+    rows: slice
     hue_place: int
     blur: slice
     grayscale: slice
@@ -53,94 +53,125 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
         `(V, B, 3, size, size)` uint8.
     """
     n_views, batch = params.flip.shape
-    device = images.device if isinstance(images, Tensor) else images[0].device
-    source = (
-        _batch_source(images, size)
-        if isinstance(images, Tensor)
-        else _list_source(images, params, size)
-    )
-    rows = params.rows()
-    out = torch.empty((n_views * batch, 3, size, size), dtype=torch.uint8, device=device)
-    for chunk in chunks(rows, _chunk_rows(size, device)):
-        drawn = _to(rows.take(chunk.rows), device)
-        planes = source(chunk.rows.to(device), drawn)
-        _distort_(planes, chunk, drawn)
-        out.index_copy_(0, chunk.rows.to(device), planes.transpose(0, 1).to(torch.uint8))
-    return out.view(n_views, batch, 3, size, size)
+    device = images[0].device
+    order, chunks = plan(params.rows(), _chunk_rows(size, device))
+    rows = params.rows().take(order)
+    place = order.to(device)
+    crop = _cropper(images, params, rows, place, size)
+    distortions = _Distortions(rows, device)
+    done = torch.empty((n_views * batch, 3, size, size), dtype=torch.uint8, device=device)
+    for chunk in chunks:
+        planes = crop(place[chunk.rows], chunk.rows)
+        distortions.apply_(planes, chunk)
+        done[chunk.rows] = planes.to(torch.int16).transpose(0, 1)  # to uint8 at once is slower
+    back = torch.empty_like(place).scatter_(0, place, torch.arange(len(place), device=device))
+    return done.index_select(0, back).view(n_views, batch, 3, size, size)
 
 
-def chunks(rows: ViewParams, n_max: int) -> Iterator[Chunk]:
-    """Sorts rows and cuts them into chunks of at most `n_max` with the hue at one place."""
+def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
+    """Sorts rows and cuts them into chunks of at most `n_max` with the hue at one place.
+
+    Returns:
+        The order, `(n,)`, and the chunks of the sorted rows.
+    """
     is_hue = rows.order == HUE
     place = torch.where(is_hue.any(1), is_hue.int().argmax(1), _NO_HUE)
     place[(rows.order == NOTHING).all(1)] = _NO_JITTER
     blurred = rows.sigma > 0
     # gray rows end the sharp ones and begin the blurred ones, so that they form one slice
     key = place * 4 + blurred * 2 + (rows.grayscale ^ blurred)
-    order = key.argsort(stable=True)
+    counts = torch.bincount(key, minlength=4 * (_NO_JITTER + 1)).view(-1, 4)
+    chunks = []
     start = 0
-    for hue_place, count in enumerate(torch.bincount(place, minlength=_NO_JITTER + 1).tolist()):
-        for first in range(start, start + count, n_max):
-            chosen = order[first : min(first + n_max, start + count)]
-            yield Chunk(
-                chosen,
-                hue_place,
-                _true_slice(blurred[chosen]),
-                _true_slice(rows.grayscale[chosen]),
+    for hue_place, (plain, gray, blurred_gray, blurred_plain) in enumerate(counts.tolist()):
+        gray_start, blur_start = start + plain, start + plain + gray
+        gray_stop, stop = blur_start + blurred_gray, blur_start + blurred_gray + blurred_plain
+        n_chunks = -(-(stop - start) // n_max)
+        for number in range(n_chunks):
+            first = start + (stop - start) * number // n_chunks
+            last = start + (stop - start) * (number + 1) // n_chunks
+            chunks.append(
+                Chunk(
+                    slice(first, last),
+                    hue_place,
+                    _within(blur_start, stop, first, last),
+                    _within(gray_start, gray_stop, first, last),
+                )
             )
-        start += count
+        start = stop
+    return key.argsort(stable=True), chunks
 
 
-def _true_slice(flags: Tensor) -> slice:
-    found = flags.nonzero()[:, 0].tolist()
-    return slice(found[0], found[-1] + 1) if found else slice(0, 0)
+def _within(start: int, stop: int, first: int, last: int) -> slice:
+    """Returns the part of start to stop that lies in a chunk, counted from the chunk's start."""
+    start, stop = max(start, first), min(stop, last)
+    return slice(start - first, stop - first) if stop > start else slice(0, 0)
 
 
 def _chunk_rows(size: int, device: torch.device) -> int:
-    budget = _CHUNK_BYTES.get(device.type, _CHUNK_BYTES_DEVICE)
+    budget = _CHUNK_BYTES_CPU if device.type == "cpu" else _CHUNK_BYTES_DEVICE
     return max(1, budget // (3 * size * size * 4))
 
 
-def _to(rows: ViewParams, device: torch.device) -> ViewParams:
-    return ViewParams(**{name: value.to(device) for name, value in vars(rows).items()})
+def _cropper(
+    images: Tensor | Sequence[Tensor],
+    params: ViewParams,
+    rows: ViewParams,
+    order: Tensor,
+    size: int,
+) -> Crop:
+    if isinstance(images, Tensor):
+        batch, column = images, order % len(images)
+        box, flip = rows.box.to(images.device), rows.flip.to(images.device)
 
+        def crop(places: Tensor, chosen: slice) -> Tensor:
+            return crop_batch(
+                batch.index_select(0, column[chosen]), box[chosen], flip[chosen], size
+            )
 
-def _batch_source(images: Tensor, size: int) -> Source:
-    def crop(rows: Tensor, drawn: ViewParams) -> Tensor:
-        return crop_batch(images[rows % len(images)], drawn.box, drawn.flip, size)
-
-    return crop
-
-
-def _list_source(images: Sequence[Tensor], params: ViewParams, size: int) -> Source:
+        return crop
     views = crop_list(images, params.box, params.flip, size)
 
-    def take(rows: Tensor, drawn: ViewParams) -> Tensor:
-        return views[rows].transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+    def take(places: Tensor, chosen: slice) -> Tensor:
+        planes = views.index_select(0, places).transpose(0, 1)
+        return planes.to(torch.float32, memory_format=torch.contiguous_format)
 
     return take
 
 
-def _distort_(planes: Tensor, chunk: Chunk, drawn: ViewParams) -> None:
-    """Jitters, greys, blurs and solarises planes in place, in this order."""
-    if chunk.hue_place != _NO_JITTER:
-        _jitter_(planes, chunk.hue_place, drawn)
-    if chunk.grayscale.stop:
-        part = planes[:, chunk.grayscale]
-        grayscale_(part)
-    if chunk.blur.stop:
-        blur_(planes[:, chunk.blur], drawn.sigma[chunk.blur])
-    chosen = drawn.solarize.nonzero()[:, 0]
-    if len(chosen):
-        planes[:, chosen] = solarize_(planes[:, chosen])
+class _Distortions:
+    """Everything but the crop, ready to be applied to slices of sorted rows."""
 
+    def __init__(self, rows: ViewParams, device: torch.device) -> None:
+        nothing = torch.ones_like(rows.factors[:, :1])
+        factors = torch.cat([rows.factors, nothing], 1).gather(1, rows.order)
+        self.factors = factors[..., None, None].to(device)  # (N, 4, 1, 1): by place, not by kind
+        self.contrast = (rows.order == CONTRAST)[..., None, None].to(device, torch.float32)
+        self.saturation = (rows.order == SATURATION)[..., None, None].to(device, torch.float32)
+        self.steps = hue_steps(rows.factors[:, HUE])[:, None, None].to(device)
+        self.blur = blur_coefficients(rows.sigma).to(device)
+        self.solarize = rows.solarize  # stays on the host, which asks for it
 
-def _jitter_(planes: Tensor, hue_place: int, drawn: ViewParams) -> None:
-    ones = torch.ones_like(drawn.factors[:, :1])
-    factors = torch.cat([drawn.factors, ones], 1)  # a column for NOTHING
-    for place in range(4):
-        if place == hue_place:
-            turn_hue_(planes, drawn.factors[:, HUE])
-        else:
-            operation = drawn.order[:, place]
-            adjust_(planes, operation, factors.gather(1, operation[:, None])[:, 0])
+    def apply_(self, planes: Tensor, chunk: Chunk) -> None:
+        """Jitters, greys, blurs and solarises planes in place, in this order."""
+        if chunk.hue_place != _NO_JITTER:
+            self._jitter_(planes, chunk)
+        if chunk.grayscale.stop:
+            grayscale_(planes[:, chunk.grayscale])
+        if chunk.blur.stop:
+            blur_(planes[:, chunk.blur], self.blur[chunk.rows][chunk.blur])
+        chosen = self.solarize[chunk.rows].nonzero()[:, 0].to(planes.device)
+        if len(chosen):
+            planes[:, chosen] = solarize_(planes[:, chosen])
+
+    def _jitter_(self, planes: Tensor, chunk: Chunk) -> None:
+        for place in range(4):
+            if place == chunk.hue_place:
+                turn_hue_(planes, self.steps[chunk.rows])
+            else:
+                adjust_(
+                    planes,
+                    self.factors[chunk.rows, place],
+                    contrast=self.contrast[chunk.rows, place],
+                    saturation=self.saturation[chunk.rows, place],
+                )

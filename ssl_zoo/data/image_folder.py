@@ -150,7 +150,7 @@ def _split_folder(config: Any, split: Split) -> Path:
         present = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())[:10])
         raise UserError(
             f"folder '{root}' has no '{name}' for data.{split}; it holds: {present or 'nothing'}; "
-            f"set data.{split} to one of them, or data.{split}=. and data.labels=none for a flat one"
+            f"set data.{split} to one of them, or data.{split}=. and data.labels=none for one folder"
         )
     return folder
 
