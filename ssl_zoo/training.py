@@ -21,7 +21,7 @@ from ssl_zoo.data.loader import LoadedBatch, ViewLoader
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
 from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput
-from ssl_zoo.online import OnlineEvaluator
+from ssl_zoo.online import OnlineEvaluator, image_size
 from ssl_zoo.registries import AUGMENTATIONS, BACKBONES, DATASETS, METHODS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
 from ssl_zoo.run_config import RunConfig
@@ -323,7 +323,7 @@ class Trainer:
             facts={
                 "epoch": self.step / self.steps_per_epoch,
                 "exported": names[id(self.method.exported)],
-                "image_size": self.loader.image_size,
+                "image_size": image_size(self.config),
             },
             keep=self.config.checkpoint.keep,
         )

@@ -14,7 +14,11 @@ from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes
-from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss, SwapSettings
+from ssl_zoo.losses.swapped_prediction import (
+    SwappedPredictionLoss,
+    SwapSettings,
+    swapped_prediction,
+)
 from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
 from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from ssl_zoo.registries import HEADS, METHODS
@@ -92,7 +96,9 @@ class SwAV(Method):
             queue_scores = None if queued is None else queued @ weight.T
             scores = scores.view(-1, n_images, scores.shape[1])
             assigned = self.loss.codes(scores, n_global, queue_scores)
-            losses.append(self.loss.loss(scores, assigned))
+            losses.append(
+                swapped_prediction(scores, assigned, temperature=self.config.temperature)
+            )
             codes.append(assigned)
         loss = torch.stack(losses).mean()
         if self.training and self._queue_is_on(progress):
@@ -163,7 +169,7 @@ def code_metrics(losses: list[Tensor], codes: list[Tensor]) -> Metrics:
     for loss, code in zip(losses, codes, strict=True):
         n_prototypes = code.shape[-1]
         ln_k = math.log(n_prototypes)
-        ratios.append(float(loss) / ln_k)
+        ratios.append(float(loss.detach()) / ln_k)
         used = torch.zeros(n_prototypes, device=code.device)
         used[code.flatten(0, 1).argmax(dim=1)] = 1
         distributed.all_reduce(used, "max")

@@ -1,0 +1,233 @@
+"""SwAV: codes, freezing, the queue, and its settings against the data."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import Batch
+from ssl_zoo.methods.swav import SwAV
+from ssl_zoo.methods.swav.method import code_metrics
+from ssl_zoo.methods.swav.queue import EmbeddingQueue
+from ssl_zoo.registries import METHODS
+from tests.small import batch, fast_config, progress, run_info, tiny_backbone
+
+
+def swav(*overrides: str, batch_size: int = 8, n_samples: int = 1000) -> SwAV:
+    torch.manual_seed(0)
+    config = fast_config("swav", f"global_batch_size={batch_size}", *overrides).method
+    run = run_info(batch_size)
+    run = type(run)(**{**run.__dict__, "n_samples": n_samples})
+    method = METHODS.build(config, backbone=tiny_backbone(), run=run)
+    assert isinstance(method, SwAV)
+    return method
+
+
+def reference_loss(method: SwAV, views: list[Tensor], queue: Tensor | None = None) -> Tensor:
+    """The loss of the paper in float64, view by view, from the method's own embeddings."""
+    config, n_images = method.config, views[0].shape[1]
+    with torch.no_grad():
+        features = torch.cat([method.backbone(group.flatten(0, 1)) for group in views])
+        z = torch.nn.functional.normalize(method.head(features).double(), dim=1)
+        losses = []
+        for layer in method.prototypes.sets:
+            scores = (z @ layer.get_parameter("weight").double().T).unflatten(0, (-1, n_images))
+            terms = []
+            for i in range(views[0].shape[0]):
+                rows = scores[i]
+                if queue is not None:
+                    queued = queue[i].double() @ layer.get_parameter("weight").double().T
+                    rows = torch.cat([rows, queued])
+                q = (rows / config.epsilon).exp().T
+                q /= q.sum()
+                for _ in range(config.sinkhorn_iterations):
+                    q /= q.sum(1, keepdim=True) * q.shape[0]
+                    q /= q.sum(0, keepdim=True) * q.shape[1]
+                code = (q * q.shape[1]).T[:n_images]
+                for v in range(len(scores)):
+                    if v != i:
+                        log_p = (scores[v] / config.temperature).log_softmax(1)
+                        terms.append(-(code * log_p).sum(1).mean())
+            losses.append(torch.stack(terms).mean())
+        return torch.stack(losses).mean()
+
+
+def test_loss_equals_a_slow_reference() -> None:
+    method = swav()
+    views = batch().views
+    loss = method(Batch(views, torch.arange(8)), progress()).loss
+    assert float(loss) == pytest.approx(float(reference_loss(method, views)), abs=1e-5)
+
+
+def test_several_prototype_sets_average_their_losses() -> None:
+    method = swav("method.n_prototypes=[10, 20, 30]")
+    views = batch().views
+    loss = method(Batch(views, torch.arange(8)), progress()).loss
+    assert float(loss) == pytest.approx(float(reference_loss(method, views)), abs=1e-5)
+
+
+def test_a_full_queue_joins_the_codes() -> None:
+    method = swav("method.queue_length=16", "method.queue_start=0 epochs")
+    for step in range(2):
+        method(batch(), progress(step))
+        method.after_step(progress(step))
+    queued = method.queue.embeddings(torch.device("cpu"))
+    assert queued is not None
+    assert queued.shape == (2, 16, 64)
+    views = batch().views
+    loss = method(Batch(views, torch.arange(8)), progress(2)).loss
+    with_queue = float(reference_loss(method, views, queued))
+    assert float(loss) == pytest.approx(with_queue, abs=1e-5)
+    assert abs(with_queue - float(reference_loss(method, views))) > 1e-4
+
+
+def test_the_queue_is_not_used_before_it_is_full() -> None:
+    method = swav("method.queue_length=16", "method.queue_start=0 epochs")
+    method(batch(), progress(0))
+    method.after_step(progress(0))
+    assert method.queue.embeddings(torch.device("cpu")) is None
+
+
+def test_the_queue_does_not_fill_before_its_start() -> None:
+    method = swav("method.queue_length=8", "method.queue_start=1 epoch")
+    for step, filled in ((9, False), (10, True)):
+        method(batch(), progress(step))
+        method.after_step(progress(step))
+        assert method.queue.is_full is filled
+
+
+def test_a_batch_never_meets_itself_in_the_queue() -> None:
+    method = swav("method.queue_length=8", "method.queue_start=0 epochs")
+    method(batch(), progress(0))
+    assert not method.queue.is_full
+    method.after_step(progress(0))
+    assert method.queue.is_full
+
+
+def test_queued_embeddings_are_scored_with_current_prototypes() -> None:
+    method = swav("method.queue_length=8", "method.queue_start=0 epochs")
+    method(batch(), progress(0))
+    method.after_step(progress(0))
+    queued = method.queue.embeddings(torch.device("cpu"))
+    with torch.no_grad():
+        for parameter in method.prototypes.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    method.before_step(progress(1))
+    views = batch().views
+    loss = method(Batch(views, torch.arange(8)), progress(1)).loss
+    assert float(loss) == pytest.approx(float(reference_loss(method, views, queued)), abs=1e-5)
+
+
+def test_a_queue_survives_another_number_of_ranks() -> None:
+    """Two ranks' queues, dealt out to four and back, hold the same global rows in each time slot."""
+    queues = [EmbeddingQueue(8, 1) for _ in range(2)]
+    for step in range(3):  # two ranks with 4 images each; the ring has wrapped half
+        for rank, queue in enumerate(queues):
+            rows = torch.arange(4) + 10 * rank + 100 * step
+            queue.push(rows.float().view(1, 4, 1))
+    dealt = [EmbeddingQueue(4, 1) for _ in range(4)]
+    for rank, queue in enumerate(dealt):
+        queue.load([old.state() for old in queues], rank=rank, world_size=4)
+    back = [EmbeddingQueue(8, 1) for _ in range(2)]
+    for rank, queue in enumerate(back):
+        queue.load([old.state() for old in dealt], rank=rank, world_size=2)
+    for group in (dealt, back):
+        assert all(queue.is_full for queue in group)
+        newest = [queue.state()["rows"].flatten()[: queue.length // 2] for queue in group]
+        expected = torch.cat([old.state()["rows"].flatten()[:4] for old in queues])
+        assert sorted(torch.cat(newest).tolist()) == sorted(expected.tolist())
+    for queue in dealt:  # the next batch replaces the oldest rows, those of step 1
+        queue.push(torch.full((1, 2, 1), -1.0))
+    left = torch.cat([queue.state()["rows"].flatten() for queue in dealt])
+    assert not ((left >= 100) & (left < 200)).any()
+
+
+def test_frozen_prototypes_do_not_move_under_momentum_and_weight_decay() -> None:
+    method = swav("method.freeze_prototypes=2 steps")
+    before = [p.detach().clone() for p in method.prototypes.parameters()]
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    moved = []
+    for step in range(3):
+        optimizer.zero_grad()
+        method(batch(), progress(step)).loss.backward()
+        method.after_backward(progress(step))
+        optimizer.step()
+        now = list(method.prototypes.parameters())
+        moved.append(not all(torch.equal(a, b) for a, b in zip(before, now, strict=True)))
+    assert moved == [False, False, True]
+
+
+def test_prototypes_have_length_one_before_each_step() -> None:
+    method = swav()
+    with torch.no_grad():
+        for parameter in method.prototypes.parameters():
+            parameter.mul_(3)
+    method.before_step(progress())
+    for parameter in method.prototypes.parameters():
+        torch.testing.assert_close(parameter.norm(dim=1), torch.ones(len(parameter)))
+
+
+def test_prototypes_have_no_bias() -> None:
+    assert [name for name, _ in swav().prototypes.named_parameters()] == ["sets.0.weight"]
+
+
+def test_head_statistics_cover_crops_of_all_sizes() -> None:
+    method = swav()
+    seen = []
+    method.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    method(batch(), progress())
+    assert seen == [(2 * 8 + 2 * 8, 16)]
+
+
+def test_crops_of_one_size_share_a_forward_pass() -> None:
+    method = swav()
+    seen = []
+    method.backbone.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].shape[0])
+    )
+    method(batch(counts=((32, 2), (16, 3))), progress())
+    assert seen == [16, 24]
+
+
+def test_local_crops_make_no_codes() -> None:
+    method = swav()
+    asked = []
+    codes = method.loss.codes
+    method.loss.codes = lambda s, n, q=None: asked.append(n) or codes(s, n, q)  # type: ignore[method-assign, func-returns-value, assignment]
+    method(batch(counts=((32, 2), (16, 6))), progress())
+    assert asked == [2]
+
+
+def test_collapsed_features_show_in_the_metrics() -> None:
+    n_prototypes = 20
+    uniform = torch.full((2, 8, n_prototypes), 1 / n_prototypes)
+    metrics = code_metrics([torch.tensor(math.log(n_prototypes))], [uniform])
+    assert metrics["loss_over_ln_k"] == pytest.approx(1)
+    assert metrics["code_entropy"] == pytest.approx(1)
+    assert metrics["active_prototypes"] == pytest.approx(1 / 16)
+
+
+def test_a_queue_above_a_quarter_of_the_images_is_refused() -> None:
+    with pytest.raises(UserError, match="queue_length of 16 is above a quarter of the 60"):
+        swav("method.queue_length=16", "method.n_prototypes=[10]", n_samples=60)
+
+
+def test_more_prototypes_than_images_are_refused() -> None:
+    with pytest.raises(UserError, match="n_prototypes of 61 is above the 60"):
+        swav("method.n_prototypes=[61]", n_samples=60)
+
+
+def test_a_pushed_batch_must_divide_the_queue() -> None:
+    with pytest.raises(ValueError, match="a queue of 8 rows cannot take batches of 3"):
+        EmbeddingQueue(8, 1).push(torch.zeros(2, 3, 1))
+
+
+def test_a_queue_of_another_length_is_refused() -> None:
+    queue = EmbeddingQueue(8, 1)
+    queue.push(torch.zeros(2, 8, 1))
+    with pytest.raises(UserError, match="queue holds 8 embeddings, this run's 16"):
+        EmbeddingQueue(16, 1).load([queue.state()], rank=0, world_size=1)
+
+
