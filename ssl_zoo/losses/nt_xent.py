@@ -28,14 +28,18 @@ class NTXentSettings(Config):
 
 @LOSSES.register
 class NTXentLoss(nn.Module):
-    """NT-Xent over the global batch of all ranks."""
+    """NT-Xent over the global batch of all ranks.
+
+    Args:
+        config: any settings that hold those of NT-Xent, such as a method's.
+    """
 
     class Config(NamedConfig, NTXentSettings):
         """Settings of NT-Xent."""
 
         name: Literal["nt_xent"] = "nt_xent"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: NTXentSettings) -> None:
         super().__init__()
         self.config = config
 

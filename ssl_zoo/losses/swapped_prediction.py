@@ -32,14 +32,18 @@ class SwapSettings(Config):
 
 @LOSSES.register
 class SwappedPredictionLoss(nn.Module):
-    """SwAV's loss: codes of global views, predicted from all other views."""
+    """SwAV's loss: codes of global views, predicted from all other views.
+
+    Args:
+        config: any settings that hold those of swapped prediction, such as a method's.
+    """
 
     class Config(NamedConfig, SwapSettings):
         """Settings of swapped prediction."""
 
         name: Literal["swapped_prediction"] = "swapped_prediction"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SwapSettings) -> None:
         super().__init__()
         self.config = config
 

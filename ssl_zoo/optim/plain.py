@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.optim.optimizer import ParamsT
 
 from ssl_zoo.config import NamedConfig
@@ -27,13 +27,21 @@ class SGD(torch.optim.SGD):
         nesterov: bool = False
         """Looks ahead along the momentum."""
 
+        @model_validator(mode="after")
+        def _check_nesterov(self) -> "SGD.Config":
+            if self.nesterov and self.momentum == 0:
+                raise ValueError(
+                    "nesterov needs a momentum above 0; raise it or turn nesterov off"
+                )
+            return self
+
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(
             params,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            nesterov=config.nesterov and config.momentum > 0,
+            nesterov=config.nesterov,
         )
 
 

@@ -167,7 +167,7 @@ def test_parts_of_different_prototypes_are_refused() -> None:
         sinkhorn([cosines(), cosines(k=30)], epsilon=0.05)
 
 
-SPLITS = {"even": (48, 48), "uneven": (80, 16), "empty_rank": (96, 0)}
+SPLITS = {"even": [48, 48], "uneven": [80, 16], "empty_rank": [96, 0]}
 
 
 def _codes_of_splits(scores: Tensor, queue: Tensor) -> dict[str, Tensor]:
