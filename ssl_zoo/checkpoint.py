@@ -68,9 +68,9 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     """Restores what `rng_state` returned."""
     random.setstate((3, tuple(state["python"]), None))
-    np.random.set_state(  # noqa: NPY002 - foreign code may use it
-        ("MT19937", state["numpy"].numpy().astype(np.uint32), state["numpy_position"])
-    )
+    key = state["numpy"].numpy().astype(np.uint32)
+    numpy_state: Any = ("MT19937", key, state["numpy_position"])
+    np.random.set_state(numpy_state)  # noqa: NPY002 - foreign code may use it
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -28,7 +28,7 @@ KIND_NAMES = (
 )
 
 
-class _Kind(click.ParamType):
+class _Kind(click.ParamType):  # type: ignore[type-arg]
     """A kind of component, singular or plural."""
 
     name = "kind"
@@ -74,7 +74,9 @@ def list_command(kind: str | None, as_json: bool) -> None:
         click.echo(json.dumps({**found, "broken_plugins": plugins.failure_lines()}, indent=1))
         return
     for each, rows in found.items():
-        table = Table(title=each, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(
+            title=each, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
         for column in ("name", "what it is", "source"):
             table.add_column(column, overflow="fold", no_wrap=column == "name")
         for row in rows:
@@ -102,7 +104,9 @@ def show_command(kind: str, name: str, as_json: bool) -> None:
     for column in ("setting", "type", "bounds", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for row in found["fields"]:
-        table.add_row(*(click.unstyle(row[key]) for key in ("key", "type", "bounds", "default", "doc")))
+        table.add_row(
+            *(click.unstyle(row[key]) for key in ("key", "type", "bounds", "default", "doc"))
+        )
     console.print(table)
     if "recipes" in found:
         recipes = ", ".join(f"{name}@{recipe}" for recipe in found["recipes"])
@@ -151,7 +155,9 @@ def config_command(method: str | None, overrides: tuple[str, ...], file: str | N
 @_METHOD
 @_OVERRIDES
 @_CONFIG
-@click.option("--output", "-o", metavar="DIR", help="Run folder; by default runs/METHOD-DATA-DIGEST.")
+@click.option(
+    "--output", "-o", metavar="DIR", help="Run folder; by default runs/METHOD-DATA-DIGEST."
+)
 def train_command(
     method: str | None, overrides: tuple[str, ...], file: str | None, output: str | None
 ) -> None:
@@ -223,11 +229,17 @@ def evaluate_command(
 
 @cli.command("compare")
 @click.argument("methods", nargs=-1, required=True, metavar="METHOD[@RECIPE]...")
-@click.option("--recipe", default="digits", show_default=True, help="Recipe of methods without one.")
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each.")
+@click.option(
+    "--recipe", default="digits", show_default=True, help="Recipe of methods without one."
+)
+@click.option(
+    "--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each."
+)
 @click.option("--evaluators", default="knn,clustering", show_default=True, metavar="A,B")
 @click.option("--output", "-o", default="runs/compare", show_default=True, metavar="DIR")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Setting for all runs.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Setting for all runs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(
     methods: tuple[str, ...],
@@ -278,7 +290,7 @@ def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None
     from ssl_zoo.run_config import run_config
 
     if method is not None and "=" in method:  # `ssl-zoo train --config FILE seed=3`
-        method, overrides = None, (method, *overrides)
+        return run_config(None, file=file, overrides=(method, *overrides))
     return run_config(method, file=file, overrides=overrides)
 
 

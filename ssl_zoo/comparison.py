@@ -42,7 +42,9 @@ def compare(
     Raises:
         UserError: the methods differ in data or backbone, or anything `train` and `evaluate` raise.
     """
-    configs = {name: _configs(name, recipe, seeds, list(overrides)) for name in dict.fromkeys(methods)}
+    configs = {
+        name: _configs(name, recipe, seeds, list(overrides)) for name in dict.fromkeys(methods)
+    }
     first = next(iter(configs.values()))[0]
     _same_footing(configs, first)
     folder = Path(output)
@@ -122,7 +124,9 @@ def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> 
         "name": name,
         "scores": scores,
         "interval": _interval(results),
-        "protocols": {key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()},
+        "protocols": {
+            key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()
+        },
         "parameters": results[0]["backbone"]["parameters"],
         "epochs": config.epochs if config else 0,
         "views_seen": _views_seen(config, results[0]["data"]["n_train"]) if config else 0,

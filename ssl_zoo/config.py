@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssl_zoo.errors import UserError
 
@@ -39,6 +39,11 @@ class NamedConfig(Config):
 
     def check(self, run: "RunConfig") -> None:
         """Raises `ValueError` when these settings do not fit the rest of the run."""
+
+
+def default(value: Any) -> Any:
+    """Returns a field default that is validated like any input: a component's name, `10 epochs`."""
+    return Field(default=value)
 
 
 def closest(word: str, known: Iterable[str]) -> str:

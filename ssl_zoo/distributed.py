@@ -114,9 +114,7 @@ def init_from_environment(timeout_s: float = 1800) -> torch.device:
         device = torch.device("cuda", local_rank if count > 1 else 0)
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_distributed():
-        dist.init_process_group(
-            "nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s)
-        )
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
     return device
 
 

@@ -133,13 +133,17 @@ def versions() -> dict[str, str]:
     }
 
 
-def _data_config(opened: Opened, name: str | NamedConfig | None, overrides: list[str]) -> NamedConfig:
+def _data_config(
+    opened: Opened, name: str | NamedConfig | None, overrides: list[str]
+) -> NamedConfig:
     """Returns the data settings; another data set is normalised as the checkpoint's own was."""
     if isinstance(name, NamedConfig):
         return name
     own = opened.facts.get("data")
     if name is None and own is None:
-        raise UserError(f"'{opened.what}' was trained on no data; say which to use with --dataset NAME")
+        raise UserError(
+            f"'{opened.what}' was trained on no data; say which to use with --dataset NAME"
+        )
     if name is None or (own is not None and own["name"] == name):
         base = dict(own or {})
     else:

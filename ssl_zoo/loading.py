@@ -80,7 +80,9 @@ def open_checkpoint(what: str | Path, *, seed: int = 0) -> Opened:
     if text in cards:
         return _from_file(text, cards[text])
     if path.is_dir():
-        raise UserError(f"'{text}' is neither a run folder nor a checkpoint: it holds no config.yaml")
+        raise UserError(
+            f"'{text}' is neither a run folder nor a checkpoint: it holds no config.yaml"
+        )
     raise UserError(
         f"there is no checkpoint '{text}'.{closest(text, cards)} Give a run folder, a .safetensors "
         f"file, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
@@ -125,7 +127,9 @@ def card_files() -> dict[str, Path]:
 
 def export(opened: Opened, path: Path) -> None:
     """Writes a backbone and its facts as one safetensors file."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in opened.backbone.state_dict().items()}
+    tensors = {
+        name: t.detach().cpu().contiguous() for name, t in opened.backbone.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     safetensors.torch.save_file(tensors, aside, metadata={METADATA: json.dumps(opened.facts)})
@@ -177,16 +181,23 @@ def _from_file(what: str, path: Path) -> Opened:
             "because opening them can run code"
         ) from None
     if METADATA not in metadata:
-        raise UserError(f"'{what}' was not written by ssl-zoo: its metadata has no '{METADATA}' entry")
+        raise UserError(
+            f"'{what}' was not written by ssl-zoo: its metadata has no '{METADATA}' entry"
+        )
     return _fill(what, json.loads(metadata[METADATA]), weights)
 
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
     backbone = BACKBONES.build(facts["backbone"])
     expected = backbone.state_dict()
-    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    missing, surplus = (
+        sorted(expected.keys() - weights.keys()),
+        sorted(weights.keys() - expected.keys()),
+    )
     wrong = sorted(
-        name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape
+        name
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
     )
     if missing or surplus or wrong:
         parts = [("missing", missing), ("left over", surplus), ("of another shape", wrong)]

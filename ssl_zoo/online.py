@@ -31,7 +31,9 @@ class OnlineEvaluator:
         if self._every and config.evaluation.evaluators:
             train: Dataset = DATASETS.build(config.data, split="train")
             if train.labels is None:
-                logger.warning("data '%s' has no labels: no scores during training", config.data.name)
+                logger.warning(
+                    "data '%s' has no labels: no scores during training", config.data.name
+                )
                 self._every = 0
             else:
                 self._splits = train, DATASETS.build(config.data, split="test")

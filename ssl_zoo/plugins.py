@@ -51,7 +51,9 @@ def discover() -> None:
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
         path = f"{package.__name__}.{module.name}"
         _try(path, lambda path=path: importlib.import_module(path))  # type: ignore[misc]
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda found: found.name):
+    for entry in sorted(
+        importlib.metadata.entry_points(group=GROUP), key=lambda found: found.name
+    ):
         owner = entry.dist.name if entry.dist else entry.value
         _try(f"{entry.name} ({owner})", entry.load)
 

@@ -146,7 +146,9 @@ class Registry(Generic[T]):
                 return settings
             config_class = self.config_class(settings["name"])
         except UserError as error:
-            raise PydanticCustomError("unknown_component", "{reason}", {"reason": str(error)}) from None
+            raise PydanticCustomError(
+                "unknown_component", "{reason}", {"reason": str(error)}
+            ) from None
         try:
             return config_class.model_validate(settings)
         except ValidationError as error:
@@ -175,7 +177,9 @@ class Registry(Generic[T]):
 def _names_of(cls: Any) -> tuple[str, ...]:
     config = getattr(cls, "Config", None)
     if not (isinstance(config, type) and issubclass(config, NamedConfig)):
-        raise TypeError(f"{_path_of(cls)} has no nested Config(NamedConfig); a component needs one")
+        raise TypeError(
+            f"{_path_of(cls)} has no nested Config(NamedConfig); a component needs one"
+        )
     annotation = config.model_fields["name"].annotation
     names = get_args(annotation) if get_origin(annotation) is Literal else ()
     if not names or not all(isinstance(name, str) for name in names):

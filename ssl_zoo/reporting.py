@@ -98,7 +98,9 @@ class Reporter:
         draw = sys.stderr.isatty() if bar is None else bar
         self._bar = self._open_bar() if draw and self._is_main else None
         if self._bar is not None:
-            self._task = self._bar.add_task("training", total=total_steps, completed=start_step, note="")
+            self._task = self._bar.add_task(
+                "training", total=total_steps, completed=start_step, note=""
+            )
 
     def __enter__(self) -> "Reporter":
         if self._bar is not None:

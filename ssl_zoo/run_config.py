@@ -14,6 +14,7 @@ from ssl_zoo.config import (
     apply_overrides,
     canonical_json,
     closest,
+    default,
     parse_yaml,
     read_yaml,
     validate,
@@ -28,16 +29,16 @@ DEFAULT_RECIPE = "digits"
 class OnlineEvaluation(Config):
     """Scores the backbone while it trains; never changes the course of training."""
 
-    every: Duration = Field(default="10 epochs")
+    every: Duration = default("10 epochs")
     """How often; `0 epochs` turns it off."""
-    evaluators: list[Annotated[NamedConfig, EVALUATORS]] = Field(default=["knn"])
+    evaluators: list[Annotated[NamedConfig, EVALUATORS]] = default(["knn"])
     """What is scored."""
 
 
 class CheckpointConfig(Config):
     """When checkpoints are written and how many stay."""
 
-    every: Duration = Field(default="1 epoch")
+    every: Duration = default("1 epoch")
     """How often a checkpoint is written; the last step always writes one."""
     keep: int = Field(default=2, ge=2)
     """Newest checkpoints that stay; two, so that one stays whole while the next is written."""
@@ -48,13 +49,13 @@ class RunConfig(Config):
 
     method: Annotated[NamedConfig, METHODS]
     """What is learnt, and from what loss."""
-    backbone: Annotated[NamedConfig, BACKBONES] = Field(default="tiny_resnet")
+    backbone: Annotated[NamedConfig, BACKBONES] = default("tiny_resnet")
     """The network that is trained."""
-    data: Annotated[NamedConfig, DATASETS] = Field(default="digits_affine")
+    data: Annotated[NamedConfig, DATASETS] = default("digits_affine")
     """The images."""
-    augmentation: Annotated[NamedConfig, AUGMENTATIONS] = Field(default="multicrop")
+    augmentation: Annotated[NamedConfig, AUGMENTATIONS] = default("multicrop")
     """The views of each image."""
-    optimizer: Annotated[NamedConfig, OPTIMIZERS] = Field(default="sgd")
+    optimizer: Annotated[NamedConfig, OPTIMIZERS] = default("sgd")
     """How weights move; holds the peak learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
     """How the learning rate runs."""
@@ -113,7 +114,11 @@ def recipe_names(method: str) -> list[str]:
     """Returns the recipes that a method's folder holds."""
     METHODS[method]
     folder = _recipe_folder(method)
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")) if folder else []
+    return (
+        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+        if folder
+        else []
+    )
 
 
 def read_recipe(method: str, recipe: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The run folder: a run's identity on disk, and the only thing that resuming needs.
 
-    config.yaml      resolved settings      metrics.jsonl    one line each time something is logged
-    checkpoints/     the newest ones        complete.json    written when the run has reached its end
+config.yaml      resolved settings      metrics.jsonl    one line each time something is logged
+checkpoints/     the newest ones        complete.json    written when the run has reached its end
 """
 
 import fcntl
@@ -57,7 +57,9 @@ class RunFolder:
             UserError: the folder belongs to another config, holds something else, or cannot be made.
         """
         if self.exists():
-            differing = _differences(self.config().model_dump(mode="json"), config.model_dump(mode="json"))
+            differing = _differences(
+                self.config().model_dump(mode="json"), config.model_dump(mode="json")
+            )
             if differing:
                 raise UserError(
                     f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
@@ -146,8 +148,14 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
             if not prefix and key in OPERATIONAL:
                 continue
             path = f"{prefix}{key}"
-            lines += _differences(old.get(key), new.get(key), f"{path}.") if (
-                isinstance(old.get(key), dict) and isinstance(new.get(key), dict)
-            ) else ([] if old.get(key) == new.get(key) else [f"{path}: {old.get(key)} there, {new.get(key)} now"])
+            lines += (
+                _differences(old.get(key), new.get(key), f"{path}.")
+                if (isinstance(old.get(key), dict) and isinstance(new.get(key), dict))
+                else (
+                    []
+                    if old.get(key) == new.get(key)
+                    else [f"{path}: {old.get(key)} there, {new.get(key)} now"]
+                )
+            )
         return lines
     return []

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from ssl_zoo.config import Config
+from ssl_zoo.config import Config, default
 
 _PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
 
@@ -64,7 +64,7 @@ class ScheduleConfig(Config):
     first and stops one step short of the final rate.
     """
 
-    warmup: Duration = Field(default="0 epochs")
+    warmup: Duration = default("0 epochs")
     """Length of the linear warm-up."""
     warmup_lr: float = Field(default=0.0, ge=0)
     """Learning rate at step 0 of the warm-up."""

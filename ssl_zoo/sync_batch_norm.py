@@ -34,7 +34,9 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"batch normalisation needs (N, C, ...), not {input.dim()} dimensions")
+            raise ValueError(
+                f"batch normalisation needs (N, C, ...), not {input.dim()} dimensions"
+            )
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, C, ...)` by the statistics of all ranks in the group while training."""
@@ -53,7 +55,8 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         self._track(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
-        return out.to(input.dtype)
+        result: Tensor = out.to(input.dtype)
+        return result
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
@@ -88,11 +91,11 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
         ]
         group = groups[distributed.rank() // mode]
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module, group)
-        return converted
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        return convert(module, group)  # type: ignore[no-any-return]
     for submodule in module.modules():
         if isinstance(submodule, nn.modules.batchnorm._BatchNorm):
             # Same parameters, buffers and state dict; only the forward pass differs.
-            submodule.__class__ = PlainSyncBatchNorm
-            submodule.group = group
+            plain: Any = submodule
+            plain.__class__, plain.group = PlainSyncBatchNorm, group
     return module

@@ -157,7 +157,7 @@ class Trainer:
         method: Method = METHODS.build(config.method, backbone=backbone, run=run)
         method.to(self.device)
         if config.channels_last:
-            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method.to(memory_format=torch.channels_last)
         synchronize(method, config.sync_batch_norm, self.device)
         return method.train()
 
@@ -195,7 +195,8 @@ class Trainer:
             with nullcontext() if last else self._no_sync():
                 self._output = self._forward(part, progress)
                 self._note_bad_loss(self._output.loss)
-                self.scaler.scale(self._output.loss / len(parts)).backward()
+                loss: Any = self.scaler.scale(self._output.loss / len(parts))
+                loss.backward()
         self.method.after_backward(progress)
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -216,7 +217,9 @@ class Trainer:
         return Batch(views, loaded.index.to(self.device), labels)
 
     def _forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.config.precision]
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            self.config.precision
+        ]
         if self.config.channels_last:
             views = [_channels_last(group) for group in batch.views]
             batch = Batch(views, batch.index, batch.labels, batch.masks)
@@ -274,7 +277,11 @@ class Trainer:
             ranks = distributed.all_gather_object(int(self._bad_step))
             where = ", ".join(str(rank) for rank, step in enumerate(ranks) if step >= 0)
             good = checkpoint.found(self.folder.checkpoints)
-            kept = f"the last good checkpoint is '{good[0]}'" if good else "no checkpoint was written yet"
+            kept = (
+                f"the last good checkpoint is '{good[0]}'"
+                if good
+                else "no checkpoint was written yet"
+            )
             raise NonFiniteLoss(
                 f"loss is not finite at step {bad_step} on rank {where}; {kept}; lower "
                 "optimizer.lr, lengthen schedule.warmup, set clip_norm, or use precision=fp32"
@@ -290,9 +297,12 @@ class Trainer:
             "effective_rank": effective_rank(features),
             **self._output.metrics(),
         }
-        means = distributed.all_reduce(
-            torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        ) / distributed.world_size()
+        means = (
+            distributed.all_reduce(
+                torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+            )
+            / distributed.world_size()
+        )
         return {
             **dict(zip(values, means.tolist(), strict=True)),
             "lr": lr,
@@ -300,7 +310,7 @@ class Trainer:
         }
 
     def _is_due(self, every: Any) -> bool:
-        steps = every.steps(self.steps_per_epoch)
+        steps: int = every.steps(self.steps_per_epoch)
         return steps > 0 and self.step % steps == 0
 
     def _save(self) -> None:
@@ -414,4 +424,4 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
 def _channels_last(group: Tensor) -> Tensor:
     """Lays the images of `(V, B, C, H, W)` in memory pixel by pixel."""
     flat = group.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return flat.unflatten(0, group.shape[:2])
+    return flat.view(*group.shape[:2], *flat.shape[1:])

@@ -32,7 +32,7 @@ def test_an_override_reaches_into_a_list() -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
-        run_config("swav").seed = 3
+        run_config("swav").seed = 3  # type: ignore[misc]
 
 
 def test_digest_depends_on_values_alone() -> None:
@@ -43,8 +43,14 @@ def test_digest_depends_on_values_alone() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method.temprature=0.2", r"unknown key 'method.temprature'. Did you mean 'temperature'\?"),
-        ("method.temperature=-1", "method.temperature: -1 should be greater than or equal to 0.01"),
+        (
+            "method.temprature=0.2",
+            r"unknown key 'method.temprature'. Did you mean 'temperature'\?",
+        ),
+        (
+            "method.temperature=-1",
+            "method.temperature: -1 should be greater than or equal to 0.01",
+        ),
         ("epoch=3", r"unknown key 'epoch'. Did you mean 'epochs'\?"),
         ("seed=a", "seed: 'a' should be a valid integer"),
         ("backbone=resnet19", r"backbone: unknown backbone 'resnet19'. Did you mean 'resnet18'\?"),

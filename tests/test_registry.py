@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.config import Config, NamedConfig, default
 from ssl_zoo.errors import UserError
 from ssl_zoo.registry import Registry
 
@@ -58,7 +58,9 @@ def test_a_class_without_a_literal_name_is_refused() -> None:
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"unknown animal 'loin'. Did you mean 'lion'\? Known: lion, lioness"):
+    with pytest.raises(
+        UserError, match=r"unknown animal 'loin'. Did you mean 'lion'\? Known: lion, lioness"
+    ):
         zoo()["loin"]
 
 
@@ -66,7 +68,7 @@ def test_a_field_keeps_the_settings_of_its_component_when_dumped() -> None:
     registry = zoo()
 
     class Cage(Config):
-        animal: Annotated[NamedConfig, registry] = Field(default="lion")
+        animal: Annotated[NamedConfig, registry] = default("lion")
 
     cage = Cage.model_validate({"animal": {"name": "lion", "teeth": 3}})
     assert cage.model_dump(mode="json") == {"animal": {"name": "lion", "teeth": 3}}

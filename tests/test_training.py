@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from ssl_zoo.methods.simclr import SimCLR
+from ssl_zoo.methods.swav import SwAV
 
 from ssl_zoo import checkpoint
 from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.methods.simclr import SimCLR
-from ssl_zoo.methods.swav import SwAV
-from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.method import Alarm, Progress
+from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
 from ssl_zoo.signals import StopRequest, listen
@@ -148,7 +148,11 @@ def test_two_killed_ranks_go_on_to_the_same_end(tmp_path: Path) -> None:
     def start(name: str, port: int) -> subprocess.Popen[bytes]:
         command = [*torchrun, "--master-port", str(port), *arguments, name]
         return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     port = 20000 + os.getpid() % 20000
@@ -256,9 +260,13 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 
     monkeypatch.setattr(checkpoint, "_write_model", fill_up)
     config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
-    with pytest.raises(UserError, match="step 8 cannot be written .*: no space left .*'step-00000004'"):
+    with pytest.raises(
+        UserError, match="step 8 cannot be written .*: no space left .*'step-00000004'"
+    ):
         train(config, tmp_path / "run", bar=False)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
+        "step-00000004"
+    ]
 
 
 def test_checkpoints_hold_no_pickled_code(uninterrupted: Path) -> None:
@@ -283,7 +291,9 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_trains(precision: str, tmp_path: Path) -> None:
     config = fast_config("swav", "epochs=1", f"precision={precision}")
-    losses = [r["train/loss"] for r in RunFolder(train(config, tmp_path / "run", bar=False)).metrics()]
+    losses = [
+        r["train/loss"] for r in RunFolder(train(config, tmp_path / "run", bar=False)).metrics()
+    ]
     assert all(torch.isfinite(torch.tensor(losses)))
 
 

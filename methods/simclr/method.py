@@ -3,10 +3,8 @@ representations", arXiv:2002.05709), also with more than two views and with crop
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings
 from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput, encode
@@ -23,7 +21,7 @@ class SimCLR(Method):
         """Settings of SimCLR."""
 
         name: Literal["simclr"] = "simclr"
-        head: Annotated[NamedConfig, HEADS] = Field(default={"name": "mlp"})
+        head: Annotated[NamedConfig, HEADS] = default("mlp")
         """Projection head between features and embeddings."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:

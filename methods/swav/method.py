@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from torch import Tensor
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.errors import UserError
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes
@@ -20,7 +21,6 @@ from ssl_zoo.losses.swapped_prediction import (
     swapped_prediction,
 )
 from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from ssl_zoo.registries import HEADS, METHODS
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.schedule import Duration
@@ -51,15 +51,15 @@ class SwAV(Method):
         """Settings of SwAV; defaults are those of the released ImageNet models."""
 
         name: Literal["swav"] = "swav"
-        head: Annotated[NamedConfig, HEADS] = Field(default="mlp")
+        head: Annotated[NamedConfig, HEADS] = default("mlp")
         """Projection head between features and embeddings."""
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(default=[3000], min_length=1)
         """Number of prototypes; several numbers make several sets, whose losses are averaged."""
-        freeze_prototypes: Duration = Field(default="313 steps")
+        freeze_prototypes: Duration = default("313 steps")
         """How long prototypes stay as they were drawn."""
         queue_length: int = Field(default=0, ge=0)
         """Embeddings of earlier batches, over all processes, that take part in computing codes."""
-        queue_start: Duration = Field(default="15 epochs")
+        queue_start: Duration = default("15 epochs")
         """When the queue begins to fill; it is used once it is full."""
 
         def check(self, run: RunConfig) -> None:
@@ -82,7 +82,9 @@ class SwAV(Method):
         self.loss = SwappedPredictionLoss(config)
         # No buffer: DDP would overwrite it with rank 0's, and strict loading would want one size.
         self.queue = EmbeddingQueue(config.queue_length // run.world_size, dim)
-        self._pending: list[Tensor] = []  # embeddings of global views (V_g, B, d) since the last step
+        self._pending: list[
+            Tensor
+        ] = []  # embeddings of global views (V_g, B, d) since the last step
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the swapped prediction loss; codes come from global crops only."""
@@ -129,15 +131,16 @@ class SwAV(Method):
 
     def rank_state(self) -> dict[str, Tensor]:
         """Returns this rank's part of the queue."""
-        return self.queue.state()
+        state: dict[str, Tensor] = self.queue.state()
+        return state
 
     def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
         """Restores the queue, also when the number of ranks has changed."""
         self.queue.load(states, rank=self.run.rank, world_size=self.run.world_size)
 
     def _queue_is_on(self, progress: Progress) -> bool:
-        start = self.config.queue_start.steps(progress.steps_per_epoch)
-        return self.queue.length > 0 and progress.step >= start
+        start: int = self.config.queue_start.steps(progress.steps_per_epoch)
+        return bool(self.queue.length > 0 and progress.step >= start)
 
 
 def _check_sizes(config: Any, n_samples: int) -> None:

@@ -81,7 +81,7 @@ class EmbeddingQueue:
             # whole time slices is right: rank blocks are interleaved row by row, then cut.
             merged = torch.stack([state["rows"] for state in states], dim=2)  # (V, L, W, d)
             merged = merged.flatten(1, 2)  # oldest rows of all ranks stay together
-            slices = merged.unflatten(1, (-1, world_size))  # (V, L', W', d)
+            slices = merged.reshape(len(merged), -1, world_size, self.dim)  # (V, L', W', d)
             rows = slices[:, :, rank]
         self._rows = rows.clone().contiguous()
         self._position, self._filled = position, filled

@@ -32,7 +32,9 @@ def flop_count(module: nn.Module, image_size: int) -> int | None:
     was_training, device = module.training, next(iter(module.parameters()), torch.empty(0)).device
     module.eval()
     try:
-        analysis: Any = FlopCountAnalysis(module, torch.zeros(1, 3, image_size, image_size, device=device))
+        analysis: Any = FlopCountAnalysis(
+            module, torch.zeros(1, 3, image_size, image_size, device=device)
+        )
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         return int(analysis.total())
     except (RuntimeError, NotImplementedError, TypeError):

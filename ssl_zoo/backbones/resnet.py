@@ -66,7 +66,12 @@ class _WideResNet(torchvision.models.ResNet):  # type: ignore[misc]
         self.bn1 = nn.BatchNorm2d(stem)
 
     def _make_layer(
-        self, block: type[nn.Module], planes: int, blocks: int, stride: int = 1, dilate: bool = False
+        self,
+        block: type[nn.Module],
+        planes: int,
+        blocks: int,
+        stride: int = 1,
+        dilate: bool = False,
     ) -> nn.Sequential:
         if planes == 64:  # the first stage reads the widened stem
             self.inplanes = 64 * self._width

@@ -53,7 +53,7 @@ class Timm(Backbone):
         self.trunk: nn.Module = timm.create_model(
             config.model, pretrained=config.pretrained, num_classes=0, **options
         )
-        self.feature_dim = int(self.trunk.num_features)  # type: ignore[arg-type]
+        self.feature_dim = int(self.trunk.num_features)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""

@@ -32,7 +32,9 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
     config = source.config()
     if not source.is_complete:
         raise UserError(f"run '{run}' is not finished; a card describes finished training only")
-    name = name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
+    name = (
+        name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
+    )
     weights = folder / f"{name}.safetensors"
     export(open_checkpoint(newest(source)), weights)
     result = evaluate(weights)
@@ -123,12 +125,17 @@ def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
 
 
 def _evaluation(result: dict[str, Any]) -> str:
-    lines = ["| evaluator | score | measured | 95 % interval | protocol |", "|---|---|---|---|---|"]
+    lines = [
+        "| evaluator | score | measured | 95 % interval | protocol |",
+        "|---|---|---|---|---|",
+    ]
     for name, found in result["evaluators"].items():
         for score, value in found["scores"].items():
             pair = found["intervals"].get(score)
             interval = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
-            lines.append(f"| {name} | {score} | {value:.2f} | {interval} | `{found['protocol_digest']}` |")
+            lines.append(
+                f"| {name} | {score} | {value:.2f} | {interval} | `{found['protocol_digest']}` |"
+            )
     data = result["data"]
     return (
         f"## Evaluation\n\nOne training seed; intervals are over the {data['n_test']} test images. "

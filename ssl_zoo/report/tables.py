@@ -4,7 +4,13 @@ from typing import Any
 
 from rich.table import Table
 
-HEADLINES = ("knn/top1@k=20", "knn/top1@k=200", "clustering/nmi", "clustering/ari", "clustering/accuracy")
+HEADLINES = (
+    "knn/top1@k=20",
+    "knn/top1@k=200",
+    "clustering/nmi",
+    "clustering/ari",
+    "clustering/accuracy",
+)
 """Scores that a leaderboard shows, where they were measured; the JSON holds all."""
 
 
@@ -35,7 +41,9 @@ def leaderboard(comparison: dict[str, Any]) -> Table:
     shown = [name for name in HEADLINES if name in rows[0]["scores"]]
     shown = shown or list(rows[0]["scores"])[:5]
     seeds = comparison["seeds"]
-    spread = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
+    spread = (
+        f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
+    )
     table = Table(
         title=f"{comparison['backbone']} on {comparison['data']}, {spread}",
         title_justify="left",
@@ -49,7 +57,10 @@ def leaderboard(comparison: dict[str, Any]) -> Table:
         cells = [_cell(row["scores"][name]) for name in shown]
         trained = [str(row["epochs"]), f"{row['views_seen']:,}", f"{row['training_seconds']:.0f}"]
         table.add_row(
-            row["name"], *cells, *(trained if row["epochs"] else ["-"] * 3), f"{row['parameters']:,}"
+            row["name"],
+            *cells,
+            *(trained if row["epochs"] else ["-"] * 3),
+            f"{row['parameters']:,}",
         )
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison["protocols"].items())
     table.caption = f"protocols: {protocols}"

@@ -15,7 +15,9 @@ from tests.small import batch, fast_config, progress, run_info, small_method
 NAMES = METHODS.names()
 
 
-def take_step(method: Method, optimizer: torch.optim.Optimizer, step: int, **shape: object) -> float:
+def take_step(
+    method: Method, optimizer: torch.optim.Optimizer, step: int, **shape: object
+) -> float:
     torch.manual_seed(step)
     method.before_step(progress(step))
     optimizer.zero_grad()

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from ssl_zoo.methods.swav import SwAV
+from ssl_zoo.methods.swav.method import code_metrics
+from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
-from ssl_zoo.methods.swav import SwAV
-from ssl_zoo.methods.swav.method import code_metrics
-from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from ssl_zoo.registries import METHODS
 from tests.small import batch, fast_config, progress, run_info, tiny_backbone
 
@@ -195,7 +195,7 @@ def test_local_crops_make_no_codes() -> None:
     method = swav()
     asked = []
     codes = method.loss.codes
-    method.loss.codes = lambda s, n, q=None: asked.append(n) or codes(s, n, q)  # type: ignore[method-assign, func-returns-value, assignment]
+    method.loss.codes = lambda s, n, q=None: asked.append(n) or codes(s, n, q)  # type: ignore[func-returns-value]
     method(batch(counts=((32, 2), (16, 6))), progress())
     assert asked == [2]
 
@@ -229,5 +229,3 @@ def test_a_queue_of_another_length_is_refused() -> None:
     queue.push(torch.zeros(2, 8, 1))
     with pytest.raises(UserError, match="queue holds 8 embeddings, this run's 16"):
         EmbeddingQueue(16, 1).load([queue.state()], rank=0, world_size=1)
-
-
