@@ -98,7 +98,7 @@ class RunConfig(Config):
             )
         if isinstance(self.sync_batch_norm, int) and self.sync_batch_norm < 2:
             raise ValueError(
-                f"sync_batch_norm: a group of {self.sync_batch_norm} shares nothing; write 'off' or 2 and more"
+                f"sync_batch_norm: a group of {self.sync_batch_norm} shares nothing; use 'off' or 2 and more"
             )
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
             part.check(self)
