@@ -83,24 +83,22 @@ def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
 
 
 def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Cuts boxes out of images of any sizes.
+    """Cuts one box out of each image of any size, resizes it, and mirrors some.
 
     Args:
-        images: B of `(3, H, W)` uint8.
-        box: `(V, B, 4)`.
-        flip: `(V, B)` bool.
+        images: n of `(3, H, W)` uint8; fastest when they lie in memory pixel by pixel.
+        box: top, left, height and width, `(n, 4)`.
+        flip: `(n,)` bool.
 
     Returns:
-        `(V * B, 3, size, size)` uint8.
+        `(3, n, size, size)` float32 with whole numbers in [0, 255].
     """
-    n_views = box.shape[0]
-    out = images[0].new_empty((n_views, len(images), 3, size, size))
-    for column, image in enumerate(images):
-        batch = image[None]
-        boxes, mirrored = box[:, column].tolist(), flip[:, column].tolist()
-        for view in range(n_views):
-            top, left, h, w = boxes[view]
-            part = batch[:, :, top : top + h, left : left + w]
-            resized = F.interpolate(part, (size, size), mode="bilinear", antialias=True)
-            out[view, column] = resized[0].flip(2) if mirrored[view] else resized[0]
-    return out.flatten(0, 1)
+    out = torch.empty((3, len(images), size, size), device=images[0].device)
+    for row, (image, corners, mirrored) in enumerate(
+        zip(images, box.tolist(), flip.tolist(), strict=True)
+    ):
+        top, left, height, width = corners
+        part = image[None, :, top : top + height, left : left + width]
+        view = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+        out[:, row] = view.flip(2) if mirrored else view
+    return out

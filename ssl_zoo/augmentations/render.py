@@ -20,7 +20,7 @@ _NO_HUE, _NO_JITTER = 4, 5
 _CHUNK_BYTES_CPU = 1024 * 1024
 _CHUNK_BYTES_DEVICE = 256 * 1024 * 1024
 
-Crop = Callable[[Tensor, slice], Tensor]
+Crop = Callable[[slice], Tensor]
 """Gives the planes `(3, n, size, size)` of the views at some places of the sorted rows."""
 
 
@@ -56,16 +56,15 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     device = images[0].device
     order, chunks = plan(params.rows(), _chunk_rows(size, device))
     rows = params.rows().take(order)
-    place = order.to(device)
-    crop = _cropper(images, params, rows, place, size)
+    crop = _cropper(images, rows, order, size)
     distortions = _Distortions(rows, device)
     done = torch.empty((n_views * batch, 3, size, size), dtype=torch.uint8, device=device)
     for chunk in chunks:
-        planes = crop(place[chunk.rows], chunk.rows)
+        planes = crop(chunk.rows)
         distortions.apply_(planes, chunk)
         done[chunk.rows] = planes.to(torch.int16).transpose(0, 1)  # to uint8 at once is slower
-    back = torch.empty_like(place).scatter_(0, place, torch.arange(len(place), device=device))
-    return done.index_select(0, back).view(n_views, batch, 3, size, size)
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    return done.index_select(0, back.to(device)).view(n_views, batch, 3, size, size)
 
 
 def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
@@ -114,29 +113,25 @@ def _chunk_rows(size: int, device: torch.device) -> int:
 
 
 def _cropper(
-    images: Tensor | Sequence[Tensor],
-    params: ViewParams,
-    rows: ViewParams,
-    order: Tensor,
-    size: int,
+    images: Tensor | Sequence[Tensor], rows: ViewParams, order: Tensor, size: int
 ) -> Crop:
+    column = order % len(images)
     if isinstance(images, Tensor):
-        batch, column = images, order % len(images)
+        batch, places = images, column.to(images.device)
         box, flip = rows.box.to(images.device), rows.flip.to(images.device)
 
-        def crop(places: Tensor, chosen: slice) -> Tensor:
+        def crop(chosen: slice) -> Tensor:
             return crop_batch(
-                batch.index_select(0, column[chosen]), box[chosen], flip[chosen], size
+                batch.index_select(0, places[chosen]), box[chosen], flip[chosen], size
             )
 
         return crop
-    views = crop_list(images, params.box, params.flip, size)
 
-    def take(places: Tensor, chosen: slice) -> Tensor:
-        planes = views.index_select(0, places).transpose(0, 1)
-        return planes.to(torch.float32, memory_format=torch.contiguous_format)
+    def crop_each(chosen: slice) -> Tensor:
+        shown = [images[place] for place in column[chosen].tolist()]
+        return crop_list(shown, rows.box[chosen], rows.flip[chosen], size)
 
-    return take
+    return crop_each
 
 
 class _Distortions:
