@@ -17,12 +17,13 @@ from ssl_zoo.registries import OPTIMIZERS
 class LARC(Optimizer):
     """SGD whose gradients are scaled, tensor by tensor, to a share of the norm of the weights.
 
-    Computes what NVIDIA apex (apex/parallel/LARC.py) does around SGD with `clip=False`. It is not
+    Computes what NVIDIA apex (apex/parallel/LARC.py) does around SGD, by default with `clip=False`. It is not
     LARS: no tensor is exempt, neither biases nor normalisation layers; the learning rate stays
     outside the momentum buffer; and a tensor whose weights or gradient are all zero keeps its
     gradient as it is, without weight decay.
 
         g <- (g + wd w) * trust |w| / (|g| + wd |w| + eps)    if |w| and |g| are not 0
+                          (with `clip`: that ratio over lr, at most 1)
         m <- momentum m + g
         w <- w - lr m
 
@@ -43,6 +44,8 @@ class LARC(Optimizer):
         """Norm of a scaled gradient as a share of the norm of the weights."""
         eps: float = Field(default=1e-8, ge=0, le=1)
         """Added to the denominator of the trust ratio."""
+        clip: bool = False
+        """apex's `clip=True`: the trust ratio only ever shortens plain SGD's step of `lr`."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(params, config.model_dump(exclude={"name"}))
@@ -64,6 +67,7 @@ class LARC(Optimizer):
                     weight_decay=group["weight_decay"],
                     trust_coefficient=group["trust_coefficient"],
                     eps=group["eps"],
+                    clip=group["clip"],
                 )
         return loss
 
@@ -76,6 +80,7 @@ class LARC(Optimizer):
         weight_decay: float,
         trust_coefficient: float,
         eps: float,
+        clip: bool,
     ) -> None:
         gradients = [w.grad for w in weights if w.grad is not None]
         weight_norm, gradient_norm = norms(weights), norms(gradients)
@@ -84,6 +89,8 @@ class LARC(Optimizer):
         ratio = (
             trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm + eps)
         )
+        if clip:
+            ratio = (ratio / lr).clamp(max=1) if lr else torch.ones_like(ratio)
         ratio = ratio.where(scaled, 1)
         decay = torch.full_like(ratio, weight_decay).where(scaled, 0)
         updates = list(torch._foreach_mul(weights, list(decay.unbind())))

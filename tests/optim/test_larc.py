@@ -53,6 +53,13 @@ def test_equals_a_hand_calculation_for_a_vector_too() -> None:
     assert moved == pytest.approx([3 - 0.011, 4 + 0.002])
 
 
+def test_clipping_never_steps_further_than_sgd() -> None:
+    # ratio = 0.02 * 5 / 1 = 0.1: over an lr of 0.05 that is 2, cut to 1; over an lr of 1 it is 0.1
+    settings = {"trust_coefficient": 0.02, "weight_decay": 0, "eps": 0, "clip": True}
+    assert one_step([3, 4], [0.8, -0.6], lr=0.05, **settings) == pytest.approx([2.96, 4.03])
+    assert one_step([3, 4], [0.8, -0.6], lr=1, **settings) == pytest.approx([2.92, 4.06])
+
+
 def test_zero_weights_take_the_raw_gradient() -> None:
     assert one_step([0, 0], [0.6, 0.8], lr=4.8) == pytest.approx([-2.88, -3.84])
 
