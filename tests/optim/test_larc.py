@@ -71,7 +71,8 @@ def test_zero_gradients_bring_no_weight_decay() -> None:
 def test_defaults_are_those_of_the_recipes() -> None:
     optimizer = OPTIMIZERS.build("larc", params=parameters())
     expected = {"lr": 0.6, "momentum": 0.9, "weight_decay": 1e-6}
-    assert optimizer.defaults == {**expected, "trust_coefficient": 0.001, "eps": 1e-8}
+    expected |= {"trust_coefficient": 0.001, "eps": 1e-8, "clip": False}
+    assert optimizer.defaults == expected
 
 
 def test_groups_have_settings_of_their_own() -> None:
