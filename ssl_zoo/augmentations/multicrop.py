@@ -56,8 +56,8 @@ class Blur(Config):
     @model_validator(mode="after")
     def _check(self) -> "Blur":
         low, high = self.sigma
-        if not 0 < low <= high <= 100:
-            raise ValueError(f"sigma of {low} to {high} is no range; write 0 < low <= high <= 100")
+        if not 0 < low <= high <= 16:
+            raise ValueError(f"sigma of {low} to {high} is no range; write 0 < low <= high <= 16")
         return self
 
 
