@@ -140,7 +140,9 @@ class ViewLoader:
         for loaded in in_processes(work, starts, num_workers=self.num_workers, pin_memory=on_gpu):
             self.corrupt.add(loaded.corrupt)
             if not loaded.views:
-                raise UserError(f"no image of {len(self.dataset)} can be decoded; check data.root")
+                raise UserError(
+                    f"none of the {len(self.dataset)} images can be decoded; check data.root"
+                )
             views = [view.to(self.device, non_blocking=True) for view in loaded.views]
             yield LoadedBatch(views, loaded.index, loaded.labels, loaded.corrupt)
 

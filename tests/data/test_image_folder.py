@@ -1,0 +1,125 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.errors import UserError
+from ssl_zoo.registries import DATASETS
+from tests.data import folders
+
+
+def build(root: Path, split: str = "train", **settings: object) -> Dataset:
+    return DATASETS.build({"name": "image_folder", "root": str(root), **settings}, split=split)
+
+
+def test_class_folders_give_labels(tmp_path: Path) -> None:
+    found = build(folders.two_classes(tmp_path))
+    assert found.class_names == ["cat", "dog"]
+    assert found.labels is not None
+    assert found.labels.tolist() == [0] * 4 + [1] * 4
+    assert found.describe(5) == str(tmp_path / "train" / "dog" / "1.png")
+
+
+def test_images_are_decoded_as_they_are(tmp_path: Path) -> None:
+    found = build(folders.two_classes(tmp_path), "test")
+    images = found.load(torch.tensor([6, 0]))
+    assert [image.shape for image in images if image is not None] == [(3, 22, 24), (3, 20, 24)]
+    expected = np.array(Image.open(tmp_path / "val" / "dog" / "2.png"))
+    assert images[0] is not None
+    assert np.array_equal(images[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    Image.new("L", (5, 6), 7).save(tmp_path / "train" / "cat" / "grey.png")
+    Image.new("RGBA", (5, 6), (1, 2, 3, 4)).save(tmp_path / "train" / "cat" / "see_through.PNG")
+    found = build(tmp_path)
+    images = found.load(torch.tensor([4, 5]))
+    assert all(image is not None and image.shape == (3, 6, 5) for image in images)
+
+
+def test_a_damaged_image_is_none(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    folders.damage(tmp_path / "train" / "cat" / "1.png")
+    images = build(tmp_path).load(torch.arange(3))
+    assert [image is None for image in images] == [False, True, False]
+
+
+def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    for number in range(3):
+        folders.write(tmp_path / f"{number}.png", number)
+    found = build(tmp_path, train=".", labels="none")
+    assert len(found) == 3
+    assert found.labels is None
+
+
+def test_hidden_files_and_other_files_are_left_out(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    folders.write(tmp_path / "train" / "cat" / ".hidden.png", 0)
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    assert len(build(tmp_path)) == 8
+
+
+def test_fingerprint_changes_with_names_and_sizes(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    before = build(tmp_path).fingerprint
+    assert build(tmp_path).fingerprint == before
+    folders.write(tmp_path / "train" / "cat" / "new.png", 9)
+    after = build(tmp_path).fingerprint
+    folders.damage(tmp_path / "train" / "cat" / "new.png")
+    assert len({before, after, build(tmp_path).fingerprint}) == 3
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="folder '.*nowhere' does not exist; set data.root"):
+        build(tmp_path / "nowhere")
+
+
+def test_a_missing_split_is_named_with_what_there_is(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    with pytest.raises(UserError, match="has no 'test' for data.test; it holds: train, val"):
+        build(tmp_path, "test", test="test")
+
+
+def test_a_split_without_class_folders_is_refused(tmp_path: Path) -> None:
+    folders.write(tmp_path / "train" / "0.png", 0)
+    with pytest.raises(UserError, match=r"holds no class folders; .*data\.labels=none"):
+        build(tmp_path)
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no images; known endings: .jpg"):
+        build(tmp_path)
+
+
+def test_one_class_is_refused_for_scoring_and_warned_of_for_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders.write(tmp_path / "train" / "cat" / "0.png", 0)
+    folders.write(tmp_path / "val" / "cat" / "0.png", 0)
+    with caplog.at_level(logging.WARNING):
+        assert len(build(tmp_path)) == 1
+    assert "holds only class 'cat'" in caplog.text
+    with pytest.raises(UserError, match="holds only class 'cat'; scoring needs two classes"):
+        build(tmp_path, "test")
+
+
+def test_a_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    folders.write(tmp_path / "val" / "bird" / "0.png", 0)
+    with pytest.raises(UserError, match="has class 'bird' that 'train' lacks"):
+        build(tmp_path, "test")
+
+
+def test_labels_of_the_test_split_are_those_of_training(tmp_path: Path) -> None:
+    folders.two_classes(tmp_path)
+    folders.write(tmp_path / "train" / "bird" / "0.png", 0)
+    labels = build(tmp_path, "test").labels
+    assert labels is not None
+    assert labels.tolist() == [1] * 4 + [2] * 4

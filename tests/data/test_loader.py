@@ -1,0 +1,201 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_zoo.augmentations.multicrop import MultiCrop
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.loader import ViewLoader, evaluation_batches
+from ssl_zoo.data.reader import LoadedBatch
+from ssl_zoo.data.tensor_dataset import TensorDataset
+from ssl_zoo.errors import UserError
+from ssl_zoo.registries import DATASETS
+from tests.data import folders
+
+
+class Memory(TensorDataset):
+    def __init__(self, n: int = 40) -> None:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (n, 3, 16, 16), generator=generator, dtype=torch.uint8)
+        self.hold(images, torch.arange(n) % 7, [])
+
+
+def files(root: Path, **settings: object) -> Dataset:
+    config = {"name": "image_folder", "root": str(folders.two_classes(root, 8)), **settings}
+    return DATASETS.build(config, split="train")
+
+
+def small_crops() -> MultiCrop:
+    crops = [
+        {"size": 8, "count": 2, "scale": (0.3, 1.0)},
+        {"size": 4, "count": 1, "scale": (0.1, 0.3)},
+    ]
+    return MultiCrop(MultiCrop.Config.model_validate({"crops": crops}))
+
+
+def loader(dataset: Dataset, global_batch_size: int = 8, **arguments: Any) -> ViewLoader:
+    return ViewLoader(dataset, small_crops(), global_batch_size=global_batch_size, **arguments)
+
+
+def assert_equal(batches: list[LoadedBatch], expected: list[LoadedBatch]) -> None:
+    assert len(batches) == len(expected)
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch.index, other.index)
+        for group, wanted in zip(batch.views, other.views, strict=True):
+            assert torch.equal(group, wanted)
+
+
+@pytest.fixture(params=["memory", "files"])
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+    makers: dict[str, Callable[[], Dataset]] = {"memory": Memory, "files": lambda: files(tmp_path)}
+    return makers[request.param]()
+
+
+def test_an_epoch_shows_each_image_at_most_once_and_drops_the_rest(dataset: Dataset) -> None:
+    batches = list(loader(dataset, 6).epoch(0))
+    index = torch.cat([batch.index for batch in batches])
+    assert len(batches) == loader(dataset, 6).steps_per_epoch == len(dataset) // 6
+    assert len(set(index.tolist())) == len(index) == 6 * len(batches)
+    assert [tuple(group.shape) for group in batches[0].views] == [(2, 6, 3, 8, 8), (1, 6, 3, 4, 4)]
+
+
+def test_epochs_differ_and_repeat_exactly(dataset: Dataset) -> None:
+    made = loader(dataset)
+    first = list(made.epoch(1))
+    assert_equal(list(loader(dataset).epoch(1)), first)
+    assert not torch.equal(next(made.epoch(0)).index, first[0].index)
+
+
+def test_an_epoch_goes_on_from_any_step(dataset: Dataset) -> None:
+    whole = list(loader(dataset, 4).epoch(2))
+    assert_equal(list(loader(dataset, 4).epoch(2, start_step=1)), whole[1:])
+
+
+def test_ranks_share_the_batch_that_one_process_sees(dataset: Dataset) -> None:
+    whole = next(loader(dataset).epoch(0))
+    parts = [next(loader(dataset, rank=rank, world_size=2).epoch(0)) for rank in range(2)]
+    assert torch.equal(torch.cat([part.index for part in parts]), whole.index)
+    for number, group in enumerate(whole.views):
+        assert torch.equal(torch.cat([part.views[number] for part in parts], 1), group)
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    found = files(tmp_path)
+    assert_equal(list(loader(found, num_workers=2).epoch(0)), list(loader(found).epoch(0)))
+
+
+def test_labels_come_only_when_asked_for() -> None:
+    assert next(loader(Memory()).epoch(0)).labels is None
+    batch = next(loader(Memory(), with_labels=True).epoch(0))
+    assert batch.labels is not None
+    assert torch.equal(batch.labels, batch.index % 7)
+
+
+def test_image_size_is_that_of_the_global_crops() -> None:
+    assert loader(Memory()).image_size == 8
+
+
+def test_corrupt_images_give_way_to_the_next_and_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = files(tmp_path)
+    damaged = tmp_path / "train" / "cat" / "3.png"
+    folders.damage(damaged)
+    made = loader(found, with_labels=True)
+    with caplog.at_level(logging.WARNING):
+        batches = [batch for epoch in range(3) for batch in made.epoch(epoch)]
+    index = torch.cat([batch.index for batch in batches])
+    assert 3 not in index
+    assert (index == 4).sum() == 6  # three epochs, each time for itself and for number 3
+    assert [len(batch.views[0][0]) for batch in batches] == [8] * 6
+    assert sum(str(damaged) in record.message for record in caplog.records) == 1
+    assert list(made.corrupt.names) == [str(damaged)]
+
+
+def test_labels_are_those_of_the_images_shown(tmp_path: Path) -> None:
+    found = files(tmp_path)
+    folders.damage(tmp_path / "train" / "cat" / "7.png")
+    for batch in loader(found, with_labels=True).epoch(0):
+        assert found.labels is not None
+        assert batch.labels is not None
+        assert torch.equal(batch.labels, found.labels[batch.index])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_too_many_corrupt_images_stop_the_run(tmp_path: Path, num_workers: int) -> None:
+    found = files(tmp_path, max_corrupt=1)
+    for number in (2, 3):
+        folders.damage(tmp_path / "train" / "cat" / f"{number}.png")
+    with pytest.raises(
+        UserError, match=r"2 of 16 images cannot be decoded.*max_corrupt=1"
+    ) as caught:
+        list(loader(found, num_workers=num_workers).epoch(0))
+    assert "2.png" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_decode_stops_the_run(tmp_path: Path) -> None:
+    found = files(tmp_path)
+    for path in (tmp_path / "train").rglob("*.png"):
+        folders.damage(path)
+    with pytest.raises(UserError, match="none of the 16 images can be decoded"):
+        list(loader(found).epoch(0))
+
+
+def test_fewer_images_than_a_batch_are_refused() -> None:
+    with pytest.raises(UserError, match="40 images is smaller than global_batch_size of 64"):
+        loader(Memory(), 64)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match="of 8 cannot be split over 3 processes"):
+        loader(Memory(), world_size=3)
+
+
+def test_labels_that_do_not_exist_are_refused() -> None:
+    unlabelled = Memory()
+    unlabelled.labels = None
+    with pytest.raises(UserError, match="needs labels"):
+        loader(unlabelled, with_labels=True)
+
+
+def read(dataset: Dataset, **arguments: Any) -> tuple[Tensor, Tensor]:
+    """Returns all views and positions of an evaluation pass."""
+    views, index = zip(*evaluation_batches(dataset, **arguments), strict=True)
+    return torch.cat(views), torch.cat(index)
+
+
+def test_evaluation_shows_each_image_once_in_order(dataset: Dataset) -> None:
+    views, index = read(dataset, batch_size=7, size=16)
+    assert torch.equal(index, torch.arange(len(dataset)))
+    assert views.shape == (len(dataset), 3, 16, 16)
+    assert views.dtype == torch.uint8
+
+
+def test_evaluation_of_some_images_keeps_their_positions(dataset: Dataset) -> None:
+    wanted = torch.tensor([9, 2, 5])
+    views, index = read(dataset, batch_size=2, size=16, indices=wanted)
+    assert torch.equal(index, wanted)
+    assert torch.equal(views, read(dataset, batch_size=16, size=16)[0][wanted])
+
+
+def test_evaluation_with_workers_is_the_same(tmp_path: Path) -> None:
+    found = files(tmp_path)
+    alone = read(found, batch_size=5, size=12, resize=14)
+    helped = read(found, batch_size=5, size=12, resize=14, num_workers=2)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(helped, alone, strict=True))
+
+
+def test_evaluation_leaves_corrupt_images_out_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = files(tmp_path)
+    folders.damage(tmp_path / "train" / "dog" / "0.png")
+    with caplog.at_level(logging.WARNING):
+        _, index = read(found, batch_size=4, size=16)
+    assert index.tolist() == [*range(8), *range(9, 16)]
+    assert "0.png" in caplog.text
