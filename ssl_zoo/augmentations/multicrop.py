@@ -140,7 +140,7 @@ class MultiCrop(Augmentation[MultiCropParams]):
 
     def apply(self, images: Tensor | Sequence[Tensor], params: MultiCropParams) -> list[Tensor]:
         """Makes the views that the parameters describe; see `Augmentation.apply`."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(images[0].device.type, enabled=False):
             return [render(images, drawn, size=size) for size, drawn in params.items()]
 
     def _draw_crop(self, crop: Crop, sizes: Tensor, keys: Tensor) -> ViewParams:

@@ -17,6 +17,7 @@ from ssl_zoo.augmentations.evaluation import Interpolation, evaluation_view
 from ssl_zoo.data import random
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_readable
+from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
 
 __all__ = ["LoadedBatch", "ViewLoader", "evaluation_batches"]
@@ -90,11 +91,7 @@ class ViewLoader:
         self.device = torch.device(device)
         self.with_labels = with_labels
         self.corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
-        self._images: Tensor | None = None
-        if dataset.in_memory:
-            images = dataset.load(torch.arange(len(dataset)))
-            assert isinstance(images, Tensor)
-            self._images = images.to(self.device)
+        self._images = _all_images(dataset).to(self.device) if dataset.in_memory else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -145,6 +142,14 @@ class ViewLoader:
                 )
             views = [view.to(self.device, non_blocking=True) for view in loaded.views]
             yield LoadedBatch(views, loaded.index, loaded.labels, loaded.corrupt)
+
+
+def _all_images(dataset: Dataset) -> Tensor:
+    if isinstance(dataset, TensorDataset):
+        return dataset.images  # without the copy that loading makes
+    images = dataset.load(torch.arange(len(dataset)))
+    assert isinstance(images, Tensor)
+    return images
 
 
 def _labels(dataset: Dataset, index: Tensor, wanted: bool) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,10 @@ class LoadedBatch:
     index: Tensor
     labels: Tensor | None = None
     corrupt: list[str] = field(default_factory=list)
+
+    def pin_memory(self) -> "LoadedBatch":
+        """Returns the batch with its views in page-locked memory; torch's loader calls this."""
+        return replace(self, views=[view.pin_memory() for view in self.views])
 
 
 @dataclass
@@ -116,7 +120,7 @@ def in_processes(
         num_workers: processes, each with one thread.
         pin_memory: whether results lie in page-locked memory, for copies to a GPU.
     """
-    if num_workers == 0:
+    if num_workers == 0 or not jobs:
         yield from map(work, jobs)
         return
     loader: DataLoader[Any] = DataLoader(
