@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -176,7 +177,7 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
     kind, value = item["type"], item.get("input")
     context = item.get("ctx", {})
     if kind == "extra_forbidden":
-        known = context.get("known") or _fields_at(model, item["loc"][:-1])
+        known = context.get("known") or fields_at(model, item["loc"][:-1])
         hint = closest(str(item["loc"][-1]), known)
         listing = f" Known: {', '.join(sorted(known))}" if known else ""
         return f"unknown key '{place}'.{hint}{listing}"
@@ -187,11 +188,12 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{place}: {message}" if place else message
     if kind == "unknown_component":
         return f"{place}: {item['msg']}" if place else item["msg"]
-    rule = item["msg"].replace("Input should be", "should be")
+    rule = re.sub(r"^(Input|List|Tuple|Dictionary) should", "should", item["msg"])
+    rule = rule.replace(" after validation", "")
     return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
 
 
-def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     """Returns the field names of the (plain) config class that a location points into."""
     current: Any = model
     for part in location:

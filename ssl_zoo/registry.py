@@ -13,7 +13,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from ssl_zoo.config import NamedConfig, closest, validate
+from ssl_zoo.config import NamedConfig, closest, fields_at, validate
 from ssl_zoo.errors import UserError
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Registry(Generic[T]):
             head = self._expand(value["name"])
             return {**head, **{key: item for key, item in value.items() if key != "name"}}
         raise UserError(
-            f"a {self.kind} is a name or settings with a 'name', not {value!r}; "
+            f"{value!r} is no {self.kind}; write a name or settings with a 'name'; "
             f"known: {', '.join(self.names())}"
         )
 
@@ -197,7 +197,8 @@ def _carry(item: Any, config_class: type[NamedConfig]) -> InitErrorDetails:
     """Repeats one mistake of a component's settings inside the settings that hold it."""
     context = dict(item.get("ctx", {}))
     if item["type"] == "extra_forbidden":
-        known = [name for name in config_class.model_fields if name != "name"]
+        here = [name for name in fields_at(config_class, item["loc"][:-1]) if name != "name"]
+        known = context.get("known", here)  # a component inside this one has said it already
         kind = PydanticCustomError("extra_forbidden", "unknown key", {"known": known})
     elif item["type"] in ("unknown_component", "value_error"):
         reason = str(context.get("reason") or context.get("error") or item["msg"])
