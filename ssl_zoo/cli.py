@@ -1,8 +1,10 @@
 """The `ssl-zoo` command. Heavy imports happen inside the commands, so that `--help` is instant."""
 
+import difflib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -10,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import UserError
@@ -37,22 +37,29 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
         for kind in KIND_NAMES:
             if value in (kind, kind[:-1], kind[:-2] if kind == "losses" else kind):
                 return kind
-        raise UserError(f"unknown kind '{value}'. Known: {', '.join(KIND_NAMES)}")
+        near = difflib.get_close_matches(value, KIND_NAMES, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"unknown kind '{value}'.{hint} Known: {', '.join(KIND_NAMES)}")
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with:  ssl-zoo list methods   |   ssl-zoo show method swav   |   "
-    "ssl-zoo train swav   |   ssl-zoo compare swav simclr",
 )
 @click.version_option(__version__, prog_name="ssl-zoo")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and results only.")
 def cli(quiet: bool) -> None:
-    """Self-supervised learning by name: train, resume, score and compare methods."""
+    """Self-supervised learning by name: train, resume, score and compare methods.
+
+    \b
+    ssl-zoo list methods             what there is
+    ssl-zoo show method swav         what it is and what can be set
+    ssl-zoo train swav               a small run, minutes on a CPU
+    ssl-zoo compare swav simclr      methods side by side
+    """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    for noisy in ("fvcore", "torch", "matplotlib"):
+    for noisy in ("faiss", "fvcore", "torch", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
@@ -60,7 +67,7 @@ def cli(quiet: bool) -> None:
 @click.argument("kind", type=_Kind(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(kind: str | None, as_json: bool) -> None:
-    """Lists what is registered, of one KIND or of all.
+    """Lists the components that can be named, of one KIND or of all.
 
     KIND is methods, backbones, heads, losses, augmentations, datasets, optimizers or evaluators.
     """
@@ -73,15 +80,13 @@ def list_command(kind: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found, "broken_plugins": plugins.failure_lines()}, indent=1))
         return
-    for each, rows in found.items():
-        table = Table(
-            title=each, title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
-        for column in ("name", "what it is", "source"):
-            table.add_column(column, overflow="fold", no_wrap=column == "name")
-        for row in rows:
-            table.add_row(row["name"], row["summary"], row["paper"])
-        _console().print(table, "")
+    from ssl_zoo.report.components import listing_table
+    from ssl_zoo.report.console import show
+
+    for position, (each, rows) in enumerate(found.items()):
+        if position:
+            click.echo()
+        show(listing_table(each, rows))
 
 
 @cli.command("show")
@@ -89,42 +94,33 @@ def list_command(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(kind: str, name: str, as_json: bool) -> None:
-    """Shows one component: what it is, and each setting with type, bounds and default."""
+    """Shows one component and each of its settings.
+
+    \b
+    ssl-zoo show method swav
+    ssl-zoo show backbone resnet50
+    ssl-zoo show backbone timm:vit_small_patch16_224
+    """
     from ssl_zoo.describe import details
+    from ssl_zoo.report.components import component_text
+    from ssl_zoo.report.console import prose_width, show
 
     found = details(kind, name)
     if as_json:
         click.echo(json.dumps(found, indent=1))
-        return
-    console = _console()
-    console.print(f"[bold]{name}[/bold]  ({found['module']})\n\n{found['doc']}\n", highlight=False)
-    if found["paper"]:
-        console.print(f"Source: {found['paper']}\n", highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("setting", "type", "bounds", "default", "meaning"):
-        table.add_column(column, overflow="fold")
-    for row in found["fields"]:
-        table.add_row(
-            *(click.unstyle(row[key]) for key in ("key", "type", "bounds", "default", "doc"))
-        )
-    console.print(table)
-    if "recipes" in found:
-        recipes = ", ".join(f"{name}@{recipe}" for recipe in found["recipes"])
-        console.print(f"\nRecipes: {recipes}", highlight=False)
-    if "size" in found:
-        size = found["size"]
-        flops = size["multiply_adds"]
-        shown = f"{flops / 1e9:.3g} G multiply-adds" if flops else "multiply-adds unknown"
-        console.print(
-            f"\n{size['parameters'] / 1e6:.4g} M parameters, {size['feature_dim']} features, "
-            f"{shown} at {size['at_image_size']}x{size['at_image_size']}",
-            highlight=False,
-        )
+    else:
+        show(component_text(found, width=prose_width()))
 
 
 @cli.command("schema")
 def schema_command() -> None:
-    """Prints the JSON schema of a run, for editors that complete and check YAML."""
+    """Prints the JSON schema of a run.
+
+    Editors complete and check YAML by it:
+
+    \b
+    ssl-zoo schema > run.schema.json
+    """
     from ssl_zoo.run_config import RunConfig
 
     click.echo(json.dumps(RunConfig.model_json_schema(), indent=1))
@@ -161,7 +157,9 @@ def config_command(method: str | None, overrides: tuple[str, ...], file: str | N
 def train_command(
     method: str | None, overrides: tuple[str, ...], file: str | None, output: str | None
 ) -> None:
-    """Trains a method; started again with the same settings, it goes on where it stopped.
+    """Trains a method, or goes on where it stopped.
+
+    The same command with the same settings goes on from the newest checkpoint in its run folder.
 
     \b
     ssl-zoo train swav                           the recipe 'digits', minutes on a CPU
@@ -180,7 +178,13 @@ def train_command(
 @cli.command("evaluate")
 @click.argument("checkpoint")
 @click.option("--dataset", metavar="NAME", help="Data set; by default the one it was trained on.")
-@click.option("--evaluators", default="knn,clustering", show_default=True, metavar="A,B")
+@click.option(
+    "--evaluators",
+    default="knn,clustering",
+    show_default=True,
+    metavar="A,B",
+    help="What is scored; see: ssl-zoo list evaluators.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
 @click.option("--seed", default=0, show_default=True, help="Seed of clustering and intervals.")
@@ -194,7 +198,7 @@ def evaluate_command(
     seed: int,
     overrides: tuple[str, ...],
 ) -> None:
-    """Scores frozen features by kNN and clustering.
+    """Scores the features of a checkpoint by kNN and clustering.
 
     CHECKPOINT is a run folder, a checkpoint folder, an exported .safetensors file, the name of a
     model card, or untrained:BACKBONE. KEY=VALUE sets fields of the data set.
@@ -204,7 +208,9 @@ def evaluate_command(
     ssl-zoo evaluate runs/swav --dataset cifar10 root=data --evaluators knn:instdisc
     ssl-zoo evaluate untrained:resnet18 --dataset digits
     """
+    target = _output_file(output) if output else None
     from ssl_zoo.evaluation import evaluate
+    from ssl_zoo.report.console import show
     from ssl_zoo.report.tables import scores_table
 
     result = evaluate(
@@ -215,28 +221,45 @@ def evaluate_command(
         seed=seed,
     )
     text = json.dumps(result, indent=1)
-    if output:
+    if target:
         from ssl_zoo.checkpoint import write_text
 
-        write_text(Path(output), text + "\n")
+        write_text(target, text + "\n")
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
         click.echo(text)
     else:
-        _console().print(scores_table(result))
+        show(scores_table(result))
 
 
 @cli.command("compare")
 @click.argument("methods", nargs=-1, required=True, metavar="METHOD[@RECIPE]...")
 @click.option(
-    "--recipe", default="digits", show_default=True, help="Recipe of methods without one."
+    "--recipe",
+    default="digits",
+    show_default=True,
+    metavar="NAME",
+    help="Recipe of methods without one.",
 )
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each."
 )
-@click.option("--evaluators", default="knn,clustering", show_default=True, metavar="A,B")
-@click.option("--output", "-o", default="runs/compare", show_default=True, metavar="DIR")
+@click.option(
+    "--evaluators",
+    default="knn,clustering",
+    show_default=True,
+    metavar="A,B",
+    help="What is scored; see: ssl-zoo list evaluators.",
+)
+@click.option(
+    "--output",
+    "-o",
+    default="runs/compare",
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs and of comparison.json.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Setting for all runs."
 )
@@ -250,15 +273,17 @@ def compare_command(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Trains methods side by side and ranks them, beside an untrained network and raw pixels.
+    """Trains methods side by side and ranks them.
 
-    Runs that are complete are not trained again.
+    An untrained network and raw pixels stand beside them. Runs that are complete are not trained
+    again.
 
     \b
     ssl-zoo compare swav simclr
     ssl-zoo compare swav simclr --seeds 3 --set epochs=20
     """
     from ssl_zoo.comparison import compare
+    from ssl_zoo.report.console import show
     from ssl_zoo.report.tables import leaderboard
 
     result = compare(
@@ -272,15 +297,25 @@ def compare_command(
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:
-        _console().print(leaderboard(result))
+        show(leaderboard(result))
 
 
 @cli.command("card")
 @click.argument("run")
-@click.option("--output", "-o", default="model_cards", show_default=True, metavar="DIR")
+@click.option(
+    "--output",
+    "-o",
+    default="model_cards",
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the cards.",
+)
 @click.option("--name", help="Name of the card; by default METHOD_BACKBONE_DATA_EPOCHSep.")
 def card_command(run: str, output: str, name: str | None) -> None:
-    """Writes the model card of a finished RUN, with its weights, from measurements made now."""
+    """Writes the model card of a finished RUN, with its weights.
+
+    Scores are measured while writing.
+    """
     from ssl_zoo.report.card import write_card
 
     click.echo(write_card(run, Path(output), name=name))
@@ -294,35 +329,61 @@ def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None
     return run_config(method, file=file, overrides=overrides)
 
 
-def _console() -> Console:
-    width = None if sys.stdout.isatty() else 120
-    return Console(width=width, highlight=False)
+def _output_file(path: str) -> Path:
+    """Makes the folder of a file before hours of work go into it.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    file = Path(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UserError(f"'{path}' cannot be written; choose another --output")
+    return file
 
 
 def main(command: Callable[..., Any] = cli) -> None:
     """Runs the command line; a user's mistake is one line on standard error and exit status 2."""
     try:
         command(prog_name="ssl-zoo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(_explain_usage(error), error.exit_code)
     except UserError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"'{error.filename}' cannot be used: {error.strerror}", 2)
     except Exception as error:
         _exit_if_interrupted(error)
         raise
 
 
+def _explain_usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    help_of = context.command_path if context else "ssl-zoo"
+    message = message[:1].lower() + message[1:]
+    see = " See" if message.endswith("?") else "; see"
+    return f"{message}{see} {help_of} --help"
+
+
 def _exit_if_interrupted(error: Exception) -> None:
     training = sys.modules.get("ssl_zoo.training")
     if training is not None and isinstance(error, training.Interrupted):
-        again = " ".join(["ssl-zoo", *sys.argv[1:]])
+        again = " ".join(["ssl-zoo", *map(shlex.quote, sys.argv[1:])])
         _fail(f"{error}; go on with: {again}", 128 + error.signum)
 
 

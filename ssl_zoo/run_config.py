@@ -121,8 +121,8 @@ def recipe_names(method: str) -> list[str]:
     )
 
 
-def read_recipe(method: str, recipe: str) -> dict[str, Any]:
-    """Returns the settings of `method@recipe`.
+def recipe_text(method: str, recipe: str) -> str:
+    """Returns the YAML of `method@recipe` with its comments.
 
     Raises:
         UserError: there is no such method or recipe.
@@ -135,9 +135,17 @@ def read_recipe(method: str, recipe: str) -> dict[str, Any]:
         )
     folder = _recipe_folder(method)
     assert folder is not None
-    text = (folder / f"{recipe}.yaml").read_text(encoding="utf-8")
-    settings = parse_yaml(text, source=f"{method}@{recipe}")
-    return settings
+    text: str = (folder / f"{recipe}.yaml").read_text(encoding="utf-8")
+    return text
+
+
+def read_recipe(method: str, recipe: str) -> dict[str, Any]:
+    """Returns the settings of `method@recipe`.
+
+    Raises:
+        UserError: there is no such method or recipe.
+    """
+    return parse_yaml(recipe_text(method, recipe), source=f"{method}@{recipe}")
 
 
 def run_config(
@@ -170,7 +178,9 @@ def run_config(
         base = read_recipe(name, recipe or DEFAULT_RECIPE)
         source = f"{name}@{recipe or DEFAULT_RECIPE}"
     else:
-        raise UserError("name a method, such as swav or swav@cifar10, or give a config file")
+        raise UserError(
+            f"name a method ({', '.join(METHODS)}), METHOD@RECIPE, or a file with --config"
+        )
     _check_method(base, name, source)
     resolved = validate(RunConfig, base, source=source)
     overrides = list(overrides)

@@ -1,5 +1,6 @@
 """The contract of a backbone: images in, one feature vector each out."""
 
+import warnings
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: length of a feature vector.
+        usual_image_size: height and width that its cost is stated at, in pixels.
     """
 
     feature_dim: int
+    usual_image_size: int = 224
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns features `(N, feature_dim)`."""
@@ -27,7 +30,10 @@ def parameter_count(module: nn.Module) -> int:
 def flop_count(module: nn.Module, image_size: int) -> int | None:
     """Returns multiply-adds for one image, as fvcore counts them; None where it cannot trace."""
     import torch
-    from fvcore.nn import FlopCountAnalysis
+
+    with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
 
     was_training, device = module.training, next(iter(module.parameters()), torch.empty(0)).device
     module.eval()

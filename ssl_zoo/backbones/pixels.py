@@ -24,6 +24,7 @@ class Pixels(Backbone):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.feature_dim = 3 * config.image_size**2
+        self.usual_image_size = config.image_size
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the pixels, `(N, 3 * H * W)`."""

@@ -16,6 +16,7 @@ _LAYERS = {
     "resnet101": ("bottleneck", [3, 4, 23, 3]),
     "resnet152": ("bottleneck", [3, 8, 36, 3]),
 }
+_USUAL_SIZES = {"imagenet": 224, "cifar": 32}
 
 
 class ResNetSettings(NamedConfig):
@@ -98,6 +99,7 @@ class ResNet(Backbone):
         kind, layers = _LAYERS[config.name]
         self.trunk = _trunk(kind, layers, config)
         self.feature_dim = 512 if kind == "basic" else 2048
+        self.usual_image_size = _USUAL_SIZES[config.stem]
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""
@@ -122,6 +124,7 @@ class WideResNet(Backbone):
         width = int(config.name[-1])
         self.trunk = _trunk("bottleneck", [3, 4, 6, 3], config, width)
         self.feature_dim = 2048 * width
+        self.usual_image_size = _USUAL_SIZES[config.stem]
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""

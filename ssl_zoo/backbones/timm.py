@@ -43,7 +43,8 @@ class Timm(Backbone):
             ) from None
         if not timm.is_model(config.model.split(".")[0]):
             raise UserError(
-                f"timm has no model '{config.model}'.{closest(config.model, timm.list_models())}"
+                f"timm has no model '{config.model}'.{closest(config.model, timm.list_models())} "
+                "timm.list_models() returns their names"
             )
         options: dict[str, object] = {"drop_path_rate": config.drop_path}
         if config.model.startswith(("vit", "deit", "eva")):
@@ -54,6 +55,10 @@ class Timm(Backbone):
             config.model, pretrained=config.pretrained, num_classes=0, **options
         )
         self.feature_dim = int(self.trunk.num_features)
+        pretrained_size: tuple[int, ...] = timm.get_pretrained_cfg_value(
+            config.model, "input_size"
+        )
+        self.usual_image_size = config.image_size or (pretrained_size or (3, 224, 224))[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""

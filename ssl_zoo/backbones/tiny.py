@@ -18,6 +18,8 @@ class TinyResNet(Backbone):
     Plain and small on purpose: for tests, demos and CPU experiments.
     """
 
+    usual_image_size = 32
+
     class Config(NamedConfig):
         """Settings of the tiny ResNet."""
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 HEADLINES = (
     "knn/top1@k=20",
@@ -13,29 +15,40 @@ HEADLINES = (
 )
 """Scores that a leaderboard shows, where they were measured; the JSON holds all."""
 
+SPREAD = "_std"
+"""End of the name of a score's standard deviation over starts of its evaluator."""
 
-def scores_table(result: dict[str, Any]) -> Table:
+
+def scores_table(result: dict[str, Any]) -> Group:
     """Returns the scores of one evaluation."""
     data = result["data"]
-    table = Table(
-        title=f"{result['checkpoint']} on {data['settings']['name']} "
-        f"({data['n_train']} train, {data['n_test']} test, {result['image_size']} px)",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
+    title = Text(
+        f"{result['checkpoint']} on {data['settings']['name']} "
+        f"({data['n_train']} train, {data['n_test']} test, {result['image_size']} px)"
     )
-    for column in ("evaluator", "score", "value", "95 % interval", "protocol"):
-        table.add_column(column, justify="right" if column in ("value",) else "left")
+    table = _table("evaluator", "score", "value", "95 % interval", "protocol", right=("value",))
     for name, found in result["evaluators"].items():
-        for score, value in found["scores"].items():
-            pair = found["intervals"].get(score)
-            interval = f"{pair[0]:.2f} .. {pair[1]:.2f}" if pair else ""
-            protocol = f"{found['protocol'].get('protocol', name)} {found['protocol_digest']}"
-            table.add_row(name, score, f"{value:.2f}", interval, protocol)
-    return table
+        protocol = f"{found['protocol'].get('name', name)} {found['protocol_digest']}"
+        for score, value, uncertainty in score_rows(found):
+            table.add_row(name, score, value, uncertainty, protocol)
+    return Group(title, table)
 
 
-def leaderboard(comparison: dict[str, Any]) -> Table:
+def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns name, value and uncertainty of each score that an evaluator found."""
+    rows, scores = [], found["scores"]
+    for score, value in scores.items():
+        if score.endswith(SPREAD) and score.removesuffix(SPREAD) in scores:
+            continue
+        pair, spread = found["intervals"].get(score), scores.get(score + SPREAD)
+        uncertainty = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
+        if spread is not None:
+            uncertainty = f"±{spread:.2f} over starts"
+        rows.append((score, f"{value:.2f}", uncertainty))
+    return rows
+
+
+def leaderboard(comparison: dict[str, Any]) -> Group:
     """Returns the rows of a comparison, best first, baselines last."""
     rows = comparison["rows"]
     shown = [name for name in HEADLINES if name in rows[0]["scores"]]
@@ -44,15 +57,10 @@ def leaderboard(comparison: dict[str, Any]) -> Table:
     spread = (
         f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
     )
-    table = Table(
-        title=f"{comparison['backbone']} on {comparison['data']}, {spread}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("method")
-    for name in (*shown, "epochs", "views seen", "seconds", "parameters"):
-        table.add_column(name.replace("clustering/", "").replace("knn/", "kNN "), justify="right")
+    title = Text(f"{comparison['backbone']} on {comparison['data']}, {spread}")
+    scores = [name.replace("clustering/", "").replace("knn/", "kNN ") for name in shown]
+    sizes = ["epochs", "views seen", "seconds", "parameters"]
+    table = _table("method", *scores, *sizes, right=(*scores, *sizes))
     for row in rows:
         cells = [_cell(row["scores"][name]) for name in shown]
         trained = [str(row["epochs"]), f"{row['views_seen']:,}", f"{row['training_seconds']:.0f}"]
@@ -63,8 +71,13 @@ def leaderboard(comparison: dict[str, Any]) -> Table:
             f"{row['parameters']:,}",
         )
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison["protocols"].items())
-    table.caption = f"protocols: {protocols}"
-    table.caption_justify = "left"
+    return Group(title, table, Text(f"protocols: {protocols}"))
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
     return table
 
 

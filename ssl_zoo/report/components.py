@@ -1,0 +1,101 @@
+"""Components as text for a terminal: what `ssl-zoo list` and `ssl-zoo show` print."""
+
+import re
+import textwrap
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+NAMES_WIDTH = 26
+"""Columns for names; a few names that share a class wrap here."""
+
+
+def listing_table(kind: str, rows: list[dict[str, str]]) -> Group:
+    """Returns the components of a kind; names that share a class share a row."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(max_width=NAMES_WIDTH)
+    table.add_column()
+    classes: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        key = (row["module"], row["summary"], row["paper"])
+        classes.setdefault(key, []).append(row["name"])
+    for (_, summary, paper), names in classes.items():
+        text = Text(summary)
+        if paper:
+            text.append(f"\n{paper}", style="dim")
+        table.add_row(Text(", ".join(sorted(names, key=_by_number))), text)
+    return Group(Text(kind, style="bold"), table)
+
+
+def component_text(found: dict[str, Any], *, width: int) -> Text:
+    """Returns what a component is and each of its settings: default, type, bounds, meaning."""
+    text = Text()
+    text.append(found["name"], style="bold")
+    text.append(f"  ({found['module']})\n\n")
+    for paragraph in _prose(found["doc"]):
+        text.append(textwrap.fill(paragraph, width) + "\n\n")
+    if found["paper"]:
+        text.append(textwrap.fill(f"Source: {found['paper']}", width) + "\n\n")
+    if "size" in found:
+        text.append(_size(found["size"]) + "\n\n")
+    if found["fields"]:
+        text.append("Settings\n", style="bold")
+    for row in found["fields"]:
+        _append_setting(text, row, width)
+    if found.get("recipes"):
+        text.append("\nRecipes\n", style="bold")
+        longest = max(len(recipe) for recipe in found["recipes"])
+        for recipe, title in found["recipes"].items():
+            label = f"  {found['name']}@{recipe:<{longest}}  "
+            text.append(_hang(title or "-", width, first=label, rest=" " * len(label)) + "\n")
+    if found["usage"]:
+        text.append("\nUse it\n", style="bold")
+        text.append(f"  {found['usage']}\n")
+    text.rstrip()
+    return text
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts `resnet18` before `resnet101`."""
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", name)]
+
+
+def _append_setting(text: Text, row: dict[str, str], width: int) -> None:
+    text.append(f"  {row['key']}", style="bold")
+    line = f" = {row['default']}" if row["default"] not in ("", "required") else ""
+    facts = [row["type"], row["bounds"], "required" if row["default"] == "required" else ""]
+    head = f"  {row['key']}{line}  ({', '.join(fact for fact in facts if fact)})"
+    wrapped = _hang(head.strip(), width, first="  ", rest="      ")
+    text.append(wrapped.removeprefix(f"  {row['key']}") + "\n")
+    if row["doc"]:
+        text.append(_hang(row["doc"], width, first="      ", rest="      ") + "\n")
+
+
+def _prose(doc: str) -> list[str]:
+    """Returns the paragraphs of a docstring without its sections for programmers."""
+    paragraphs = [" ".join(part.split()) for part in doc.split("\n\n")]
+    sections = ("Args:", "Attributes:", "Returns:", "Raises:")
+    return [part for part in paragraphs if part and not part.startswith(sections)]
+
+
+def _size(size: dict[str, Any]) -> str:
+    flops = size["multiply_adds"]
+    shown = f"{flops / 1e9:.3g} G multiply-adds" if flops else "multiply-adds unknown"
+    at = size["at_image_size"]
+    return (
+        f"{size['parameters'] / 1e6:.4g} M parameters, {size['feature_dim']} features, "
+        f"{shown} at {at}x{at}"
+    )
+
+
+def _hang(text: str, width: int, *, first: str, rest: str) -> str:
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
