@@ -17,7 +17,7 @@ from ssl_zoo.augmentations.geometry import crop_batch, crop_list
 from ssl_zoo.augmentations.params import CONTRAST, HUE, NOTHING, SATURATION, ViewParams
 
 _NO_HUE, _NO_JITTER = 4, 5
-_CHUNK_BYTES_CPU = 1024 * 1024
+_CHUNK_BYTES_CPU = 2 * 1024 * 1024
 _CHUNK_BYTES_DEVICE = 256 * 1024 * 1024
 
 Crop = Callable[[slice], Tensor]
