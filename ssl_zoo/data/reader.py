@@ -130,5 +130,6 @@ def in_processes(
         num_workers=min(num_workers, len(jobs)),
         prefetch_factor=2,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # else it would draw from the global one that training uses
     )
     yield from loader

@@ -88,6 +88,18 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert_equal(list(loader(found, num_workers=2).epoch(0)), list(loader(found).epoch(0)))
 
 
+def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
+    found = files(tmp_path)
+    before = torch.random.get_rng_state()
+    for num_workers in (0, 1):
+        list(loader(found, num_workers=num_workers).epoch(0))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_epoch_that_is_over_yields_nothing(tmp_path: Path) -> None:
+    assert list(loader(files(tmp_path), num_workers=1).epoch(0, start_step=2)) == []
+
+
 def test_labels_come_only_when_asked_for() -> None:
     assert next(loader(Memory()).epoch(0)).labels is None
     batch = next(loader(Memory(), with_labels=True).epoch(0))
