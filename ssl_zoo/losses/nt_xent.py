@@ -34,7 +34,7 @@ class NTXentLoss(nn.Module):
         config: any settings that hold those of NT-Xent, such as a method's.
     """
 
-    class Config(NamedConfig, NTXentSettings):
+    class Config(NTXentSettings, NamedConfig):
         """Settings of NT-Xent."""
 
         name: Literal["nt_xent"] = "nt_xent"

@@ -38,7 +38,7 @@ class SwappedPredictionLoss(nn.Module):
         config: any settings that hold those of swapped prediction, such as a method's.
     """
 
-    class Config(NamedConfig, SwapSettings):
+    class Config(SwapSettings, NamedConfig):
         """Settings of swapped prediction."""
 
         name: Literal["swapped_prediction"] = "swapped_prediction"
