@@ -48,17 +48,23 @@ def compare(
     first = next(iter(configs.values()))[0]
     _same_footing(configs, first)
     folder = Path(output)
-    rows = []
-    for name, per_seed in configs.items():
-        results = [_run(name, config, folder, evaluators) for config in per_seed]
-        rows.append(_row(name, results, per_seed[0]))
-    rows.sort(key=lambda row: -_headline(row))
+    evaluated = [
+        [_run(name, config, folder, evaluators) for config in per_seed]
+        for name, per_seed in configs.items()
+    ]
+    rows = [
+        _row(name, results, per_seed[0])
+        for (name, per_seed), results in zip(configs.items(), evaluated, strict=True)
+    ]
+    headline = _headline(evaluated[0][0])
+    rows.sort(key=lambda row: -row["scores"][headline]["mean"])
     rows += _baselines(first, folder, seeds, evaluators)
     comparison = {
         "rows": rows,
         "data": first.data.name,
         "backbone": first.backbone.name,
         "seeds": seeds,
+        "headline": headline,
         "protocols": _one_protocol(rows),
     }
     write_text(folder / "comparison.json", json.dumps(comparison, indent=1) + "\n")
@@ -117,13 +123,13 @@ def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> 
             scores[f"{evaluator}/{score}"] = {
                 "mean": statistics.fmean(values),
                 "std": statistics.stdev(values) if len(values) > 1 else None,
+                "interval": found["intervals"].get(score) if len(values) == 1 else None,
                 "values": values,
             }
     seconds = [result["training_seconds"] for result in results if "training_seconds" in result]
     return {
         "name": name,
         "scores": scores,
-        "interval": _interval(results),
         "protocols": {
             key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()
         },
@@ -134,15 +140,6 @@ def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> 
     }
 
 
-def _interval(results: list[dict[str, Any]]) -> list[float] | None:
-    """Returns the confidence interval of the first score of a single run."""
-    if len(results) > 1:
-        return None
-    found = next(iter(results[0]["evaluators"].values()))
-    pair = found["intervals"].get(next(iter(found["scores"])))
-    return list(pair) if pair else None
-
-
 def _views_seen(config: RunConfig, n_train: int) -> int:
     """Returns how many views of all sizes the network saw in training."""
     counts: dict[int, int] = AUGMENTATIONS.build(config.augmentation).view_counts
@@ -150,8 +147,10 @@ def _views_seen(config: RunConfig, n_train: int) -> int:
     return steps * config.global_batch_size * sum(counts.values())
 
 
-def _headline(row: dict[str, Any]) -> float:
-    return float(next(iter(row["scores"].values()))["mean"])
+def _headline(result: dict[str, Any]) -> str:
+    """Returns the score that ranks: the headline of the first evaluator."""
+    evaluator, found = next(iter(result["evaluators"].items()))
+    return f"{evaluator}/{found['headline']}"
 
 
 def _one_protocol(rows: list[dict[str, Any]]) -> dict[str, str]:

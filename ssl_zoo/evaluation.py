@@ -54,13 +54,14 @@ def evaluate(
         UserError: something is unknown, missing, damaged or does not fit.
     """
     start = time.monotonic()
-    settings = [EVALUATORS.config(item) for item in evaluators]
+    settings = _labelled([EVALUATORS.config(item) for item in evaluators])
     opened = open_checkpoint(what, seed=seed)
     data = _data_config(opened, dataset, list(overrides))
     with distributed.process_group() as device:
         train: Dataset = DATASETS.build(data, split="train")
         test: Dataset = DATASETS.build(data, split="test")
         size = int(image_size or opened.facts.get("image_size") or _image_size(opened, test))
+        transform = {"resize": size, "crop": size, "interpolation": "bilinear"}
         features = [
             extract(
                 opened.backbone.to(device),
@@ -73,14 +74,15 @@ def evaluate(
         ]
         extracted = time.monotonic()
         found = {}
-        for config in settings if distributed.is_main() else []:
+        for label, config in settings.items() if distributed.is_main() else ():
             before = time.monotonic()
             scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
-            found[config.name] = {
+            found[label] = {
                 "scores": scores.values,
+                "headline": scores.headline or next(iter(scores.values)),
                 "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
                 "protocol": scores.protocol,
-                "protocol_digest": digest({**scores.protocol, "image_size": size}),
+                "protocol_digest": digest({**scores.protocol, "transform": transform}),
                 "seconds": round(time.monotonic() - before, 3),
             }
     return {
@@ -102,6 +104,7 @@ def evaluate(
             "n_test": len(features[1]),
         },
         "image_size": size,
+        "transform": transform,
         "evaluators": found,
         "seed": seed,
         "seconds": {
@@ -133,6 +136,26 @@ def versions() -> dict[str, str]:
     }
 
 
+def _labelled(settings: list[NamedConfig]) -> dict[str, NamedConfig]:
+    """Returns evaluators by name; where a name comes twice, by `knn:dino` and `knn:instdisc`.
+
+    Raises:
+        UserError: there is none, or one is given twice.
+    """
+    if not settings:
+        raise UserError(f"no evaluator is given; choose from: {', '.join(EVALUATORS)}")
+    names = [config.name for config in settings]
+    found: dict[str, NamedConfig] = {}
+    for config in settings:
+        label = config.name
+        if names.count(label) > 1 and config.shorthand:
+            label = f"{label}:{config.model_dump()[config.shorthand]}"
+        if label in found:
+            raise UserError(f"evaluator '{label}' is given twice; give each once")
+        found[label] = config
+    return found
+
+
 def _data_config(
     opened: Opened, name: str | NamedConfig | None, overrides: list[str]
 ) -> NamedConfig:
@@ -144,13 +167,10 @@ def _data_config(
         raise UserError(
             f"'{opened.what}' was trained on no data; say which to use with --dataset NAME"
         )
-    if name is None or (own is not None and own["name"] == name):
-        base = dict(own or {})
-    else:
-        base = DATASETS.config(name).model_dump(mode="json")
-        if own is not None:
-            base.update(mean=own["mean"], std=own["std"])
-    return DATASETS.config(apply_overrides(base, overrides))
+    if own is not None and name in (None, own["name"]):
+        return DATASETS.config(apply_overrides(own, overrides))
+    normalisation = {"mean": own["mean"], "std": own["std"]} if own is not None else {}
+    return DATASETS.config(apply_overrides({"name": name, **normalisation}, overrides))
 
 
 def _image_size(opened: Opened, test: Dataset) -> int:
