@@ -73,7 +73,7 @@ def open_checkpoint(what: str | Path, *, seed: int = 0) -> Opened:
     if (path / checkpoint.MANIFEST).is_file():
         return _from_checkpoint(text, path)
     if text.startswith(("http://", "https://")):
-        return _from_file(text, Path(PATHS.get_local_path(text)))
+        return _from_file(text, _fetch(text))
     if path.is_file():
         return _from_file(text, path)
     cards = card_files()
@@ -170,21 +170,43 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
     return _fill(what, facts, weights)
 
 
+def _fetch(address: str) -> Path:
+    try:
+        return Path(PATHS.get_local_path(address))
+    except OSError as error:
+        raise UserError(f"'{address}' cannot be fetched: {error}") from None
+
+
 def _from_file(what: str, path: Path) -> Opened:
+    if _is_pickled(path):
+        raise UserError(
+            f"'{what}' is a pickled checkpoint; it is not read, because opening it can run code; "
+            "give a .safetensors file"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(
-            f"'{what}' is no whole safetensors file ({error}); pickled checkpoints are not read, "
-            "because opening them can run code"
-        ) from None
+        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
     if METADATA not in metadata:
         raise UserError(
             f"'{what}' was not written by ssl-zoo: its metadata has no '{METADATA}' entry"
         )
-    return _fill(what, json.loads(metadata[METADATA]), weights)
+    try:
+        facts = json.loads(metadata[METADATA])
+        facts["backbone"]["name"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"'{what}' does not say what backbone it holds; export it again") from None
+    return _fill(what, facts, weights)
+
+
+def _is_pickled(path: Path) -> bool:
+    """Says whether a file begins like those of pickle or of `torch.save`, which is a zip archive."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    # The header of safetensors, JSON, follows its length in 8 bytes that may be anything.
+    return head[8:] != b"{" and head.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
