@@ -283,7 +283,7 @@ def compare_command(
     ssl-zoo compare swav simclr --seeds 3 --set epochs=20
     """
     from ssl_zoo.comparison import compare
-    from ssl_zoo.report.console import show
+    from ssl_zoo.report.console import show, width
     from ssl_zoo.report.tables import leaderboard
 
     result = compare(
@@ -297,7 +297,7 @@ def compare_command(
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:
-        show(leaderboard(result))
+        show(leaderboard(result, width=width()))
 
 
 @cli.command("card")

@@ -13,8 +13,10 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import evaluate
 from ssl_zoo.loading import export, newest, open_checkpoint
 from ssl_zoo.registries import DATASETS, METHODS
+from ssl_zoo.report.tables import score_rows
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.schedule import epochs
 
 
 def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Path:
@@ -118,7 +120,7 @@ def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, labels unused "
         f"(fingerprint `{result['data']['fingerprint']['train']}`).\n\n"
-        f"## Training\n\n{config.epochs} epochs in {seconds:.0f} s on {_hardware()}, commit "
+        f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {_hardware()}, commit "
         f"`{_commit()}`, ssl-zoo {result['versions']['ssl_zoo']}, torch {result['versions']['torch']}, "
         f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
     )
@@ -126,16 +128,13 @@ def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
 
 def _evaluation(result: dict[str, Any]) -> str:
     lines = [
-        "| evaluator | score | measured | 95 % interval | protocol |",
+        "| evaluator | score | measured | 95 % interval or spread | protocol |",
         "|---|---|---|---|---|",
     ]
     for name, found in result["evaluators"].items():
-        for score, value in found["scores"].items():
-            pair = found["intervals"].get(score)
-            interval = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
-            lines.append(
-                f"| {name} | {score} | {value:.2f} | {interval} | `{found['protocol_digest']}` |"
-            )
+        for score, value, uncertainty in score_rows(found):
+            digest = found["protocol_digest"]
+            lines.append(f"| {name} | {score} | {value} | {uncertainty} | `{digest}` |")
     data = result["data"]
     return (
         f"## Evaluation\n\nOne training seed; intervals are over the {data['n_test']} test images. "
@@ -166,13 +165,17 @@ def _hardware() -> str:
 
 def _commit() -> str:
     """Returns the commit of the checkout that this package lies in, if any."""
+    package = Path(__file__).resolve().parent.parent
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).resolve().parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        top = _git(package, "rev-parse", "--show-toplevel")
+        if Path(top) != package.parent:  # some other repository around an installed package
+            return "unknown"
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

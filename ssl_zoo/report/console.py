@@ -12,9 +12,14 @@ PROSE_WIDTH = 100
 """Columns that sentences fill at most."""
 
 
+def width() -> int:
+    """Returns the columns there are."""
+    return _console().width
+
+
 def prose_width() -> int:
     """Returns the columns that sentences may fill."""
-    return min(_console().width, PROSE_WIDTH)
+    return min(width(), PROSE_WIDTH)
 
 
 def show(content: RenderableType) -> None:
@@ -27,5 +32,5 @@ def show(content: RenderableType) -> None:
 
 def _console() -> Console:
     fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    width = PIPED_WIDTH if fixed else None
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    columns = PIPED_WIDTH if fixed else None
+    return Console(width=columns, highlight=False, markup=False, emoji=False)

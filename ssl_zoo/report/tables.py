@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-HEADLINES = (
-    "knn/top1@k=20",
-    "knn/top1@k=200",
-    "clustering/nmi",
-    "clustering/ari",
-    "clustering/accuracy",
-)
-"""Scores that a leaderboard shows, where they were measured; the JSON holds all."""
+HEADINGS = {
+    "knn/top1@k=20": "kNN@20",
+    "knn/top1@k=200": "kNN@200",
+    "clustering/nmi": "NMI",
+    "clustering/ari": "ARI",
+    "clustering/accuracy": "cluster acc.",
+}
+"""Scores that a leaderboard shows beside its headline, where they were measured, as far as there is
+room; the JSON holds all."""
 
 SPREAD = "_std"
 """End of the name of a score's standard deviation over starts of its evaluator."""
@@ -26,7 +28,9 @@ def scores_table(result: dict[str, Any]) -> Group:
         f"{result['checkpoint']} on {data['settings']['name']} "
         f"({data['n_train']} train, {data['n_test']} test, {result['image_size']} px)"
     )
-    table = _table("evaluator", "score", "value", "95 % interval", "protocol", right=("value",))
+    table = _table(
+        "evaluator", "score", "value", "95 % interval or spread", "protocol", right=("value",)
+    )
     for name, found in result["evaluators"].items():
         protocol = f"{found['protocol'].get('name', name)} {found['protocol_digest']}"
         for score, value, uncertainty in score_rows(found):
@@ -48,30 +52,51 @@ def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def leaderboard(comparison: dict[str, Any]) -> Group:
-    """Returns the rows of a comparison, best first, baselines last."""
-    rows = comparison["rows"]
-    shown = [name for name in HEADLINES if name in rows[0]["scores"]]
-    shown = shown or list(rows[0]["scores"])[:5]
+def leaderboard(comparison: dict[str, Any], *, width: int) -> Group:
+    """Returns the rows of a comparison, best first, baselines last, with as many scores as fit."""
+    headline = comparison["headline"]
+    measured = comparison["rows"][0]["scores"]
+    scores = [headline, *(name for name in HEADINGS if name in measured and name != headline)]
+    table = _leaderboard(comparison, scores)
+    while len(scores) > 1 and _natural_width(table) > width:
+        scores.pop()
+        table = _leaderboard(comparison, scores)
     seeds = comparison["seeds"]
-    spread = (
-        f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
+    uncertainty = (
+        f"mean ± standard deviation of {seeds} seeds"
+        if seeds > 1
+        else "one seed, 95 % interval over test images"
     )
-    title = Text(f"{comparison['backbone']} on {comparison['data']}, {spread}")
-    scores = [name.replace("clustering/", "").replace("knn/", "kNN ") for name in shown]
-    sizes = ["epochs", "views seen", "seconds", "parameters"]
-    table = _table("method", *scores, *sizes, right=(*scores, *sizes))
-    for row in rows:
-        cells = [_cell(row["scores"][name]) for name in shown]
-        trained = [str(row["epochs"]), f"{row['views_seen']:,}", f"{row['training_seconds']:.0f}"]
-        table.add_row(
-            row["name"],
-            *cells,
-            *(trained if row["epochs"] else ["-"] * 3),
-            f"{row['parameters']:,}",
-        )
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison["protocols"].items())
-    return Group(title, table, Text(f"protocols: {protocols}"))
+    title = f"{comparison['backbone']} on {comparison['data']}, {uncertainty}"
+    return Group(Text(title), table, Text(f"protocols: {protocols}"))
+
+
+def _leaderboard(comparison: dict[str, Any], scores: list[str]) -> Table:
+    sizes = ["epochs", "views", "seconds", "params"]
+    headings = [HEADINGS.get(name, name) for name in scores]
+    table = _table("method", *headings, *sizes, right=(*headings, *sizes))
+    for row in comparison["rows"]:
+        cells = [_cell(row["scores"][name], with_interval=name == scores[0]) for name in scores]
+        trained = ["-"] * 3
+        if row["epochs"]:
+            seconds = f"{row['training_seconds']:.0f}"
+            trained = [str(row["epochs"]), count_text(row["views_seen"]), seconds]
+        table.add_row(row["name"], *cells, *trained, count_text(row["parameters"]))
+    return table
+
+
+def _natural_width(table: Table) -> int:
+    console = Console(width=1000)
+    return Measurement.get(console, console.options, table).maximum
+
+
+def count_text(count: int) -> str:
+    """Returns a count in three digits: `5.63 M`."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= limit:
+            return f"{count / limit:.3g}{unit}"
+    return str(count)
 
 
 def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -81,7 +106,10 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _cell(score: dict[str, Any]) -> str:
-    if score["std"] is None:
-        return f"{score['mean']:.1f}"
-    return f"{score['mean']:.1f} ±{score['std']:.1f}"
+def _cell(score: dict[str, Any], *, with_interval: bool = False) -> str:
+    if score["std"] is not None:
+        return f"{score['mean']:.1f} ±{score['std']:.1f}"
+    if with_interval and score["interval"]:
+        low, high = score["interval"]
+        return f"{score['mean']:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{score['mean']:.1f}"
