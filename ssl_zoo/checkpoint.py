@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
@@ -101,24 +103,18 @@ def save(
     """
     final = folder / f"step-{step:08d}"
     aside = folder / f".writing-step-{step:08d}"
-    problem = ""
+    problem = _attempt(lambda: _clear(aside)) if distributed.is_main() else ""
+    problem = distributed.broadcast_object(problem)
     digests: dict[str, str] = {}
-    if distributed.is_main():
-        try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-        except OSError as error:
-            problem = _describe(error)
-    distributed.barrier()
-    try:
-        if not problem:
-            name = f"rank-{distributed.rank()}.pt"
-            digests[name] = _write_torch(aside / name, rank_state)
-            if distributed.is_main():
-                digests[MODEL] = _write_model(aside / MODEL, model)
-                digests[OPTIMIZER] = _write_torch(aside / OPTIMIZER, optimizer)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        problem = _describe(error)
+
+    def write() -> None:
+        name = f"rank-{distributed.rank()}.pt"
+        digests[name] = _write_torch(aside / name, rank_state)
+        if distributed.is_main():
+            digests[MODEL] = _write_model(aside / MODEL, model)
+            digests[OPTIMIZER] = _write_torch(aside / OPTIMIZER, optimizer)
+
+    problem = problem or _attempt(write)
     outcomes = distributed.all_gather_object((problem, digests))
     problem = next((found for found, _ in outcomes if found), "")
     if not problem and distributed.is_main():
@@ -132,14 +128,7 @@ def save(
             "config": config,
             "sha256": {name: digest for _, part in outcomes for name, digest in part.items()},
         }
-        try:
-            write_text(aside / MANIFEST, json.dumps(manifest, indent=1))
-            if final.exists():
-                shutil.rmtree(final)
-            aside.rename(final)
-            _sync_folder(folder)
-        except OSError as error:
-            problem = _describe(error)
+        problem = _attempt(lambda: _publish(aside, final, manifest))
     problem = distributed.broadcast_object(problem)
     if problem:
         if distributed.is_main():
@@ -151,6 +140,33 @@ def save(
     if distributed.is_main():
         _prune(folder, keep)
     return final
+
+
+def _attempt(action: Callable[[], None]) -> str:
+    """Runs something that writes files; returns what the disk said against it, if anything."""
+    try:
+        action()
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # each library has its own for a full disk
+        return _describe(error)
+    return ""
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _publish(aside: Path, final: Path, manifest: dict[str, Any]) -> None:
+    """Makes a whole checkpoint visible under its name in one step."""
+    write_text(aside / MANIFEST, json.dumps(manifest, indent=1))
+    if final.exists():
+        shutil.rmtree(final)
+    aside.rename(final)
+    _sync_folder(final.parent)
 
 
 def found(folder: Path) -> list[Path]:

@@ -50,33 +50,39 @@ class RunFolder:
             raise UserError(f"'{self.path}' is no run folder: it holds no config.yaml")
         return run_config(settings=read_yaml(self.config_file))
 
-    def prepare(self, config: RunConfig) -> None:
-        """Makes the folder, or checks that it belongs to this config.
+    def check(self, config: RunConfig) -> None:
+        """Sees whether this config may train here; changes nothing.
+
+        A folder in which nothing was saved yet takes on any config: whoever mends a mistake that
+        stopped the first start need not find another folder.
 
         Raises:
-            UserError: the folder belongs to another config, holds something else, or cannot be made.
+            UserError: the folder belongs to another config, or holds something else.
         """
-        if self.exists():
-            differing = _differences(
-                self.config().model_dump(mode="json"), config.model_dump(mode="json")
-            )
+        if not self.exists():
+            if self.path.is_dir() and any(file.name != ".lock" for file in self.path.iterdir()):
+                raise UserError(
+                    f"'{self.path}' holds files but no run; use an empty or new folder as --output"
+                )
+        elif self.is_complete or checkpoint.found(self.checkpoints):
+            old, new = (c.model_dump(mode="json") for c in (self.config(), config))
+            differing = _differences(old, new)
             if differing:
                 raise UserError(
                     f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
                     "use another --output, or the settings it was made with"
                 )
-            return
-        if self.path.is_file():
-            raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
-        if self.path.is_dir() and any(entry.name != ".lock" for entry in self.path.iterdir()):
-            raise UserError(
-                f"'{self.path}' holds files but no run; use an empty or new folder as --output"
-            )
+
+    def create(self, config: RunConfig) -> None:
+        """Writes the settings of the run.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             checkpoint.write_text(self.config_file, dump_yaml(config))
         except OSError as error:
-            raise UserError(f"run folder '{self.path}' cannot be made: {error.strerror}") from None
+            raise UserError(f"'{self.config_file}' cannot be written: {error.strerror}") from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -85,9 +91,12 @@ class RunFolder:
         Raises:
             UserError: one already does.
         """
+        if self.path.is_file():
+            raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
+        lock = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
+            file = lock.open("w")
         except OSError as error:
             raise UserError(f"run folder '{self.path}' cannot be used: {error.strerror}") from None
         with file:
@@ -97,7 +106,12 @@ class RunFolder:
                 raise UserError(
                     f"another process is training in '{self.path}'; wait for it, or use another --output"
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if [*self.path.iterdir()] == [lock]:  # nothing came of it: leave no trace
+                    lock.unlink()
+                    self.path.rmdir()
 
     def truncate_metrics(self, step: int) -> float:
         """Drops lines of steps that a resumed run is about to take again, and half-written ones.

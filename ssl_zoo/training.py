@@ -6,8 +6,8 @@ requeue are one path, exact to the step.
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo import checkpoint, distributed
-from ssl_zoo.augmentations.evaluation import normalize
+from ssl_zoo.building import build_loader, build_method, split, to_batch, wrap
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.loader import LoadedBatch, ViewLoader
+from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
-from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput
+from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
-from ssl_zoo.registries import AUGMENTATIONS, BACKBONES, DATASETS, METHODS, OPTIMIZERS
+from ssl_zoo.registries import DATASETS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder, default_folder
 from ssl_zoo.signals import StopRequest, listen
-from ssl_zoo.sync_batch_norm import synchronize
 
 logger = logging.getLogger(__name__)
 
@@ -69,28 +68,35 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
         Interrupted: a signal asked to stop; everything is saved.
     """
     folder = RunFolder(output if output is not None else default_folder(config))
-    with listen() as request, distributed.process_group() as device:
+    with listen() as request, distributed.process_group() as device, ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(folder.lock())
+            folder.check(config)
+
+        _on_main(claim)
         if folder.is_complete:
-            folder.prepare(config)  # only to refuse another config
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
-        with folder.lock() if distributed.is_main() else nullcontext():
-            problem = _on_main(lambda: folder.prepare(config))
-            if problem:
-                raise UserError(problem)
-            Trainer(config, folder, device).run(request, bar=bar)
+        trainer = Trainer(config, folder, device)
+        _on_main(
+            lambda: folder.create(config)
+        )  # only now: a config that cannot run leaves no trace
+        trainer.run(request, bar=bar)
     return folder.path
 
 
-def _on_main(action: Any) -> str:
-    """Runs something on rank 0 and tells all ranks what the user did wrong, if anything."""
+def _on_main(action: Callable[[], None]) -> None:
+    """Runs something on rank 0; what the user did wrong there is raised on all ranks."""
     problem = ""
     if distributed.is_main():
         try:
             action()
         except UserError as error:
             problem = str(error)
-    return str(distributed.broadcast_object(problem))
+    problem = distributed.broadcast_object(problem)
+    if problem:
+        raise UserError(problem)
 
 
 class Trainer:
@@ -99,7 +105,7 @@ class Trainer:
     def __init__(self, config: RunConfig, folder: RunFolder, device: torch.device) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.dataset: Dataset = DATASETS.build(config.data, split="train")
-        self.loader = _loader(config, self.dataset, device)
+        self.loader = build_loader(config, self.dataset, device)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
         if config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
@@ -108,8 +114,8 @@ class Trainer:
                 f"{self.total_steps} steps"
             )
         torch.manual_seed(config.seed)
-        self.method = self._build_method()
-        self.wrapped = self._wrap()
+        self.method = build_method(config, self.dataset, self.loader.steps_per_epoch, device)
+        self.wrapped = wrap(self.method)
         torch.manual_seed(config.seed + distributed.rank())
         groups = [dict(group) for group in self.method.param_groups()]
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
@@ -142,31 +148,6 @@ class Trainer:
         if distributed.is_main():
             self.folder.mark_complete({"step": self.step, "config_digest": self.config.digest()})
 
-    def _build_method(self) -> Method:
-        config = self.config
-        run = RunInfo(
-            n_samples=len(self.dataset),
-            global_batch_size=config.global_batch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            total_steps=self.total_steps,
-            n_classes=len(self.dataset.class_names) or None,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-        backbone = BACKBONES.build(config.backbone)
-        method: Method = METHODS.build(config.method, backbone=backbone, run=run)
-        method.to(self.device)
-        if config.channels_last:
-            method.to(memory_format=torch.channels_last)
-        synchronize(method, config.sync_batch_norm, self.device)
-        return method.train()
-
-    def _wrap(self) -> nn.Module:
-        if distributed.world_size() == 1:
-            return self.method
-        # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks.
-        return nn.parallel.DistributedDataParallel(self.method, broadcast_buffers=False)
-
     def _batches(self) -> Iterator[LoadedBatch]:
         while self.step < self.total_steps:
             epoch, start = divmod(self.step, self.steps_per_epoch)
@@ -189,7 +170,7 @@ class Trainer:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.method.before_step(progress)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _split(self._to_batch(loaded), self.config.accumulate)
+        parts = split(to_batch(loaded, self.config, self.device), self.config.accumulate)
         for position, part in enumerate(parts):
             last = position == len(parts) - 1
             with nullcontext() if last else self._no_sync():
@@ -207,22 +188,10 @@ class Trainer:
         self.step += 1
         return lr
 
-    def _to_batch(self, loaded: LoadedBatch) -> Batch:
-        config: Any = self.config.data
-        views = [
-            normalize(group.to(self.device, non_blocking=True), config.mean, config.std)
-            for group in loaded.views
-        ]
-        labels = loaded.labels.to(self.device) if loaded.labels is not None else None
-        return Batch(views, loaded.index.to(self.device), labels)
-
     def _forward(self, batch: Batch, progress: Progress) -> StepOutput:
         dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
             self.config.precision
         ]
-        if self.config.channels_last:
-            views = [_channels_last(group) for group in batch.views]
-            batch = Batch(views, batch.index, batch.labels, batch.masks)
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
             output: StepOutput = self.wrapped(batch, progress)
         return output
@@ -387,41 +356,3 @@ class _Clock:
         rate = (step - self._step) * images_a_step / seconds
         self.restart(step)
         return round(rate, 1)
-
-
-def _loader(config: RunConfig, dataset: Dataset, device: torch.device) -> ViewLoader:
-    world_size = distributed.world_size()
-    parts = world_size * config.accumulate
-    if config.global_batch_size % parts:
-        raise UserError(
-            f"global_batch_size of {config.global_batch_size} cannot be split over {world_size} "
-            f"processes with accumulate={config.accumulate}; use a multiple of {parts}"
-        )
-    return ViewLoader(
-        dataset,
-        AUGMENTATIONS.build(config.augmentation),
-        global_batch_size=config.global_batch_size,
-        rank=distributed.rank(),
-        world_size=world_size,
-        seed=config.seed,
-        num_workers=config.num_workers,
-        device=device,
-        with_labels=METHODS[config.method.name].needs_labels,
-    )
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    views = [group.chunk(parts, dim=1) for group in batch.views]
-    index = batch.index.chunk(parts)
-    labels = batch.labels.chunk(parts) if batch.labels is not None else [None] * parts
-    return [
-        Batch([group[part] for group in views], index[part], labels[part]) for part in range(parts)
-    ]
-
-
-def _channels_last(group: Tensor) -> Tensor:
-    """Lays the images of `(V, B, C, H, W)` in memory pixel by pixel."""
-    flat = group.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    return flat.view(*group.shape[:2], *flat.shape[1:])

@@ -42,8 +42,8 @@ class SwAV(Method):
         Alarm(
             metric="active_prototypes",
             below=0.1,
-            advice="fewer than a tenth of the prototypes win any image: lower method.epsilon's "
-            "competition by fewer prototypes, or use a queue (method.queue_length) for small batches",
+            advice="fewer than a tenth of the prototypes win any image: use fewer prototypes "
+            "(method.n_prototypes), or a queue for small batches (method.queue_length)",
         ),
     )
 
