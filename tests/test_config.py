@@ -26,8 +26,8 @@ def test_later_overrides_see_earlier_ones() -> None:
 
 
 def test_an_override_reaches_into_a_list() -> None:
-    config = run_config("swav", overrides=["augmentation.crops.1.count=5"])
-    assert config.model_dump()["augmentation"]["crops"][1]["count"] == 5
+    config = run_config("swav", overrides=["augmentation.crops.0.count=5"])
+    assert config.model_dump()["augmentation"]["crops"][0]["count"] == 5
 
 
 def test_a_config_cannot_be_changed() -> None:
