@@ -44,7 +44,7 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
         shape = [1, -1] + [1] * (input.dim() - 2)
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         local = x.new_tensor([x.numel() / x.shape[1]])
         sums = _SumOverRanks.apply(torch.cat([x.sum(axes), local]), self.group)
         count = sums[-1].detach()

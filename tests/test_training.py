@@ -168,23 +168,6 @@ def test_two_killed_ranks_go_on_to_the_same_end(tmp_path: Path) -> None:
     assert_same_outcome(tmp_path / "whole", tmp_path / "run")
 
 
-@pytest.mark.distributed
-def test_two_ranks_follow_one_rank(tmp_path: Path) -> None:
-    """Same global batches, synchronised statistics: losses agree up to rounding."""
-    config = queue_config("epochs=1", "evaluation.every=0 epochs")
-    train(config, tmp_path / "one", bar=False)
-    (tmp_path / "run.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", str(40000 + os.getpid() % 20000)]
-    command += ["-m", "ssl_zoo", "train", "--config", "run.yaml", "-o", "two"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, stderr=subprocess.DEVNULL)
-    one, two = (RunFolder(tmp_path / name).metrics() for name in ("one", "two"))
-    for record, other in zip(one[:4], two[:4], strict=True):
-        assert record["train/loss"] == pytest.approx(other["train/loss"], abs=2e-3)
-        assert record["train/code_entropy"] == pytest.approx(other["train/code_entropy"], abs=2e-2)
-
-
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,6 +62,7 @@ class MLP(nn.Module):
 
 
 def l2_normalize(embeddings: Tensor) -> Tensor:
-    """Returns rows of length one in float32, whatever autocast says."""
+    """Returns rows of length one, in float32 at least, whatever autocast says."""
+    dtype = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
-        return nn.functional.normalize(embeddings.float(), dim=1)
+        return nn.functional.normalize(embeddings.to(dtype), dim=1)

@@ -39,10 +39,12 @@ class Prototypes(nn.Module):
             weight.copy_(nn.functional.normalize(weight, dim=1))
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
-        """Maps embeddings `(N, D)` to scores `(N, K)` for each set, in float32 under any autocast.
+        """Maps embeddings `(N, D)` to scores `(N, K)` for each set, in the prototypes' precision.
 
-        Codes are exponentials of scores divided by a small number, so rounding scores to 16 bits
-        would change them visibly.
+        Autocast is off: codes are exponentials of scores divided by a small number, so rounding
+        scores to 16 bits would change them visibly.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            return [layer(embeddings.float()) for layer in self.sets]
+            return [
+                layer(embeddings.to(layer.get_parameter("weight").dtype)) for layer in self.sets
+            ]
