@@ -15,7 +15,10 @@ from tests.distributed import run_on_ranks
 from tests.small import fast_config
 
 Step = tuple[float, dict[str, Tensor]]
-LOCAL_CROPS = "augmentation.crops=[{size: 32, count: 2, scale: [0.4, 1]}, {size: 16, count: 2, scale: [0.2, 0.6]}]"
+LOCAL_CROPS = (
+    "augmentation.crops=[{size: 32, count: 2, scale: [0.4, 1]},"
+    " {size: 16, count: 2, scale: [0.2, 0.6]}]"
+)
 
 
 def losses_and_gradients(method_name: str, n_steps: int) -> list[Step]:
