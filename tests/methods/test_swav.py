@@ -117,7 +117,9 @@ def test_queued_embeddings_are_scored_with_current_prototypes() -> None:
     method.before_step(progress(1))
     views = batch().views
     loss = method(Batch(views, torch.arange(8)), progress(1)).loss
-    assert float(loss.detach()) == pytest.approx(float(reference_loss(method, views, queued)), abs=1e-5)
+    assert float(loss.detach()) == pytest.approx(
+        float(reference_loss(method, views, queued)), abs=1e-5
+    )
 
 
 def test_a_queue_survives_another_number_of_ranks() -> None:
