@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from ssl_zoo.methods.simclr import SimCLR
-from ssl_zoo.methods.swav import SwAV
 
 from ssl_zoo import checkpoint
 from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Alarm, Progress
+from ssl_zoo.methods.simclr import SimCLR
+from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
