@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from torch import Tensor
 
 from ssl_zoo import distributed
@@ -21,6 +20,7 @@ from ssl_zoo.losses.swapped_prediction import (
     swapped_prediction,
 )
 from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from ssl_zoo.registries import HEADS, METHODS
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.schedule import Duration
