@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable
@@ -56,10 +57,13 @@ class TrainingState:
 def rng_state() -> dict[str, Any]:
     """Returns the state of every random number generator of this process."""
     numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - foreign code may use it
+    python_state = random.getstate()
     state = {
-        "python": list(random.getstate()[1]),
+        "python": list(python_state[1]),
+        "python_gauss": python_state[2],  # both draw normal numbers in pairs and keep the second
         "numpy": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
         "numpy_position": int(numpy_state["state"]["pos"]),
+        "numpy_gauss": (int(numpy_state["has_gauss"]), float(numpy_state["gauss"])),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -69,9 +73,10 @@ def rng_state() -> dict[str, Any]:
 
 def set_rng_state(state: dict[str, Any]) -> None:
     """Restores what `rng_state` returned."""
-    random.setstate((3, tuple(state["python"]), None))
+    random.setstate((3, tuple(state["python"]), state.get("python_gauss")))
     key = state["numpy"].numpy().astype(np.uint32)
-    numpy_state: Any = ("MT19937", key, state["numpy_position"])
+    gauss = state.get("numpy_gauss", (0, 0.0))
+    numpy_state: Any = ("MT19937", key, state["numpy_position"], *gauss)
     np.random.set_state(numpy_state)  # noqa: NPY002 - foreign code may use it
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
@@ -300,7 +305,12 @@ def _finish(path: Path) -> str:
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise DamagedCheckpoint(
+            f"checkpoint '{path.parent}' is damaged: {path.name} holds more than tensors and numbers"
+        ) from None
     return value
 
 

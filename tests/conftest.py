@@ -1,5 +1,19 @@
-"""One thread for tests: tensors are tiny, and threads that wait for each other cost more than they give."""
+"""What tests share: one thread, because tensors are tiny and threads that wait for each other cost
+more than they give, and a finished run."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes inherit it
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a few steps; tests read and copy it, but do not write into it."""
+    from ssl_zoo.training import train
+    from tests.small import SHORT, fast_config
+
+    folder = tmp_path_factory.mktemp("small") / "run"
+    return train(fast_config("simclr", *SHORT), folder, bar=False)

@@ -20,6 +20,9 @@ FAST = (
 )
 """Overrides that make a step take milliseconds."""
 
+SHORT = ("epochs=1", "global_batch_size=256", "checkpoint.every=2 steps")
+"""Overrides, after those, that make a run of five steps with three checkpoints, of which two stay."""
+
 
 def fast_config(method: str, *overrides: str) -> RunConfig:
     """Returns a run of the `digits` recipe with a network of a few thousand parameters."""
