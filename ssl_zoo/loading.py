@@ -149,8 +149,9 @@ def weights_digest(tensors: dict[str, Tensor]) -> str:
 def _untrained(what: str, seed: int) -> Opened:
     name = what.removeprefix(UNTRAINED)
     settings = BACKBONES.config(parse_yaml(name, source=what) if name.startswith("{") else name)
-    torch.manual_seed(seed)
-    backbone = BACKBONES.build(settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        backbone = BACKBONES.build(settings)
     facts = {"backbone": settings.model_dump(mode="json"), "method": "untrained", "seed": seed}
     return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
 
