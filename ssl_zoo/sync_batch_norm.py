@@ -63,7 +63,9 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        momentum = 0.1 if self.momentum is None else self.momentum
+        momentum = self.momentum
+        if momentum is None:  # a plain average over all batches
+            momentum = 1 / float(self.num_batches_tracked or 1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
 

@@ -1,0 +1,229 @@
+"""Collectives, and batch normalisation over ranks, against one process that sees everything."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+from ssl_zoo.sync_batch_norm import PlainSyncBatchNorm, synchronize
+from tests.distributed import run_on_ranks
+
+CPU = torch.device("cpu")
+
+
+def make_norm(dims: int, momentum: float | None = 0.1) -> nn.Module:
+    torch.manual_seed(0)
+    kind = nn.BatchNorm2d if dims == 4 else nn.BatchNorm1d
+    norm = kind(3, momentum=momentum)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(-1, 1)
+    return norm
+
+
+def make_images(n: int, dims: int) -> Tensor:
+    shape = (n, 3, 4, 4) if dims == 4 else (n, 3)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 3 + 5
+
+
+def weights_of_loss(images: Tensor) -> Tensor:
+    """Returns a loss that is no symmetric function, so that gradients are not zero by accident."""
+    return torch.linspace(-1, 2, images.numel()).view_as(images)
+
+
+def normalise(norm: nn.Module, images: Tensor, weights: Tensor) -> dict[str, Tensor]:
+    """Takes two training steps and one evaluation; returns all that can be compared."""
+    images = images.clone().requires_grad_()
+    norm(images.detach() * 0.5 + 1)
+    output = norm(images)
+    torch.autograd.backward((output * weights).sum())
+    found = {"output": output.detach(), "gradient": images.grad}
+    found |= {name: p.grad for name, p in norm.named_parameters()}
+    found |= {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    with torch.no_grad():
+        found["evaluated"] = norm.eval()(images)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def on_this_rank(
+    dims: int, part: tuple[int, ...], mode: str | int, momentum: float | None = 0.1
+) -> dict[str, Tensor]:
+    """Normalises this rank's part of the images; the parts may be of different sizes."""
+    images = make_images(sum(part), dims)
+    weights = weights_of_loss(images)
+    start = sum(part[: distributed.rank()])
+    mine = slice(start, start + part[distributed.rank()])
+    norm = synchronize(make_norm(dims, momentum), mode, CPU)
+    return normalise(norm, images[mine], weights[mine])
+
+
+CASES: dict[str, tuple[Any, ...]] = {
+    "images": (4, (2, 2), "all"),
+    "vectors": (2, (4, 4), "all"),
+    "unequal parts": (4, (3, 1), "all"),
+    "plain average": (4, (2, 2), "all", None),
+}
+SUMMED = ("weight", "bias")  # of these each rank holds the part that its own images cause
+PER_IMAGE = ("output", "gradient", "evaluated")
+
+
+def everything() -> dict[str, Any]:
+    """Returns what all tests on two ranks look at; starting processes takes longer than this."""
+    return {
+        **{case: on_this_rank(*arguments) for case, arguments in CASES.items()},
+        "off": on_this_rank(4, (2, 2), "off"),
+        "group of three": refusal_of_three(),
+        "gather": gather_and_descend(),
+        "collect": collect(),
+    }
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> list[dict[str, Any]]:
+    return run_on_ranks(everything, 2)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", CASES)
+def test_normalising_over_ranks_is_normalising_the_whole_batch(
+    case: str, two_ranks: list[dict[str, Any]]
+) -> None:
+    dims, part, _, *momentum = CASES[case]
+    images = make_images(sum(part), dims)
+    whole = normalise(make_norm(dims, *momentum), images, weights_of_loss(images))
+    ranks = [found[case] for found in two_ranks]
+    for name in PER_IMAGE:
+        together = torch.cat([found[name] for found in ranks])
+        torch.testing.assert_close(together, whole[name], rtol=1e-5, atol=1e-5, msg=name)
+    for name in SUMMED:
+        torch.testing.assert_close(ranks[0][name] + ranks[1][name], whole[name], msg=name)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        for found in ranks:
+            torch.testing.assert_close(found[name], whole[name], msg=name)
+
+
+@pytest.mark.distributed
+def test_groups_share_statistics_among_neighbours_alone() -> None:
+    images = make_images(8, 4)
+    ranks = run_on_ranks(on_this_rank, 4, 4, (2, 2, 2, 2), 2)
+    for start in (0, 2):
+        mine = slice(2 * start, 2 * start + 4)
+        whole = normalise(make_norm(4), images[mine], weights_of_loss(images)[mine])
+        together = torch.cat([found["output"] for found in ranks[start : start + 2]])
+        torch.testing.assert_close(together, whole["output"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.distributed
+def test_switched_off_each_rank_normalises_alone(two_ranks: list[dict[str, Any]]) -> None:
+    images = make_images(4, 4)
+    for rank, found in enumerate(two_ranks):
+        mine = slice(2 * rank, 2 * rank + 2)
+        alone = normalise(make_norm(4), images[mine], weights_of_loss(images)[mine])
+        assert torch.equal(found["off"]["output"], alone["output"])
+
+
+def refusal_of_three() -> str:
+    try:
+        synchronize(make_norm(4), 3, CPU)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.distributed
+def test_a_group_that_does_not_divide_the_processes_is_refused(
+    two_ranks: list[dict[str, Any]],
+) -> None:
+    for found in two_ranks:
+        assert found["group of three"] == "sync_batch_norm of 3 does not divide the 2 processes"
+
+
+def test_alone_nothing_is_replaced() -> None:
+    assert type(synchronize(make_norm(4), "all", CPU)) is nn.BatchNorm2d
+
+
+def test_the_plain_version_keeps_the_state_dict() -> None:
+    assert PlainSyncBatchNorm(3).state_dict().keys() == nn.BatchNorm2d(3).state_dict().keys()
+
+
+def test_too_few_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"needs \(N, C, ...\), not 1 dimensions"):
+        PlainSyncBatchNorm(3).eval()(torch.zeros(3))
+
+
+def gather_and_descend() -> tuple[Tensor, Tensor]:
+    """Returns all rows, and the gradient of this rank's rows for losses that differ by rank."""
+    rank = distributed.rank()
+    mine = torch.arange(4.0).view(2, 2).add(10 * rank).requires_grad_()
+    rows = distributed.gather(mine)
+    loss = ((rank + 1) * rows * torch.arange(8.0).view(4, 2)).sum()
+    torch.autograd.backward(loss)
+    assert mine.grad is not None
+    return rows.detach(), mine.grad
+
+
+@pytest.mark.distributed
+def test_gathered_rows_are_in_rank_order_and_their_gradients_are_summed(
+    two_ranks: list[dict[str, Any]],
+) -> None:
+    (rows, first), (other, second) = (found["gather"] for found in two_ranks)
+    assert rows.tolist() == [[0, 1], [2, 3], [10, 11], [12, 13]]
+    assert torch.equal(rows, other)
+    assert first.tolist() == [[0, 3], [6, 9]]  # 1 + 2 times the weights of its own rows
+    assert second.tolist() == [[12, 15], [18, 21]]
+
+
+def collect() -> dict[str, Any]:
+    rank = distributed.rank()
+    value = torch.tensor([float(rank), -float(rank)])
+    return {
+        "rank": (rank, distributed.world_size(), distributed.is_main()),
+        "sum": distributed.all_reduce(value.clone()).tolist(),
+        "max": distributed.all_reduce(value.clone(), "max").tolist(),
+        "min": distributed.all_reduce(value.clone(), "min").tolist(),
+        "first": distributed.broadcast_object({"from": rank}),
+        "objects": distributed.all_gather_object(rank * 2),
+    }
+
+
+@pytest.mark.distributed
+def test_collectives_give_the_same_on_all_ranks(two_ranks: list[dict[str, Any]]) -> None:
+    expected = {
+        "sum": [1.0, -1.0],
+        "max": [1.0, 0.0],
+        "min": [0.0, -1.0],
+        "first": {"from": 0},
+        "objects": [0, 2],
+    }
+    places = [(0, 2, True), (1, 2, False)]
+    assert [found["collect"] for found in two_ranks] == [
+        {"rank": place, **expected} for place in places
+    ]
+
+
+def test_collectives_of_one_process_change_nothing() -> None:
+    value = torch.tensor([1.0, 2.0])
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    assert distributed.all_reduce(value) is value
+    assert distributed.gather(value) is value
+    assert distributed.broadcast_object("x") == "x"
+    assert distributed.all_gather_object("x") == ["x"]
+    distributed.barrier()
+
+
+def test_the_group_of_a_with_block_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with distributed.process_group() as device:
+        assert device.type in ("cpu", "cuda")
+        assert not distributed.is_distributed()
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="local rank 2 has no GPU: this machine shows 2"):
+        distributed.init_from_environment()
