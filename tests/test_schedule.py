@@ -1,0 +1,96 @@
+"""Durations, and the learning rate against the formula of SwAV's training code.
+
+facebookresearch/swav (commit 06b1b7c), main_swav.py, lines 178 to 183: `linspace(start, peak, n)`
+with both ends, then `final + (peak - final) / 2 * (1 + cos(pi * t / T))` from t = 0.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from ssl_zoo.config import validate
+from ssl_zoo.errors import UserError
+from ssl_zoo.schedule import Duration, ScheduleConfig, cosine, epochs
+
+STEPS_PER_EPOCH, TOTAL_STEPS, WARMUP_STEPS = 5, 50, 10
+PEAK, START, FINAL = 4.8, 0.3, 0.0048
+
+
+def rates(**settings: object) -> list[float]:
+    schedule = ScheduleConfig.model_validate(settings)
+    return [
+        schedule.lr(step, peak_lr=PEAK, total_steps=TOTAL_STEPS, steps_per_epoch=STEPS_PER_EPOCH)
+        for step in range(TOTAL_STEPS)
+    ]
+
+
+def reference(warmup_steps: int, final: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    rest = TOTAL_STEPS - warmup_steps
+    falling = [
+        final + 0.5 * (PEAK - final) * (1 + math.cos(math.pi * t / rest)) for t in range(rest)
+    ]
+    return np.concatenate([np.linspace(START, PEAK, warmup_steps), falling])
+
+
+@pytest.mark.parametrize("warmup", ["2 epochs", "10 steps"])
+def test_warmup_and_cosine_are_those_of_the_authors(warmup: str) -> None:
+    found = rates(warmup=warmup, warmup_lr=START, final_lr=FINAL)
+    np.testing.assert_allclose(found, reference(WARMUP_STEPS, FINAL), rtol=1e-12)
+
+
+def test_the_peak_comes_twice_and_the_final_rate_never() -> None:
+    found = rates(warmup="2 epochs", warmup_lr=START, final_lr=FINAL)
+    assert [step for step, lr in enumerate(found) if lr == PEAK] == [9, 10]
+    assert found[0] == START
+    assert min(found[10:]) > FINAL
+
+
+def test_without_warmup_the_first_step_has_the_peak_rate() -> None:
+    np.testing.assert_allclose(rates(), reference(0, 0.0), rtol=1e-12)
+    assert rates()[0] == PEAK
+
+
+def test_a_warmup_of_one_step_is_at_the_peak() -> None:
+    assert rates(warmup="1 step", warmup_lr=START)[:2] == [PEAK, PEAK]
+
+
+def test_half_a_cosine_is_halfway_in_the_middle() -> None:
+    assert cosine(0, 10, start=1.0, end=0.0) == 1.0
+    assert cosine(5, 10, start=1.0, end=0.0) == pytest.approx(0.5)
+    assert cosine(10, 10, start=1.0, end=0.25) == pytest.approx(0.25)
+    assert cosine(0, 0, start=1.0, end=0.25) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("10 epochs", 50),
+        ("1 epoch", 5),
+        ("0.5 epochs", 2),
+        ("0.7 epochs", 4),
+        ("500 steps", 500),
+        ("1 step", 1),
+        (" 3epochs ", 15),
+        ("0 steps", 0),
+    ],
+)
+def test_a_duration_is_a_number_of_steps(text: str, steps: int) -> None:
+    assert Duration.model_validate(text).steps(STEPS_PER_EPOCH) == steps
+
+
+@pytest.mark.parametrize("text", ["10 epochs", "1 epoch", "500 steps", "1 step", "0.5 epochs"])
+def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+    assert str(Duration.model_validate(text)) == text
+    assert Duration.model_validate(text).model_dump_json() == f'"{text}"'
+
+
+@pytest.mark.parametrize("text", ["10", "ten epochs", "10 minutes", "-1 epochs", "1e3 steps", ""])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is no duration; write '10 epochs' or '500 steps'"):
+        validate(Duration, text)
+
+
+def test_steps_are_epochs_too() -> None:
+    assert Duration.model_validate("10 steps").epochs(STEPS_PER_EPOCH) == 2.0
+    assert epochs(3).epochs(STEPS_PER_EPOCH) == 3.0
