@@ -2,17 +2,19 @@
 
     python experiments/benchmarks/sinkhorn.py --json experiments/benchmarks/sinkhorn.json
 
-Contenders take turns in one process, in rotating order; `ms` is the median of each, `ratio` the median over rounds of
-its time over lightly's in the same round. `peak` is how far the largest resident size (VmHWM, after
-a reset by /proc/self/clear_refs) rises during one call, in a fresh process that holds the inputs
-and has a small call behind it; Linux only. Errors are the largest deviations from codes in float64;
-lightly returns NaN where its exponentials overflow. Needs lightly
+Contenders take turns in one process, in random order; `ms` is the median of each, `ratio` the
+median over rounds of its time over lightly's in the same round. `peak` is how far the largest
+resident size (VmHWM, after a reset by /proc/self/clear_refs) rises during one call, in a fresh
+process that holds the inputs and has a small call behind it; Linux only. Errors are the largest
+deviations from codes in float64; lightly returns NaN where its exponentials overflow. Needs lightly
 (https://github.com/lightly-ai/lightly); run it from the root of the repository.
 """
 
 import argparse
 import json
+import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -101,14 +103,14 @@ CASES: dict[str, tuple[Callable[..., dict[str, Call]], tuple[int, ...]]] = {
 def measure(calls: dict[str, Call], rounds: int) -> dict[str, dict[str, float]]:
     """Returns median milliseconds and the median ratio to lightly of each contender."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
+    order, shuffle = list(calls), random.Random(0).shuffle
     for round_ in range(rounds + 1):
         for name in order:
             start = time.perf_counter()
             calls[name]()
             if round_:  # the first one warms up
                 times[name].append(1e3 * (time.perf_counter() - start))
-        order.append(order.pop(0))  # who comes after whom decides whose memory is warm
+        shuffle(order)  # who comes after whom decides whose memory is warm
     return {
         name: {
             "ms": statistics.median(own),
@@ -185,7 +187,8 @@ def main() -> None:
         import lightly
 
         versions = {"torch": torch.__version__, "lightly": lightly.__version__}
-        figures |= {"threads": 1, "machine": _processor(), "rounds": options.rounds, **versions}
+        figures |= {"threads": 1, "machine": _processor(), "load_average": os.getloadavg()[1]}
+        figures |= {"rounds": options.rounds, **versions}
         options.json.write_text(
             json.dumps(_rounded(figures), indent=1).replace("NaN", "null") + "\n"
         )
