@@ -1,7 +1,7 @@
 """Any model of timm as a backbone, written `timm:vit_small_patch16_224`."""
 
 import importlib
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -46,15 +46,8 @@ class Timm(Backbone):
                 f"timm has no model '{config.model}'.{closest(config.model, timm.list_models())} "
                 "timm.list_models() returns their names"
             )
-        options: dict[str, object] = {"drop_path_rate": config.drop_path}
-        if config.model.startswith(("vit", "deit", "eva")):
-            options["dynamic_img_size"] = config.dynamic_image_size
-            if config.image_size is not None:
-                options["img_size"] = config.image_size
-        self.trunk: nn.Module = timm.create_model(
-            config.model, pretrained=config.pretrained, num_classes=0, **options
-        )
-        self.feature_dim = int(self.trunk.num_features)
+        self.trunk = _create(timm, config)
+        self.feature_dim = int(self.trunk.num_features)  # type: ignore[arg-type]
         pretrained_size: tuple[int, ...] = timm.get_pretrained_cfg_value(
             config.model, "input_size"
         )
@@ -64,3 +57,26 @@ class Timm(Backbone):
         """Returns pooled features `(N, feature_dim)`."""
         features: Tensor = self.trunk(images)
         return features
+
+
+def _create(timm: Any, config: Any) -> nn.Module:
+    """Builds the model; whether its class knows a setting shows when it is called with it."""
+    wanted: dict[str, object] = {}
+    if config.drop_path:
+        wanted["drop_path_rate"] = config.drop_path
+    if config.image_size is not None:
+        wanted["img_size"] = config.image_size
+    attempts = [wanted]
+    if config.dynamic_image_size:  # convolutional models take any size and do not know the word
+        attempts.insert(0, {**wanted, "dynamic_img_size": True})
+    reason = ""
+    for options in attempts:
+        try:
+            model: nn.Module = timm.create_model(
+                config.model, pretrained=config.pretrained, num_classes=0, **options
+            )
+        except TypeError as error:
+            reason = str(error).split("() ")[-1]
+            continue
+        return model
+    raise UserError(f"timm's model '{config.model}' does not take these settings: {reason}")
