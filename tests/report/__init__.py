@@ -1,0 +1,1 @@
+"""Tables, components and cards."""

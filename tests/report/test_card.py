@@ -1,0 +1,105 @@
+"""Model cards: written from measurements, readable by machines, and loadable."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation import evaluate
+from ssl_zoo.loading import open_checkpoint
+from ssl_zoo.report import card as card_module
+from ssl_zoo.report.card import write_card
+
+
+@pytest.fixture(scope="module")
+def card(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_card(small_run, tmp_path_factory.mktemp("cards"))
+
+
+@pytest.fixture(scope="module")
+def front_matter(card: Path) -> dict[str, Any]:
+    _, head, _ = card.read_text().split("---\n", 2)
+    found: dict[str, Any] = yaml.safe_load(head)
+    return found
+
+
+def test_a_card_is_called_after_what_it_holds(card: Path) -> None:
+    assert card.name == "simclr_tiny_resnet_digits_affine_1ep.md"
+    assert card.with_suffix(".safetensors").is_file()
+
+
+def test_front_matter_is_that_of_hugging_face(front_matter: dict[str, Any], card: Path) -> None:
+    assert front_matter["library_name"] == "ssl-zoo"
+    assert front_matter["pipeline_tag"] == "image-feature-extraction"
+    assert {"self-supervised", "simclr", "tiny_resnet"} == set(front_matter["tags"])
+    (model,) = front_matter["model-index"]
+    assert model["name"] == card.stem
+    (measured,) = model["results"]
+    assert measured["dataset"] == {
+        "name": "digits_affine",
+        "type": "digits_affine",
+        "split": "test",
+    }
+
+
+def test_every_number_is_measured(front_matter: dict[str, Any], card: Path) -> None:
+    (measured,) = front_matter["model-index"][0]["results"]
+    result = evaluate(card.with_suffix(".safetensors"))
+    expected = {
+        f"{evaluator} {score}": round(value, 2)
+        for evaluator, found in result["evaluators"].items()
+        for score, value in found["scores"].items()
+    }
+    for metric in measured["metrics"]:
+        assert metric["value"] == expected[metric["name"]]
+    for found in result["evaluators"].values():
+        assert found["protocol_digest"] in card.read_text()
+
+
+def test_sections_come_in_order(card: Path) -> None:
+    assert re.findall(r"^## (.*)$", card.read_text(), re.MULTILINE) == [
+        "Model details",
+        "Intended use and limits",
+        "Training data",
+        "Training",
+        "Evaluation",
+        "How to load",
+        "Citation",
+    ]
+
+
+def test_the_weights_are_those_of_the_run_and_their_checksum_is_told(
+    card: Path, small_run: Path
+) -> None:
+    weights = card.with_suffix(".safetensors")
+    assert open_checkpoint(weights).digest == open_checkpoint(small_run).digest
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in card.read_text()
+
+
+def test_a_run_that_is_not_finished_has_no_card(small_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_run, tmp_path / "run")
+    (tmp_path / "run" / "complete.json").unlink()
+    with pytest.raises(
+        UserError, match="is not finished; a card describes finished training only"
+    ):
+        write_card(tmp_path / "run", tmp_path / "cards")
+    assert not (tmp_path / "cards").exists()
+
+
+def test_what_is_no_run_has_no_card(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run folder"):
+        write_card(tmp_path, tmp_path / "cards")
+
+
+def test_the_commit_of_another_repository_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "site-packages" / "ssl_zoo" / "report" / "card.py"
+    monkeypatch.setattr(card_module, "__file__", str(inside))
+    monkeypatch.setattr(card_module, "_git", lambda folder, *arguments: str(tmp_path))
+    assert card_module._commit() == "unknown"
