@@ -1,7 +1,6 @@
 """`evaluate(what)`: the only scoring path, from any checkpoint to a result with its provenance."""
 
 import hashlib
-import platform
 import resource
 import sys
 import time
@@ -13,13 +12,13 @@ from typing import Any
 import torch
 
 from ssl_zoo import distributed
-from ssl_zoo._version import __version__
 from ssl_zoo.backbones.base import flop_count, parameter_count
 from ssl_zoo.config import NamedConfig, apply_overrides, canonical_json
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import extract
 from ssl_zoo.loading import Opened, open_checkpoint
+from ssl_zoo.provenance import provenance
 from ssl_zoo.registries import DATASETS, EVALUATORS
 
 DEFAULT_EVALUATORS = ("knn", "clustering")
@@ -48,7 +47,7 @@ def evaluate(
 
     Returns:
         A JSON-ready result: scores, intervals, protocols with digests, data fingerprint, sizes,
-        seconds, peak memory, versions.
+        seconds, peak memory, versions and commit.
 
     Raises:
         UserError: something is unknown, missing, damaged or does not fit.
@@ -112,7 +111,7 @@ def evaluate(
             "total": round(time.monotonic() - start, 3),
         },
         "peak_memory_mb": _peak_memory_mb(),
-        "versions": versions(),
+        "provenance": provenance(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -120,20 +119,6 @@ def evaluate(
 def digest(value: Any) -> str:
     """Returns 12 hexadecimal digits that equal protocols share."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions that a result depends on."""
-    import faiss
-    import numpy as np
-
-    return {
-        "ssl_zoo": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "faiss": faiss.__version__,
-        "numpy": np.__version__,
-    }
 
 
 def _labelled(settings: list[NamedConfig]) -> dict[str, NamedConfig]:

@@ -22,6 +22,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
 from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
+from ssl_zoo.provenance import provenance
 from ssl_zoo.registries import DATASETS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
 from ssl_zoo.run_config import RunConfig
@@ -122,6 +123,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device)
         self.step = 0
+        self._provenance = provenance()  # now: the checkout may move on while the run goes on
         self._output: StepOutput | None = None
         self._bad_step = torch.full((), -1, device=device)  # first step whose loss was not finite
 
@@ -146,7 +148,8 @@ class Trainer:
                 reporter.advance(self.step)
                 self._finish_step(reporter, progress, lr, clock, request)
         if distributed.is_main():
-            self.folder.mark_complete({"step": self.step, "config_digest": self.config.digest()})
+            facts = {"step": self.step, "config_digest": self.config.digest()}
+            self.folder.mark_complete({**facts, "provenance": self._provenance})
 
     def _batches(self) -> Iterator[LoadedBatch]:
         while self.step < self.total_steps:

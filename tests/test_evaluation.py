@@ -34,14 +34,14 @@ def test_a_result_says_what_was_measured_how_and_on_what(result: dict[str, Any])
         "seed",
         "seconds",
         "peak_memory_mb",
-        "versions",
+        "provenance",
         "date",
     }
     assert result["backbone"]["feature_dim"] == 16
     assert result["backbone"]["multiply_adds"] > 0
     assert (result["data"]["n_train"], result["data"]["n_test"]) == (1438, 359)
     assert set(result["data"]["fingerprint"]) == {"train", "test"}
-    assert {"torch", "faiss", "ssl_zoo"} <= set(result["versions"])
+    assert {"torch", "faiss", "ssl_zoo"} <= set(result["provenance"])
 
 
 def test_a_result_is_json(result: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Model cards with Hugging Face front matter, written from measurements made while writing them."""
 
-import platform
-import subprocess
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +114,14 @@ def _details(config: RunConfig, result: dict[str, Any]) -> str:
 
 def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
     seconds = run.metrics()[-1]["seconds"]
+    origin = json.loads(run.complete_file.read_text(encoding="utf-8"))["provenance"]
     count = result["data"]["n_train"]
     settings = dump_yaml(config).rstrip()
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, labels unused "
         f"(fingerprint `{result['data']['fingerprint']['train']}`).\n\n"
-        f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {_hardware()}, commit "
-        f"`{_commit()}`, ssl-zoo {result['versions']['ssl_zoo']}, torch {result['versions']['torch']}, "
+        f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {origin['hardware']}, "
+        f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
         f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
     )
 
@@ -153,29 +153,3 @@ def _loading(name: str, weights: Path) -> str:
 
 def _source(config: RunConfig) -> str:
     return DATASETS[config.data.name].source or config.data.name
-
-
-def _hardware() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU cores ({platform.machine()})"
-
-
-def _commit() -> str:
-    """Returns the commit of the checkout that this package lies in, if any."""
-    package = Path(__file__).resolve().parent.parent
-    try:
-        top = _git(package, "rev-parse", "--show-toplevel")
-        if Path(top) != package.parent:  # some other repository around an installed package
-            return "unknown"
-        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -12,7 +12,6 @@ import yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import evaluate
 from ssl_zoo.loading import open_checkpoint
-from ssl_zoo.report import card as card_module
 from ssl_zoo.report.card import write_card
 
 
@@ -94,12 +93,3 @@ def test_a_run_that_is_not_finished_has_no_card(small_run: Path, tmp_path: Path)
 def test_what_is_no_run_has_no_card(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run folder"):
         write_card(tmp_path, tmp_path / "cards")
-
-
-def test_the_commit_of_another_repository_is_not_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside = tmp_path / "site-packages" / "ssl_zoo" / "report" / "card.py"
-    monkeypatch.setattr(card_module, "__file__", str(inside))
-    monkeypatch.setattr(card_module, "_git", lambda folder, *arguments: str(tmp_path))
-    assert card_module._commit() == "unknown"
