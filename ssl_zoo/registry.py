@@ -169,9 +169,14 @@ class Registry(Generic[T]):
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        classes = {cls.__qualname__ + cls.__module__: cls for cls in map(self.config_class, self)}
-        options = [cls.model_json_schema() for cls in classes.values()]
-        return {"oneOf": [{"type": "string", "enum": self.names()}, *options]}
+        options: list[JsonSchemaValue] = [{"type": "string", "enum": self.names()}]
+        for config_class in dict.fromkeys(map(self.config_class, self)):
+            names = _literals(config_class)
+            if config_class.shorthand:
+                options.append({"type": "string", "pattern": f"^({'|'.join(names)}):."})
+            # Through the handler, so that definitions of nested settings end up at the root.
+            options.append({**handler(config_class.__pydantic_core_schema__), "title": names[0]})
+        return {"oneOf": options}
 
 
 def _names_of(cls: Any) -> tuple[str, ...]:
@@ -180,12 +185,19 @@ def _names_of(cls: Any) -> tuple[str, ...]:
         raise TypeError(
             f"{_path_of(cls)} has no nested Config(NamedConfig); a component needs one"
         )
-    annotation = config.model_fields["name"].annotation
-    names = get_args(annotation) if get_origin(annotation) is Literal else ()
+    names = _literals(config)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(
-            f"{_path_of(cls)}.Config.name must be annotated Literal['the_name'], not {annotation}"
+            f"{_path_of(cls)}.Config.name must be annotated Literal['the_name'], not "
+            f"{config.model_fields['name'].annotation}"
         )
+    return names
+
+
+def _literals(config_class: type[NamedConfig]) -> tuple[str, ...]:
+    """Returns the names that settings may bear."""
+    annotation = config_class.model_fields["name"].annotation
+    names = get_args(annotation) if get_origin(annotation) is Literal else ()
     return typing.cast(tuple[str, ...], names)
 
 

@@ -4,7 +4,9 @@ import math
 import re
 from typing import Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from ssl_zoo.config import Config, default
 
@@ -26,6 +28,12 @@ class Duration(Config):
         if match is None:
             raise ValueError(f"{value!r} is no duration; write '10 epochs' or '500 steps'")
         return {"value": match[1], "unit": match[2].rstrip("s") + "s"}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "pattern": _PATTERN.pattern, "description": cls.__doc__}
 
     @model_serializer
     def _write(self) -> str:
