@@ -352,13 +352,11 @@ def main(command: Callable[..., Any] = cli) -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
         _fail(_explain_usage(error), error.exit_code)
     except UserError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the one into the other
         _fail("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:
         sys.exit(141)
