@@ -138,12 +138,12 @@ def save(
     if problem:
         if distributed.is_main():
             shutil.rmtree(aside, ignore_errors=True)
-        raise UserError(
+        raise UserError.everywhere(
             f"checkpoint of step {step} cannot be written to '{folder}': {problem}; "
             f"{_last_good(folder)}. Make room or mend the folder and start the same command again"
         )
     if distributed.is_main():
-        _prune(folder, keep)
+        _prune(folder, keep, final)
     return final
 
 
@@ -179,7 +179,7 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
-def load_newest(folder: Path) -> TrainingState | None:
+def newest(folder: Path) -> Path | None:
     """Returns the newest checkpoint that verifies, or None where there is none at all.
 
     Raises:
@@ -188,7 +188,8 @@ def load_newest(folder: Path) -> TrainingState | None:
     candidates = found(folder)
     for path in candidates:
         try:
-            return load(path)
+            verify(path, read_manifest(path))
+            return path
         except DamagedCheckpoint as error:
             logger.warning("%s; trying the one before it", error)
     if candidates:
@@ -203,7 +204,7 @@ def load(path: Path) -> TrainingState:
     """Verifies and reads a whole checkpoint.
 
     Raises:
-        DamagedCheckpoint: a file is missing, cut off or changed.
+        DamagedCheckpoint: a file is missing, cut off or changed, or holds more than tensors.
     """
     manifest = read_manifest(path)
     verify(path, manifest)
@@ -322,7 +323,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _prune(folder: Path, keep: int, newest: Path) -> None:
+    for path in found(folder):
+        if path.name > newest.name:  # the run went on from before it, so it must be damaged
+            shutil.rmtree(path, ignore_errors=True)
     for path in found(folder)[keep:]:
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".writing-*"):
@@ -335,5 +339,5 @@ def _last_good(folder: Path) -> str:
 
 
 def _describe(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    text = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
     return "no space left on device" if "No space left" in str(error) else text

@@ -139,7 +139,7 @@ def config_command(method: str | None, overrides: tuple[str, ...], file: str | N
     """Prints the resolved settings of a run as YAML.
 
     \b
-    ssl-zoo config swav@imagenet-bs256
+    ssl-zoo config swav@imagenet-bs256-200ep
     ssl-zoo config simclr method.temperature=0.1 seed=3 > run.yaml
     """
     from ssl_zoo.config import dump_yaml
@@ -188,6 +188,7 @@ def train_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
 @click.option("--seed", default=0, show_default=True, help="Seed of clustering and intervals.")
+@click.option("--workers", default=0, show_default=True, help="Loader processes, for image files.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def evaluate_command(
     checkpoint: str,
@@ -196,6 +197,7 @@ def evaluate_command(
     as_json: bool,
     output: str | None,
     seed: int,
+    workers: int,
     overrides: tuple[str, ...],
 ) -> None:
     """Scores the features of a checkpoint by kNN and clustering.
@@ -219,14 +221,15 @@ def evaluate_command(
         evaluators=[part for part in evaluators.split(",") if part],
         overrides=overrides,
         seed=seed,
+        num_workers=workers,
     )
     text = json.dumps(result, indent=1)
+    if os.environ.get("RANK", "0") != "0":
+        return
     if target:
         from ssl_zoo.checkpoint import write_text
 
         write_text(target, text + "\n")
-    if os.environ.get("RANK", "0") != "0":
-        return
     if as_json:
         click.echo(text)
     else:
@@ -325,8 +328,12 @@ def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None
     from ssl_zoo.run_config import run_config
 
     if method is not None and "=" in method:  # `ssl-zoo train --config FILE seed=3`
-        return run_config(None, file=file, overrides=(method, *overrides))
-    return run_config(method, file=file, overrides=overrides)
+        return _run_config(None, (method, *overrides), file)
+    try:
+        return run_config(method, file=file, overrides=overrides)
+    except UserError as error:
+        error.on_all_ranks = True  # all were given the same arguments
+        raise
 
 
 def _output_file(path: str) -> Path:
@@ -355,7 +362,7 @@ def main(command: Callable[..., Any] = cli) -> None:
     except click.ClickException as error:
         _fail(_explain_usage(error), error.exit_code)
     except UserError as error:
-        _fail(str(error), 2)
+        _fail(str(error), 2, on_all_ranks=error.on_all_ranks)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the one into the other
         _fail("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:
@@ -382,11 +389,15 @@ def _exit_if_interrupted(error: Exception) -> None:
     training = sys.modules.get("ssl_zoo.training")
     if training is not None and isinstance(error, training.Interrupted):
         again = " ".join(["ssl-zoo", *map(shlex.quote, sys.argv[1:])])
-        _fail(f"{error}; go on with: {again}", 128 + error.signum)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            again = "the same command"
+        _fail(f"{error}; go on with: {again}", 128 + error.signum, on_all_ranks=True)
 
 
-def _fail(message: str, status: int) -> None:
-    if os.environ.get("RANK", "0") == "0":
+def _fail(message: str, status: int, *, on_all_ranks: bool = False) -> None:
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 or not on_all_ranks:
+        who = f"ssl-zoo, rank {rank}" if rank else "ssl-zoo"
         for line in message.splitlines():
-            click.echo(f"ssl-zoo: {line}", err=True)
+            click.echo(f"{who}: {line}", err=True)
     sys.exit(status)

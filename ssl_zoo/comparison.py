@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,6 +43,10 @@ def compare(
     Raises:
         UserError: the methods differ in data or backbone, or anything `train` and `evaluate` raise.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError.everywhere(
+            "compare runs in one process; train the runs under torchrun and evaluate them"
+        )
     configs = {
         name: _configs(name, recipe, seeds, list(overrides)) for name in dict.fromkeys(methods)
     }
@@ -86,6 +91,11 @@ def _same_footing(configs: dict[str, list[RunConfig]], first: RunConfig) -> None
                     f"'{ours.name}'; compare recipes that share data and backbone, or set them with "
                     f"--set {part}=..."
                 )
+        if image_size(config) != image_size(first):
+            raise UserError(
+                f"'{name}' has global crops of {image_size(config)} pixels, the first method's have "
+                f"{image_size(first)}; their scores would not be comparable"
+            )
 
 
 def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) -> dict[str, Any]:

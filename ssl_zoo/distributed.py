@@ -1,7 +1,7 @@
 """Ranks and collectives; everything here also works, as a no-op, in a single process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -64,19 +64,37 @@ def all_gather_object(value: Any) -> list[Any]:
     return values
 
 
+def on_main(action: Callable[[], None]) -> None:
+    """Runs something on rank 0 while the others wait.
+
+    Raises:
+        UserError: what the user did wrong there, on all ranks.
+    """
+    problem = ""
+    if is_main():
+        try:
+            action()
+        except UserError as error:
+            problem = str(error)
+    problem = broadcast_object(problem)
+    if problem:
+        raise UserError.everywhere(problem)
+
+
 class _GatherWithGradient(torch.autograd.Function):
     """Concatenates over ranks; the backward pass sums the gradients that all ranks have for a row."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.rows = tensor.shape[0]
+        ctx.rows, tensor = tensor.shape[0], tensor.contiguous()
         parts = [torch.empty_like(tensor) for _ in range(world_size())]
-        dist.all_gather(parts, tensor.contiguous())
+        dist.all_gather(parts, tensor)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        gradient = all_reduce(gradients[0].contiguous())
+        # A copy: autograd may hand the same tensor to others.
+        gradient = all_reduce(gradients[0].clone(memory_format=torch.contiguous_format))
         start = rank() * ctx.rows
         return gradient[start : start + ctx.rows]
 
@@ -106,7 +124,8 @@ def init_from_environment(timeout_s: float = 1800) -> torch.device:
     device = torch.device("cpu")
     if cuda:
         count = torch.cuda.device_count()
-        if count > 1 and local_rank >= count:
+        bound = count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ
+        if local_rank >= count and not bound:
             raise UserError(
                 f"local rank {local_rank} has no GPU: this machine shows {count}; "
                 "start at most one process for each GPU"
@@ -114,7 +133,9 @@ def init_from_environment(timeout_s: float = 1800) -> torch.device:
         device = torch.device("cuda", local_rank if count > 1 else 0)
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_distributed():
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s)
+        )
     return device
 
 

@@ -33,6 +33,7 @@ def evaluate(
     seed: int = 0,
     image_size: int | None = None,
     batch_size: int = 256,
+    num_workers: int = 0,
 ) -> dict[str, Any]:
     """Scores a checkpoint.
 
@@ -44,6 +45,7 @@ def evaluate(
         seed: of clustering, intervals, and the weights of an untrained backbone.
         image_size: height and width of the images; by default that of training's global crops.
         batch_size: images in one forward pass of a process.
+        num_workers: loader processes, for images read from files.
 
     Returns:
         A JSON-ready result: scores, intervals, protocols with digests, data fingerprint, sizes,
@@ -68,22 +70,28 @@ def evaluate(
                 image_size=size,
                 batch_size=batch_size,
                 device=device,
+                num_workers=num_workers,
             )
             for split in (train, test)
         ]
         extracted = time.monotonic()
-        found = {}
-        for label, config in settings.items() if distributed.is_main() else ():
-            before = time.monotonic()
-            scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
-            found[label] = {
-                "scores": scores.values,
-                "headline": scores.headline or next(iter(scores.values)),
-                "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
-                "protocol": scores.protocol,
-                "protocol_digest": digest({**scores.protocol, "transform": transform}),
-                "seconds": round(time.monotonic() - before, 3),
-            }
+        found: dict[str, Any] = {}
+
+        def score() -> None:
+            for label, config in settings.items():
+                before = time.monotonic()
+                scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
+                found[label] = {
+                    "scores": scores.values,
+                    "headline": scores.headline or next(iter(scores.values)),
+                    "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
+                    "protocol": scores.protocol,
+                    "protocol_digest": digest({**scores.protocol, "transform": transform}),
+                    "seconds": round(time.monotonic() - before, 3),
+                }
+
+        distributed.on_main(score)
+        found = distributed.broadcast_object(found)
     return {
         "checkpoint": str(what),
         "method": opened.facts.get("method"),

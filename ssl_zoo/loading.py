@@ -211,7 +211,10 @@ def _is_pickled(path: Path) -> bool:
 
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
-    backbone = BACKBONES.build(facts["backbone"])
+    settings = dict(facts["backbone"])
+    if settings.get("pretrained"):  # its own weights come next; none need be downloaded
+        settings["pretrained"] = False
+    backbone = BACKBONES.build(settings)
     expected = backbone.state_dict()
     missing, surplus = (
         sorted(expected.keys() - weights.keys()),

@@ -1,7 +1,6 @@
 """Scores during training: the same evaluators as offline, on the backbone as it stands."""
 
 import logging
-from collections.abc import Iterator
 
 import torch
 
@@ -22,14 +21,16 @@ class OnlineEvaluator:
         config: the run.
         steps_per_epoch: turns epochs into steps.
         device: where features are computed.
+        train: the training images.
     """
 
-    def __init__(self, config: RunConfig, steps_per_epoch: int, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, steps_per_epoch: int, device: torch.device, train: Dataset
+    ) -> None:
         self._config, self._device = config, device
         self._every = config.evaluation.every.steps(steps_per_epoch)
         self._splits: tuple[Dataset, Dataset] | None = None
         if self._every and config.evaluation.evaluators:
-            train: Dataset = DATASETS.build(config.data, split="train")
             if train.labels is None:
                 logger.warning(
                     "data '%s' has no labels: no scores during training", config.data.name
@@ -42,8 +43,12 @@ class OnlineEvaluator:
         """Says whether to evaluate after this many steps."""
         return self._splits is not None and (last or step % self._every == 0)
 
-    def evaluate(self, backbone: Backbone) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yields the name and the scores of each evaluator, on rank 0; nothing on others."""
+    def evaluate(self, backbone: Backbone) -> list[tuple[str, dict[str, float]]]:
+        """Returns the name and the scores of each evaluator.
+
+        Raises:
+            UserError: an evaluator refuses the features; on all ranks.
+        """
         assert self._splits is not None
         size = image_size(self._config)
         train, test = (
@@ -58,11 +63,15 @@ class OnlineEvaluator:
             )
             for split in self._splits
         )
-        if distributed.is_main():
+        found: list[tuple[str, dict[str, float]]] = []
+
+        def score() -> None:
             for settings in self._config.evaluation.evaluators:
                 scores = EVALUATORS.build(settings).evaluate(train, test)
-                yield settings.name, scores.values
-        distributed.barrier()
+                found.append((settings.name, scores.values))
+
+        distributed.on_main(score)
+        return found
 
 
 def image_size(config: RunConfig) -> int:

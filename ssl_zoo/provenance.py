@@ -18,13 +18,13 @@ def provenance() -> dict[str, str]:
         hardware = torch.cuda.get_device_name()
     else:
         hardware = f"{torch.get_num_threads()} threads of a CPU ({platform.machine()})"
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: _version(name) for name in PACKAGES}
     return {
         "ssl_zoo": __version__,
         "commit": commit(),
         "python": platform.python_version(),
         **packages,
-        "faiss": _faiss_version(),
+        "faiss": _version("faiss-gpu", "faiss-cpu"),
         "hardware": hardware,
     }
 
@@ -41,8 +41,9 @@ def commit() -> str:
         return "unknown"
 
 
-def _faiss_version() -> str:
-    for name in ("faiss-gpu", "faiss-cpu"):
+def _version(*names: str) -> str:
+    """Returns the version of the first of these packages that is installed."""
+    for name in names:
         try:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

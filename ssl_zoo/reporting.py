@@ -94,7 +94,7 @@ class Reporter:
         self._bell = bell
         self._start = time.monotonic() - seconds_before
         self._file = folder.open_metrics() if self._is_main else None
-        self._tensorboard = self._open_tensorboard(folder) if self._is_main else None
+        self._tensorboard = self._open_tensorboard(folder, start_step) if self._is_main else None
         draw = sys.stderr.isatty() if bar is None else bar
         self._bar = self._open_bar() if draw and self._is_main else None
         if self._bar is not None:
@@ -159,12 +159,12 @@ class Reporter:
             console=Console(stderr=True),
         )
 
-    def _open_tensorboard(self, folder: RunFolder) -> Any:
+    def _open_tensorboard(self, folder: RunFolder, start_step: int) -> Any:
         if importlib.util.find_spec("tensorboard") is None:
             return None
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(folder.path / "tensorboard"))
+        return SummaryWriter(str(folder.path / "tensorboard"), purge_step=start_step + 1)
 
 
 def _note(prefix: str, metrics: dict[str, float]) -> str:

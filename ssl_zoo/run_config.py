@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ssl_zoo.config import (
     Config,
@@ -24,6 +24,8 @@ from ssl_zoo.registries import AUGMENTATIONS, BACKBONES, DATASETS, EVALUATORS, M
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
 DEFAULT_RECIPE = "digits"
+OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every"})
+"""Settings that may differ when a run goes on: they do not change its weights."""
 
 
 class OnlineEvaluation(Config):
@@ -84,6 +86,11 @@ class RunConfig(Config):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
 
+    @field_validator("sync_batch_norm", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads `off` as false
+
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         warmup = self.schedule.warmup
@@ -105,8 +112,8 @@ class RunConfig(Config):
         return self
 
     def digest(self) -> str:
-        """Returns 12 hexadecimal digits that equal configs share."""
-        text = canonical_json(self.model_dump(mode="json"))
+        """Returns 12 hexadecimal digits that configs share which lead to equal weights."""
+        text = canonical_json(self.model_dump(mode="json", exclude=set(OPERATIONAL)))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

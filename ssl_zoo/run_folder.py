@@ -6,6 +6,7 @@ checkpoints/     the newest ones        complete.json    written when the run ha
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,9 @@ from typing import IO, Any
 from ssl_zoo import checkpoint
 from ssl_zoo.config import dump_yaml, read_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.run_config import RunConfig, run_config
+from ssl_zoo.run_config import OPERATIONAL, RunConfig, run_config
 
-OPERATIONAL = ("num_workers", "checkpoint", "log_every")
-"""Settings that may differ when a run goes on: they do not change its weights."""
+logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -106,6 +106,8 @@ class RunFolder:
                 raise UserError(
                     f"another process is training in '{self.path}'; wait for it, or use another --output"
                 ) from None
+            except OSError as error:  # some network file systems know no locks
+                logger.warning("'%s' cannot be locked (%s)", self.path, error.strerror)
             try:
                 yield
             finally:
@@ -127,7 +129,8 @@ class RunFolder:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if record["step"] <= step:
+            again = record["step"] == step and "train/loss" not in record  # scores come anew
+            if record["step"] <= step and not again:
                 kept.append(line + "\n")
                 seconds = record["seconds"]
         checkpoint.write_text(self.metrics_file, "".join(kept))

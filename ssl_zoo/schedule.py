@@ -41,7 +41,7 @@ class Duration(Config):
 
     def __str__(self) -> str:
         unit = self.unit[:-1] if self.value == 1 else self.unit
-        return f"{self.value:g} {unit}"
+        return f"{self.value:.15g} {unit}"
 
     def steps(self, steps_per_epoch: int) -> int:
         """Returns the number of optimizer steps, rounded to the nearest."""

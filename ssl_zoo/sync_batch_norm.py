@@ -77,10 +77,18 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
         mode: `off`, `all`, or the number of neighbouring ranks that share statistics.
 
     Raises:
-        UserError: the group size does not divide the number of ranks.
+        UserError: the group size does not divide the number of ranks, or a layer is of a kind of
+            its own.
     """
     if mode == "off" or distributed.world_size() == 1:
         return module
+    known = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    for name, submodule in module.named_modules():
+        if isinstance(submodule, nn.modules.batchnorm._BatchNorm) and type(submodule) not in known:
+            raise UserError(
+                f"'{name}' is a {type(submodule).__name__}, which cannot be synchronised without "
+                "losing what it does besides; set sync_batch_norm='off'"
+            )
     group = None
     if isinstance(mode, int):
         if distributed.world_size() % mode:

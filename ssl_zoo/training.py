@@ -6,7 +6,7 @@ requeue are one path, exact to the step.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,29 +75,16 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
             held.enter_context(folder.lock())
             folder.check(config)
 
-        _on_main(claim)
+        distributed.on_main(claim)
         if folder.is_complete:
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
         trainer = Trainer(config, folder, device)
-        _on_main(
+        distributed.on_main(
             lambda: folder.create(config)
         )  # only now: a config that cannot run leaves no trace
         trainer.run(request, bar=bar)
     return folder.path
-
-
-def _on_main(action: Callable[[], None]) -> None:
-    """Runs something on rank 0; what the user did wrong there is raised on all ranks."""
-    problem = ""
-    if distributed.is_main():
-        try:
-            action()
-        except UserError as error:
-            problem = str(error)
-    problem = distributed.broadcast_object(problem)
-    if problem:
-        raise UserError(problem)
 
 
 class Trainer:
@@ -121,7 +108,7 @@ class Trainer:
         groups = [dict(group) for group in self.method.param_groups()]
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.online = OnlineEvaluator(config, self.steps_per_epoch, device)
+        self.online = OnlineEvaluator(config, self.steps_per_epoch, device, self.dataset)
         self.step = 0
         self._provenance = provenance()  # now: the checkout may move on while the run goes on
         self._output: StepOutput | None = None
@@ -141,6 +128,9 @@ class Trainer:
             bell=bell,
             bar=bar,
         ) as reporter:
+            last = self.step == self.total_steps
+            if self.step and self.online.is_due(self.step, last=last):
+                self._evaluate(reporter)  # a checkpoint is written before its evaluation
             clock = _Clock(self.step)
             for batch in self._batches():
                 progress = self._progress()
@@ -154,7 +144,8 @@ class Trainer:
     def _batches(self) -> Iterator[LoadedBatch]:
         while self.step < self.total_steps:
             epoch, start = divmod(self.step, self.steps_per_epoch)
-            self.method.before_epoch(self._progress())
+            if start == 0:
+                self.method.before_epoch(self._progress())
             yield from self.loader.epoch(epoch, start)
 
     def _progress(self) -> Progress:
@@ -206,6 +197,12 @@ class Trainer:
         bad = ~torch.isfinite(loss.detach()) & (self._bad_step < 0)
         self._bad_step = torch.where(bad, self.step + 1, self._bad_step)
 
+    def _note_bad_weights(self) -> None:
+        """A finite loss may have a gradient that is not; such weights must not be saved."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self.method.parameters()]).all()
+        bad = ~finite & (self._bad_step < 0)
+        self._bad_step = torch.where(bad, self.step, self._bad_step)
+
     def _finish_step(
         self,
         reporter: Reporter,
@@ -221,18 +218,24 @@ class Trainer:
         evaluates = self.online.is_due(self.step, last=last)
         checks = logs or saves or evaluates or self.device.type == "cpu"
         signum = 0
+        if saves:
+            self._note_bad_weights()
         if checks or self.step % STEPS_BETWEEN_CHECKS_ON_CUDA == 0:
             signum = self._agree(request)
         if logs:
             reporter.log(self.step, progress.epoch, "train", self._metrics(lr, clock))
-        if evaluates:
-            for prefix, scores in self.online.evaluate(self.method.exported):
-                reporter.log(self.step, progress.epoch, prefix, scores)
-            clock.restart(self.step)
         if saves or signum:
-            self._save()
+            self._save()  # before evaluating, which takes longer than a launcher waits
         if signum and not last:
             raise Interrupted(self.folder.path, self.step, signum)
+        if evaluates:
+            self._evaluate(reporter)
+            clock.restart(self.step)
+
+    def _evaluate(self, reporter: Reporter) -> None:
+        epoch = (self.step - 1) // self.steps_per_epoch
+        for prefix, scores in self.online.evaluate(self.method.exported):
+            reporter.log(self.step, epoch, prefix, scores)
 
     def _agree(self, request: StopRequest) -> int:
         """Lets all ranks act on the same step; returns the signal that any of them got.
@@ -254,8 +257,8 @@ class Trainer:
                 if good
                 else "no checkpoint was written yet"
             )
-            raise NonFiniteLoss(
-                f"loss is not finite at step {bad_step} on rank {where}; {kept}; lower "
+            raise NonFiniteLoss.everywhere(
+                f"loss or weights are not finite at step {bad_step} on rank {where}; {kept}; lower "
                 "optimizer.lr, lengthen schedule.warmup, set clip_norm, or use precision=fp32"
             )
         return signum
@@ -312,7 +315,15 @@ class Trainer:
 
     def _resume(self) -> float:
         """Restores the newest checkpoint; returns the seconds of training that lie before it."""
-        state = checkpoint.load_newest(self.folder.checkpoints)
+        # Rank 0 chooses, so that a slow network file system cannot make ranks choose differently.
+        chosen: list[Path] = []
+
+        def choose() -> None:
+            chosen.extend(filter(None, [checkpoint.newest(self.folder.checkpoints)]))
+
+        distributed.on_main(choose)
+        path = distributed.broadcast_object(chosen[0] if chosen else None)
+        state = checkpoint.load(path) if path is not None else None
         seconds = 0.0
         if distributed.is_main():
             seconds = self.folder.truncate_metrics(state.step if state else 0)

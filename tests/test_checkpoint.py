@@ -16,6 +16,11 @@ from ssl_zoo import checkpoint
 from ssl_zoo.errors import UserError
 
 
+def load_newest(folder: Path) -> checkpoint.TrainingState | None:
+    path = checkpoint.newest(folder)
+    return checkpoint.load(path) if path is not None else None
+
+
 def save(folder: Path, step: int, *, value: float = 0.0, keep: int = 2) -> Path:
     model = nn.Linear(2, 1)
     nn.init.constant_(model.weight, value)
@@ -67,7 +72,7 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
     monkeypatch.undo()
-    newest = checkpoint.load_newest(tmp_path)
+    newest = load_newest(tmp_path)
     assert newest is not None
     assert newest.step == 1
     save(tmp_path, 2)
@@ -92,7 +97,7 @@ def test_a_crash_between_write_and_rename_leaves_the_old_checkpoint(
 def test_the_same_step_is_written_again(tmp_path: Path) -> None:
     save(tmp_path, 1, value=1.0)
     save(tmp_path, 1, value=2.0)
-    newest = checkpoint.load_newest(tmp_path)
+    newest = load_newest(tmp_path)
     assert newest is not None
     assert newest.model["weight"][0, 0] == 2.0
 
@@ -123,7 +128,7 @@ def test_another_format_is_refused_and_not_taken_for_damage(tmp_path: Path) -> N
     save(tmp_path, 1)
     edit_manifest(save(tmp_path, 2), format=99)
     with pytest.raises(UserError, match="has format 99, this ssl-zoo .* reads 1"):
-        checkpoint.load_newest(tmp_path)
+        load_newest(tmp_path)
 
 
 def test_the_one_before_a_damaged_checkpoint_is_used_aloud(
@@ -131,14 +136,14 @@ def test_the_one_before_a_damaged_checkpoint_is_used_aloud(
 ) -> None:
     save(tmp_path, 1)
     (save(tmp_path, 2) / checkpoint.OPTIMIZER).unlink()
-    newest = checkpoint.load_newest(tmp_path)
+    newest = load_newest(tmp_path)
     assert newest is not None
     assert newest.step == 1
     assert "optimizer.pt is missing; trying the one before it" in caplog.text
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert checkpoint.load_newest(tmp_path / "nowhere") is None
+    assert load_newest(tmp_path / "nowhere") is None
 
 
 def test_only_the_exported_network_is_loaded_for_use(tmp_path: Path) -> None:
@@ -228,3 +233,12 @@ def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     shutil.copytree(save(tmp_path, 1), tmp_path / ".writing-step-00000009")
     save(tmp_path, 2)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_damaged_checkpoints_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        path = save(tmp_path, step, keep=4)
+        if step > 20:
+            (path / checkpoint.OPTIMIZER).unlink()
+    save(tmp_path, 25, keep=2)
+    assert names(tmp_path) == ["step-00000020", "step-00000025"]

@@ -225,8 +225,9 @@ def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(
     config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
     with pytest.raises(NonFiniteLoss, match=r"not finite at step 10 on rank 0; .*step-00000008"):
         train(config, tmp_path / "run", bar=False)
-    newest = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
-    assert newest is not None
+    path = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert path is not None
+    newest = checkpoint.load(path)
     assert newest.step == 8
     assert all(torch.isfinite(value).all() for value in newest.model.values())
 

@@ -95,7 +95,8 @@ class SwAV(Method):
         losses, codes = [], []
         for index, scores in enumerate(self.prototypes(embeddings)):  # one (V * B, K) a set
             weight = self.prototypes.sets[index].get_parameter("weight").detach()
-            queue_scores = None if queued is None else queued @ weight.T
+            with torch.autocast(embeddings.device.type, enabled=False):
+                queue_scores = None if queued is None else queued @ weight.T
             scores = scores.view(-1, n_images, scores.shape[1])
             assigned = self.loss.codes(scores, n_global, queue_scores)
             losses.append(

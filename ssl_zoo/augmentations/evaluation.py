@@ -1,6 +1,7 @@
 """The one view that scoring sees, and the step from uint8 views to what a network takes."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -66,7 +67,15 @@ def normalize(
         std: of each channel, for values in [0, 1].
         dtype: of the result; arithmetic is float32.
     """
-    deviation = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
-    scale = (1 / (255 * deviation)).to(views.device)
-    shift = (torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) / deviation).to(views.device)
+    scale, shift = _affine(tuple(mean), tuple(std), views.device)
     return views.to(torch.float32).mul_(scale).sub_(shift).to(dtype)
+
+
+@lru_cache(maxsize=8)
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Returns factor and offset, `(3, 1, 1)`; kept, because a copy to a GPU each step would wait."""
+    deviation = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
+    shift = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) / deviation
+    return (1 / (255 * deviation)).to(device), shift.to(device)

@@ -47,7 +47,7 @@ class Timm(Backbone):
                 "timm.list_models() returns their names"
             )
         self.trunk = _create(timm, config)
-        self.feature_dim = int(self.trunk.num_features)  # type: ignore[arg-type]
+        self.feature_dim = _output_dim(self.trunk)
         pretrained_size: tuple[int, ...] = timm.get_pretrained_cfg_value(
             config.model, "input_size"
         )
@@ -80,3 +80,9 @@ def _create(timm: Any, config: Any) -> nn.Module:
             continue
         return model
     raise UserError(f"timm's model '{config.model}' does not take these settings: {reason}")
+
+
+def _output_dim(trunk: nn.Module) -> int:
+    """Returns the length of a pooled feature; some models have a hidden layer after pooling."""
+    found: Any = getattr(trunk, "head_hidden_size", None) or trunk.num_features
+    return int(found)

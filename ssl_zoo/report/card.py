@@ -107,8 +107,8 @@ def _details(config: RunConfig, result: dict[str, Any]) -> str:
     return (
         f"## Model details\n\n| | |\n|---|---|\n{table}\n\n"
         "## Intended use and limits\n\n"
-        f"Frozen features for images like those of `{config.data.name}`, and a small checkpoint to try "
-        "the library with. Not tested on other images; nothing is known about them here."
+        f"Frozen features for images like those of `{config.data.name}`. Not tested on other images; "
+        "nothing is known about them here."
     )
 
 
@@ -117,8 +117,9 @@ def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
     origin = json.loads(run.complete_file.read_text(encoding="utf-8"))["provenance"]
     count = result["data"]["n_train"]
     settings = dump_yaml(config).rstrip()
+    labels = "labels used" if METHODS[config.method.name].needs_labels else "labels unused"
     return (
-        f"## Training data\n\n{_source(config)}; {count} training images, labels unused "
+        f"## Training data\n\n{_source(config)}; {count} training images, {labels} "
         f"(fingerprint `{result['data']['fingerprint']['train']}`).\n\n"
         f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {origin['hardware']}, "
         f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
@@ -137,8 +138,8 @@ def _evaluation(result: dict[str, Any]) -> str:
             lines.append(f"| {name} | {score} | {value} | {uncertainty} | `{digest}` |")
     data = result["data"]
     return (
-        f"## Evaluation\n\nOne training seed; intervals are over the {data['n_test']} test images. "
-        "The paper reports nothing on this data.\n\n" + "\n".join(lines)
+        f"## Evaluation\n\nMeasured on one training seed; intervals are over the {data['n_test']} test "
+        "images.\n\n" + "\n".join(lines)
     )
 
 
