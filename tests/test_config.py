@@ -136,3 +136,7 @@ def test_every_recipe_validates(method: str) -> None:
 
 def test_the_nine_released_swav_recipes_are_there() -> None:
     assert len([name for name in recipe_names("swav") if name.startswith("imagenet")]) == 9
+
+
+def test_off_is_a_word_although_yaml_reads_false() -> None:
+    assert run_config("swav", overrides=["sync_batch_norm=off"]).sync_batch_norm == "off"

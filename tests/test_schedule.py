@@ -94,3 +94,9 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_steps_are_epochs_too() -> None:
     assert Duration.model_validate("10 steps").epochs(STEPS_PER_EPOCH) == 2.0
     assert epochs(3).epochs(STEPS_PER_EPOCH) == 3.0
+
+
+@pytest.mark.parametrize("text", ["1000000 steps", "1234567 steps", "0.5 epochs", "1 epoch"])
+def test_a_duration_reads_back_what_it_writes(text: str) -> None:
+    duration = Duration.model_validate(text)
+    assert Duration.model_validate(str(duration)) == duration

@@ -305,3 +305,47 @@ def test_an_alarm_rings_once_after_its_patience() -> None:
     bell = AlarmBell([Alarm(metric="x", above=1, patience=2, advice="do this")], quiet_steps=10)
     heard = [bell.hear(step, {"x": 2.0}) for step in (5, 10, 11, 12, 13)]
     assert heard == [[], [], [], ["step 12: x is 2: do this"], []]
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: SimCLR, progress: Progress) -> None:
+        if progress.step == 7:
+            next(self.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(SimCLR, "after_step", spoil)
+    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 8 on rank 0; .*step-00000004"):
+        train(config, tmp_path / "run", bar=False)
+
+
+def test_a_stop_during_the_step_before_an_evaluation_keeps_its_scores(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = SwAV.after_step
+
+    def stop_here(self: SwAV, progress: Progress) -> None:
+        after_step(self, progress)
+        if progress.step == 43:  # the last of the first epoch, after which scores are due
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SwAV, "after_step", stop_here)
+    with pytest.raises(Interrupted):
+        train(queue_config(), tmp_path / "run", bar=False)
+    monkeypatch.undo()
+    train(queue_config(), tmp_path / "run", bar=False)
+    assert_same_outcome(uninterrupted, tmp_path / "run")
+
+
+def test_a_config_that_cannot_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="above the 1438 training images"):
+        train(fast_config("swav", "method.n_prototypes=[5000]"), tmp_path / "run", bar=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_do_not_change_weights_may_change_on_the_way(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    assert queue_config("log_every=1").digest() == queue_config().digest()
+    train(queue_config("num_workers=2", "checkpoint.keep=5"), uninterrupted, bar=False)

@@ -231,3 +231,21 @@ def test_a_queue_of_another_length_is_refused() -> None:
     queue.push(torch.zeros(2, 8, 1))
     with pytest.raises(UserError, match="queue holds 8 embeddings, this run's 16"):
         EmbeddingQueue(16, 1).load([queue.state()], rank=0, world_size=1)
+
+
+def test_queue_scores_are_full_precision_under_autocast() -> None:
+    method = swav("method.queue_length=8", "method.queue_start=0 epochs")
+    method(batch(), progress(0))
+    method.after_step(progress(0))
+    seen: list[torch.dtype] = []
+    codes = method.loss.codes
+
+    def spy(scores: Tensor, n_global: int, queue_scores: Tensor) -> Tensor:
+        seen.append(queue_scores.dtype)
+        result: Tensor = codes(scores, n_global, queue_scores)
+        return result
+
+    method.loss.codes = spy
+    with torch.autocast("cpu", torch.bfloat16):
+        method(batch(), progress(1))
+    assert seen == [torch.float32]
