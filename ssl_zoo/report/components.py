@@ -34,8 +34,8 @@ def component_text(found: dict[str, Any], *, width: int) -> Text:
     text = Text()
     text.append(found["name"], style="bold")
     text.append(f"  ({found['module']})\n\n")
-    for paragraph in _prose(found["doc"]):
-        text.append(textwrap.fill(paragraph, width) + "\n\n")
+    for paragraph in _prose(found["doc"], width):
+        text.append(paragraph + "\n\n")
     if found["paper"]:
         text.append(textwrap.fill(f"Source: {found['paper']}", width) + "\n\n")
     if "size" in found:
@@ -73,11 +73,17 @@ def _append_setting(text: Text, row: dict[str, str], width: int) -> None:
         text.append(_hang(row["doc"], width, first="      ", rest="      ") + "\n")
 
 
-def _prose(doc: str) -> list[str]:
-    """Returns the paragraphs of a docstring without its sections for programmers."""
-    paragraphs = [" ".join(part.split()) for part in doc.split("\n\n")]
+def _prose(doc: str, width: int) -> list[str]:
+    """Returns the paragraphs of a docstring without its sections for programmers.
+
+    Indented lines, such as formulas, stay as they are.
+    """
     sections = ("Args:", "Attributes:", "Returns:", "Raises:")
-    return [part for part in paragraphs if part and not part.startswith(sections)]
+    paragraphs = [part for part in doc.split("\n\n") if part and not part.startswith(sections)]
+    return [
+        part if part.startswith(" ") else textwrap.fill(" ".join(part.split()), width)
+        for part in paragraphs
+    ]
 
 
 def _size(size: dict[str, Any]) -> str:

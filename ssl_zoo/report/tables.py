@@ -28,14 +28,13 @@ def scores_table(result: dict[str, Any]) -> Group:
         f"{result['checkpoint']} on {data['settings']['name']} "
         f"({data['n_train']} train, {data['n_test']} test, {result['image_size']} px)"
     )
-    table = _table(
-        "evaluator", "score", "value", "95 % interval or spread", "protocol", right=("value",)
-    )
+    table = _table("evaluator", "score", "value", "95 % interval or spread", right=("value",))
+    protocols = []
     for name, found in result["evaluators"].items():
-        protocol = f"{found['protocol'].get('name', name)} {found['protocol_digest']}"
         for score, value, uncertainty in score_rows(found):
-            table.add_row(name, score, value, uncertainty, protocol)
-    return Group(title, table)
+            table.add_row(name, score, value, uncertainty)
+        protocols.append(f"{name} {found['protocol'].get('name', '')} {found['protocol_digest']}")
+    return Group(title, table, Text(f"protocols: {', '.join(protocols)}"))
 
 
 def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:

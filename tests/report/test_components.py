@@ -125,6 +125,13 @@ def test_sections_for_programmers_are_left_out() -> None:
     assert "Args:" not in "\n".join(shown(details("heads", "mlp"), 100))
 
 
+def test_indented_formulas_stay_as_they_are() -> None:
+    doc = "Moves\nweights.\n\n    v <- m v + g\n    w <- w - lr v\n\nArgs:\n    x: y"
+    found = {"name": "sgd", "module": "m", "doc": doc, "paper": "", "usage": "", "fields": []}
+    text = component_text(found, width=80).plain
+    assert text == "sgd  (m)\n\nMoves weights.\n\n    v <- m v + g\n    w <- w - lr v"
+
+
 @pytest.mark.usefixtures("without_sizes")
 @pytest.mark.parametrize(
     ("kind", "name", "usage"),
