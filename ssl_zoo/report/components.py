@@ -76,12 +76,14 @@ def _append_setting(text: Text, row: dict[str, str], width: int) -> None:
 def _prose(doc: str, width: int) -> list[str]:
     """Returns the paragraphs of a docstring without its sections for programmers.
 
-    Indented lines, such as formulas, stay as they are.
+    The lines of indented paragraphs, such as formulas, stay as they are.
     """
     sections = ("Args:", "Attributes:", "Returns:", "Raises:")
     paragraphs = [part for part in doc.split("\n\n") if part and not part.startswith(sections)]
     return [
-        part if part.startswith(" ") else textwrap.fill(" ".join(part.split()), width)
+        textwrap.indent(textwrap.dedent(part), "  ")
+        if part.startswith(" ")
+        else textwrap.fill(" ".join(part.split()), width)
         for part in paragraphs
     ]
 

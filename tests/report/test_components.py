@@ -129,7 +129,7 @@ def test_indented_formulas_stay_as_they_are() -> None:
     doc = "Moves\nweights.\n\n    v <- m v + g\n    w <- w - lr v\n\nArgs:\n    x: y"
     found = {"name": "sgd", "module": "m", "doc": doc, "paper": "", "usage": "", "fields": []}
     text = component_text(found, width=80).plain
-    assert text == "sgd  (m)\n\nMoves weights.\n\n    v <- m v + g\n    w <- w - lr v"
+    assert text == "sgd  (m)\n\nMoves weights.\n\n  v <- m v + g\n  w <- w - lr v"
 
 
 @pytest.mark.usefixtures("without_sizes")
