@@ -190,6 +190,10 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{place}: {item['msg']}" if place else item["msg"]
     rule = re.sub(r"^(Input|List|Tuple|Dictionary) should", "should", item["msg"])
     rule = rule.replace(" after validation", "")
+    if (
+        kind == "string_type" and value is not None
+    ):  # YAML takes `2024` and `no` for something else
+        rule += f"; put it in quotes: '{place}=\"TEXT\"'"
     return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
 
 

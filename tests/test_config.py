@@ -59,6 +59,7 @@ def test_digest_depends_on_values_alone() -> None:
             "augmentation.color_jitter.hu=0",
             r"unknown key 'augmentation.color_jitter.hu'. Did you mean 'hue'\? Known: brightness",
         ),
+        ("backbone={name: timm, model: 50}", "put it in quotes: 'backbone.model=\"TEXT\"'"),
         ("epoch=3", r"unknown key 'epoch'. Did you mean 'epochs'\?"),
         ("seed=a", "seed: 'a' should be a valid integer"),
         ("backbone=resnet19", r"backbone: unknown backbone 'resnet19'. Did you mean 'resnet18'\?"),
