@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # A checkout keeps `methods/` and `model_cards/` beside this folder; an installed package has them inside.
 _ROOT = Path(__file__).resolve().parent.parent
-if (_ROOT / "methods" / "__init__.py").is_file():
+if (_ROOT / "methods" / "__init__.py").is_file() and (_ROOT / "setup.cfg").is_file():
     __path__.append(str(_ROOT))
 
 _EXPORTS = {

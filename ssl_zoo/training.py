@@ -98,8 +98,8 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch
         if config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
             raise UserError(
-                f"schedule.warmup of {config.schedule.warmup} is not shorter than the run of "
-                f"{self.total_steps} steps"
+                f"schedule.warmup of {config.schedule.warmup} is not shorter than the whole "
+                f"run, which has {self.total_steps} optimizer steps"
             )
         torch.manual_seed(config.seed)
         self.method = build_method(config, self.dataset, self.loader.steps_per_epoch, device)
