@@ -16,6 +16,7 @@ from ssl_zoo.backbones.base import flop_count, parameter_count
 from ssl_zoo.config import NamedConfig, apply_overrides, canonical_json
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import Features
 from ssl_zoo.features import extract
 from ssl_zoo.loading import Opened, open_checkpoint
 from ssl_zoo.provenance import provenance
@@ -59,10 +60,8 @@ def evaluate(
     opened = open_checkpoint(what, seed=seed)
     data = _data_config(opened, dataset, list(overrides))
     with distributed.process_group() as device:
-        train: Dataset = DATASETS.build(data, split="train")
-        test: Dataset = DATASETS.build(data, split="test")
-        size = int(image_size or opened.facts.get("image_size") or _image_size(opened, test))
-        transform = {"resize": size, "crop": size, "interpolation": "bilinear"}
+        splits: list[Dataset] = [DATASETS.build(data, split=s) for s in ("train", "test")]
+        size = int(image_size or opened.facts.get("image_size") or _image_size(opened, splits[1]))
         features = [
             extract(
                 opened.backbone.to(device),
@@ -72,25 +71,12 @@ def evaluate(
                 device=device,
                 num_workers=num_workers,
             )
-            for split in (train, test)
+            for split in splits
         ]
         extracted = time.monotonic()
+        transform = {"resize": size, "crop": size, "interpolation": "bilinear"}
         found: dict[str, Any] = {}
-
-        def score() -> None:
-            for label, config in settings.items():
-                before = time.monotonic()
-                scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
-                found[label] = {
-                    "scores": scores.values,
-                    "headline": scores.headline or next(iter(scores.values)),
-                    "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
-                    "protocol": scores.protocol,
-                    "protocol_digest": digest({**scores.protocol, "transform": transform}),
-                    "seconds": round(time.monotonic() - before, 3),
-                }
-
-        distributed.on_main(score)
+        distributed.on_main(lambda: found.update(_score(settings, features, transform, seed)))
         found = distributed.broadcast_object(found)
     return {
         "checkpoint": str(what),
@@ -98,15 +84,10 @@ def evaluate(
         "weights": opened.digest,
         "step": opened.facts.get("step"),
         "epoch": opened.facts.get("epoch"),
-        "backbone": {
-            "settings": opened.facts["backbone"],
-            "parameters": parameter_count(opened.backbone),
-            "feature_dim": opened.backbone.feature_dim,
-            "multiply_adds": flop_count(opened.backbone, size),
-        },
+        "backbone": _describe_backbone(opened, size),
         "data": {
             "settings": data.model_dump(mode="json"),
-            "fingerprint": {"train": train.fingerprint, "test": test.fingerprint},
+            "fingerprint": {"train": splits[0].fingerprint, "test": splits[1].fingerprint},
             "n_train": len(features[0]),
             "n_test": len(features[1]),
         },
@@ -121,6 +102,37 @@ def evaluate(
         "peak_memory_mb": _peak_memory_mb(),
         "provenance": provenance(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _score(
+    settings: dict[str, NamedConfig],
+    features: list[Features],
+    transform: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Runs every evaluator; returns scores, protocol and its digest by the evaluator's label."""
+    found = {}
+    for label, config in settings.items():
+        before = time.monotonic()
+        scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
+        found[label] = {
+            "scores": scores.values,
+            "headline": scores.headline or next(iter(scores.values)),
+            "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
+            "protocol": scores.protocol,
+            "protocol_digest": digest({**scores.protocol, "transform": transform}),
+            "seconds": round(time.monotonic() - before, 3),
+        }
+    return found
+
+
+def _describe_backbone(opened: Opened, size: int) -> dict[str, Any]:
+    return {
+        "settings": opened.facts["backbone"],
+        "parameters": parameter_count(opened.backbone),
+        "feature_dim": opened.backbone.feature_dim,
+        "multiply_adds": flop_count(opened.backbone, size),
     }
 
 
