@@ -1,9 +1,12 @@
 """Every method learns: its `digits` recipe ends well above raw pixels and an untrained network."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssl_zoo.comparison import compare
 from ssl_zoo.registries import METHODS
@@ -12,6 +15,15 @@ FLOORS = {"swav": (82.0, 40.0), "simclr": (85.0, 45.0)}
 """kNN top-1 (protocol dino, k=20) and NMI in percent, for methods with measured recipes."""
 MARGIN = 10.0
 """Percent of kNN top-1 above raw pixels that any other method must reach."""
+
+
+@pytest.fixture(autouse=True)
+def _all_cores() -> Iterator[None]:
+    """Training for minutes gains from threads, unlike the other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
 
 
 def score(row: dict[str, Any], name: str) -> float:
