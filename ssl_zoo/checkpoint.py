@@ -288,9 +288,17 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
+    """Writes the state of a module as safetensors, readable by whom other new files are."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    path.touch()
+    mode = path.stat().st_mode
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    path.chmod(mode)  # safetensors leaves files that only their owner can read
+
+
 def _write_model(path: Path, model: nn.Module) -> str:
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    safetensors.torch.save_file(tensors, path)
+    save_tensors(path, model)
     return _finish(path)
 
 

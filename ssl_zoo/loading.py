@@ -127,12 +127,10 @@ def card_files() -> dict[str, Path]:
 
 def export(opened: Opened, path: Path) -> None:
     """Writes a backbone and its facts as one safetensors file."""
-    tensors = {
-        name: t.detach().cpu().contiguous() for name, t in opened.backbone.state_dict().items()
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
-    safetensors.torch.save_file(tensors, aside, metadata={METADATA: json.dumps(opened.facts)})
+    metadata = {METADATA: json.dumps(opened.facts)}
+    checkpoint.save_tensors(aside, opened.backbone, metadata)
     aside.replace(path)
 
 

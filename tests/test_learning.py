@@ -11,8 +11,9 @@ import torch
 from ssl_zoo.comparison import compare
 from ssl_zoo.registries import METHODS
 
-FLOORS = {"swav": (82.0, 40.0), "simclr": (85.0, 45.0)}
-"""kNN top-1 (protocol dino, k=20) and NMI in percent, for methods with measured recipes."""
+FLOORS = {"swav": (80.0, 38.0), "simclr": (84.0, 42.0)}
+"""kNN top-1 (protocol dino, k=20) and NMI in percent, a few below the worst of the seeds measured in
+experiments/2026-11-23_swav_simclr_digits: the order of sums differs between processors."""
 MARGIN = 10.0
 """Percent of kNN top-1 above raw pixels that any other method must reach."""
 
