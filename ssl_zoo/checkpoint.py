@@ -123,16 +123,8 @@ def save(
     outcomes = distributed.all_gather_object((problem, digests))
     problem = next((found for found, _ in outcomes if found), "")
     if not problem and distributed.is_main():
-        manifest = {
-            "format": FORMAT,
-            "ssl_zoo": __version__,
-            "torch": torch.__version__,
-            "step": step,
-            "world_size": distributed.world_size(),
-            **facts,
-            "config": config,
-            "sha256": {name: digest for _, part in outcomes for name, digest in part.items()},
-        }
+        checksums = {name: digest for _, part in outcomes for name, digest in part.items()}
+        manifest = {"step": step, **facts, "config": config, "sha256": checksums}
         problem = _attempt(lambda: _publish(aside, final, manifest))
     problem = distributed.broadcast_object(problem)
     if problem:
@@ -167,7 +159,13 @@ def _clear(folder: Path) -> None:
 
 def _publish(aside: Path, final: Path, manifest: dict[str, Any]) -> None:
     """Makes a whole checkpoint visible under its name in one step."""
-    write_text(aside / MANIFEST, json.dumps(manifest, indent=1))
+    origin = {
+        "format": FORMAT,
+        "ssl_zoo": __version__,
+        "torch": torch.__version__,
+        "world_size": distributed.world_size(),
+    }
+    write_text(aside / MANIFEST, json.dumps({**origin, **manifest}, indent=1))
     if final.exists():
         shutil.rmtree(final)
     aside.rename(final)

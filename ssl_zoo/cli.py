@@ -131,6 +131,15 @@ _OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 _CONFIG = click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
 
 
+_EVALUATORS = click.option(
+    "--evaluators",
+    default="knn,clustering",
+    show_default=True,
+    metavar="A,B",
+    help="What is scored; see: ssl-zoo list evaluators.",
+)
+
+
 @cli.command("config")
 @_METHOD
 @_OVERRIDES
@@ -178,13 +187,7 @@ def train_command(
 @cli.command("evaluate")
 @click.argument("checkpoint")
 @click.option("--dataset", metavar="NAME", help="Data set; by default the one it was trained on.")
-@click.option(
-    "--evaluators",
-    default="knn,clustering",
-    show_default=True,
-    metavar="A,B",
-    help="What is scored; see: ssl-zoo list evaluators.",
-)
+@_EVALUATORS
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
 @click.option("--seed", default=0, show_default=True, help="Seed of clustering and intervals.")
@@ -248,13 +251,7 @@ def evaluate_command(
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each."
 )
-@click.option(
-    "--evaluators",
-    default="knn,clustering",
-    show_default=True,
-    metavar="A,B",
-    help="What is scored; see: ssl-zoo list evaluators.",
-)
+@_EVALUATORS
 @click.option(
     "--output",
     "-o",

@@ -80,9 +80,8 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
         trainer = Trainer(config, folder, device)
-        distributed.on_main(
-            lambda: folder.create(config)
-        )  # only now: a config that cannot run leaves no trace
+        # Only now: a config that cannot run leaves no trace.
+        distributed.on_main(lambda: folder.create(config))
         trainer.run(request, bar=bar)
     return folder.path
 
@@ -222,6 +221,9 @@ class Trainer:
             self._note_bad_weights()
         if checks or self.step % STEPS_BETWEEN_CHECKS_ON_CUDA == 0:
             signum = self._agree(request)
+        if signum and not saves:  # what is about to be saved must be finite too
+            self._note_bad_weights()
+            self._agree(request)
         if logs:
             reporter.log(self.step, progress.epoch, "train", self._metrics(lr, clock))
         if saves or signum:

@@ -330,6 +330,20 @@ def test_weights_that_are_not_finite_are_not_saved(
         train(config, tmp_path / "run", bar=False)
 
 
+def test_a_stop_does_not_save_weights_that_are_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil_and_stop(self: SimCLR, progress: Progress) -> None:
+        if progress.step == 5:
+            next(self.parameters()).data.fill_(float("nan"))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SimCLR, "after_step", spoil_and_stop)
+    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 6 on rank 0; .*step-00000004"):
+        train(config, tmp_path / "run", bar=False)
+
+
 def test_a_stop_during_the_step_before_an_evaluation_keeps_its_scores(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,20 +1,19 @@
 """LARC: layer-wise adaptive rates, the optimizer of SwAV's recipes."""
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.optim.trust import norms
+from ssl_zoo.optim.trust import LayerwiseOptimizer, norms
 from ssl_zoo.registries import OPTIMIZERS
 
 
 @OPTIMIZERS.register
-class LARC(Optimizer):
+class LARC(LayerwiseOptimizer):
     """SGD whose gradients are scaled, tensor by tensor, to a share of the norm of the weights.
 
     Computes what NVIDIA apex (apex/parallel/LARC.py) does around SGD, by default with `clip=False`. It is not
@@ -50,54 +49,26 @@ class LARC(Optimizer):
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(params, config.model_dump(exclude={"name"}))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [w for w in group["params"] if w.grad is not None]
-            if weights:
-                self._step_group(
-                    weights,
-                    lr=group["lr"],
-                    momentum=group["momentum"],
-                    weight_decay=group["weight_decay"],
-                    trust_coefficient=group["trust_coefficient"],
-                    eps=group["eps"],
-                    clip=group["clip"],
-                )
-        return loss
-
-    def _step_group(
-        self,
-        weights: list[Tensor],
-        *,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        trust_coefficient: float,
-        eps: float,
-        clip: bool,
-    ) -> None:
+    def _step_group(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        lr, weight_decay = group["lr"], group["weight_decay"]
         gradients = [w.grad for w in weights if w.grad is not None]
         weight_norm, gradient_norm = norms(weights), norms(gradients)
         # Chosen with `where`, not `if`: reading a norm would wait for the device.
         scaled = (weight_norm != 0) & (gradient_norm != 0)
         ratio = (
-            trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm + eps)
+            group["trust_coefficient"]
+            * weight_norm
+            / (gradient_norm + weight_decay * weight_norm + group["eps"])
         )
-        if clip:
+        if group["clip"]:
             ratio = (ratio / lr).clamp(max=1) if lr else torch.ones_like(ratio)
         ratio = ratio.where(scaled, 1)
         decay = torch.full_like(ratio, weight_decay).where(scaled, 0)
         updates = list(torch._foreach_mul(weights, list(decay.unbind())))
         torch._foreach_add_(updates, gradients)
         torch._foreach_mul_(updates, list(ratio.unbind()))
-        if momentum:
-            updates = self._with_momentum(weights, updates, momentum)
+        if group["momentum"]:
+            updates = self._with_momentum(weights, updates, group["momentum"])
         torch._foreach_add_(weights, updates, alpha=-lr)
 
     def _with_momentum(

@@ -1,20 +1,19 @@
 """LARS: layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888)."""
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.optim.trust import norms
+from ssl_zoo.optim.trust import LayerwiseOptimizer, norms
 from ssl_zoo.registries import OPTIMIZERS
 
 
 @OPTIMIZERS.register
-class LARS(Optimizer):
+class LARS(LayerwiseOptimizer):
     """SGD whose rate is, tensor by tensor, a share of the norm of the weights over the gradient's.
 
     Algorithm 1 of the paper; the learning rate goes into the momentum buffer:
@@ -44,28 +43,19 @@ class LARS(Optimizer):
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(params, config.model_dump(exclude={"name"}))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [w for w in group["params"] if w.grad is not None]
-            adapted = [w for w in weights if w.ndim > 1 or not group["exclude_1d"]]
-            plain = [w for w in weights if w.ndim <= 1 and group["exclude_1d"]]
-            if adapted:
-                updates = _adapted(
-                    adapted,
-                    weight_decay=group["weight_decay"],
-                    trust_coefficient=group["trust_coefficient"],
-                )
-                self._move(adapted, updates, lr=group["lr"], momentum=group["momentum"])
-            if plain:
-                updates = [w.grad for w in plain if w.grad is not None]
-                self._move(plain, updates, lr=group["lr"], momentum=group["momentum"])
-        return loss
+    def _step_group(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        adapted = [w for w in weights if w.ndim > 1 or not group["exclude_1d"]]
+        plain = [w for w in weights if w.ndim <= 1 and group["exclude_1d"]]
+        if adapted:
+            updates = _adapted(
+                adapted,
+                weight_decay=group["weight_decay"],
+                trust_coefficient=group["trust_coefficient"],
+            )
+            self._move(adapted, updates, lr=group["lr"], momentum=group["momentum"])
+        if plain:
+            updates = [w.grad for w in plain if w.grad is not None]
+            self._move(plain, updates, lr=group["lr"], momentum=group["momentum"])
 
     def _move(
         self, weights: list[Tensor], updates: list[Tensor], *, lr: float, momentum: float

@@ -1,7 +1,31 @@
 """What LARS and LARC share."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+
+class LayerwiseOptimizer(Optimizer):
+    """Steps group by group over the parameters that have a gradient; the others stay as they are."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                self._step_group(weights, group)
+        return loss
+
+    def _step_group(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        raise NotImplementedError
 
 
 def norms(tensors: list[Tensor]) -> Tensor:
