@@ -20,11 +20,12 @@ from ssl_zoo.config import (
     validate,
 )
 from ssl_zoo.errors import UserError
+from ssl_zoo.launch.slurm_config import SlurmConfig
 from ssl_zoo.registries import AUGMENTATIONS, BACKBONES, DATASETS, EVALUATORS, METHODS, OPTIMIZERS
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
 DEFAULT_RECIPE = "digits"
-OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every"})
+OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every", "slurm"})
 """Settings that may differ when a run goes on: they do not change its weights."""
 
 
@@ -85,6 +86,8 @@ class RunConfig(Config):
     """Checkpoints during training."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
+    slurm: SlurmConfig = SlurmConfig()
+    """How jobs of this run are submitted; see `ssl-zoo submit`."""
 
     @field_validator("sync_batch_norm", mode="before")
     @classmethod
