@@ -12,6 +12,7 @@ import os
 import pickle
 import random
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def save(
     rank_state: dict[str, Any],
     facts: dict[str, Any],
     keep: int = 2,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> Path:
     """Writes a checkpoint; all ranks call it together.
 
@@ -102,13 +104,16 @@ def save(
         rank_state: what this rank alone knows.
         facts: further entries of the manifest, such as where the exported network lies.
         keep: newest checkpoints that stay.
+        may_write: asked on rank 0 before the checkpoint becomes visible; nothing does if not.
 
     Raises:
         UserError: the files cannot be written; earlier checkpoints are untouched.
     """
     final = folder / f"step-{step:08d}"
-    aside = folder / f".writing-step-{step:08d}"
-    problem = _attempt(lambda: _clear(aside)) if distributed.is_main() else ""
+    # The name is this process's own: a left-over of an earlier start may be at the same step.
+    nonce = distributed.broadcast_object(uuid.uuid4().hex[:8])
+    aside = folder / f".writing-step-{step:08d}-{nonce}"
+    problem = _attempt(lambda: aside.mkdir(parents=True)) if distributed.is_main() else ""
     problem = distributed.broadcast_object(problem)
     digests: dict[str, str] = {}
 
@@ -125,7 +130,10 @@ def save(
     if not problem and distributed.is_main():
         checksums = {name: digest for _, part in outcomes for name, digest in part.items()}
         manifest = {"step": step, **facts, "config": config, "sha256": checksums}
-        problem = _attempt(lambda: _publish(aside, final, manifest))
+        if may_write():
+            problem = _attempt(lambda: _publish(aside, final, manifest))
+        else:
+            problem = "another start has taken over"
     problem = distributed.broadcast_object(problem)
     if problem:
         if distributed.is_main():
@@ -150,11 +158,6 @@ def _attempt(action: Callable[[], None]) -> str:
     ) as error:  # each library has its own for a full disk
         return _describe(error)
     return ""
-
-
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def _publish(aside: Path, final: Path, manifest: dict[str, Any]) -> None:

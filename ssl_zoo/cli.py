@@ -383,8 +383,8 @@ def _explain_usage(error: click.ClickException) -> str:
 
 
 def _exit_if_interrupted(error: Exception) -> None:
-    training = sys.modules.get("ssl_zoo.training")
-    if training is not None and isinstance(error, training.Interrupted):
+    outcome = sys.modules.get("ssl_zoo.outcome")
+    if outcome is not None and isinstance(error, outcome.Interrupted):
         again = " ".join(["ssl-zoo", *map(shlex.quote, sys.argv[1:])])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             again = "the same command"

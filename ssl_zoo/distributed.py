@@ -70,15 +70,16 @@ def on_main(action: Callable[[], None]) -> None:
     Raises:
         UserError: what the user did wrong there, on all ranks.
     """
-    problem = ""
+    problem: UserError | None = None
     if is_main():
         try:
             action()
         except UserError as error:
-            problem = str(error)
-    problem = broadcast_object(problem)
-    if problem:
-        raise UserError.everywhere(problem)
+            problem = error
+            problem.on_all_ranks = True
+    text = broadcast_object(str(problem) if problem else "")
+    if text:
+        raise problem or UserError.everywhere(text)
 
 
 class _GatherWithGradient(torch.autograd.Function):
@@ -110,8 +111,11 @@ def gather(tensor: Tensor) -> Tensor:
     return gathered
 
 
-def init_from_environment(timeout_s: float = 1800) -> torch.device:
-    """Joins the process group that `torchrun` describes, if any, and returns this rank's device.
+def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torch.device:
+    """Joins the process group that the environment describes, and returns this rank's device.
+
+    RANK, WORLD_SIZE and LOCAL_RANK are those of `torchrun`, and so is the place where ranks meet
+    unless a `store` is given.
 
     NCCL where CUDA is present, gloo otherwise. The device follows the local rank; when the launcher
     has already bound one GPU to each process that is `cuda:0`.
@@ -132,18 +136,31 @@ def init_from_environment(timeout_s: float = 1800) -> torch.device:
             )
         device = torch.device("cuda", local_rank if count > 1 else 0)
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not is_distributed():
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s)
-        )
+    n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_ranks > 1 and not is_distributed():
+        backend, timeout = "cpu:gloo,cuda:nccl" if cuda else "gloo", timedelta(seconds=timeout_s)
+        if store is None:
+            dist.init_process_group(backend, timeout=timeout)
+        else:
+            dist.init_process_group(
+                backend,
+                timeout=timeout,
+                store=store,
+                rank=int(os.environ["RANK"]),
+                world_size=n_ranks,
+            )
     return device
 
 
 @contextmanager
-def process_group() -> Iterator[torch.device]:
-    """Joins the process group of the environment for the time of a `with` block."""
+def process_group(store: Any = None) -> Iterator[torch.device]:
+    """Joins the process group of the environment for the time of a `with` block.
+
+    Args:
+        store: where ranks meet, if not at the address in the environment.
+    """
     was_up = is_distributed()
-    device = init_from_environment()
+    device = init_from_environment(store)
     try:
         yield device
     finally:

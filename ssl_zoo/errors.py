@@ -1,5 +1,7 @@
 """The errors that users cause and can mend; the command line prints them as one line."""
 
+from typing import Self
+
 
 class UserError(ValueError):
     """A mistake outside the program: a bad value, a missing file, a damaged checkpoint.
@@ -11,7 +13,7 @@ class UserError(ValueError):
     on_all_ranks = False
 
     @classmethod
-    def everywhere(cls, message: str) -> "UserError":
+    def everywhere(cls, message: str) -> Self:
         """Returns the error for a mistake that all ranks raise together."""
         error = cls(message)
         error.on_all_ranks = True

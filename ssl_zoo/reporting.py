@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -68,6 +69,10 @@ class AlarmBell:
         return lines
 
 
+SECONDS_BETWEEN_LINES = 30.0
+"""Without a progress bar, as in a job's log, there is a line of progress so often."""
+
+
 class Reporter:
     """Writes metrics and draws the bar on rank 0; does nothing on the others.
 
@@ -93,6 +98,8 @@ class Reporter:
         self._is_main = distributed.is_main()
         self._bell = bell
         self._start = time.monotonic() - seconds_before
+        self._total_steps, self._from = total_steps, (start_step, time.monotonic())
+        self._said = time.monotonic()
         self._file = folder.open_metrics() if self._is_main else None
         self._tensorboard = self._open_tensorboard(folder, start_step) if self._is_main else None
         draw = sys.stderr.isatty() if bar is None else bar
@@ -141,10 +148,22 @@ class Reporter:
                 self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
         for line in self._bell.hear(step, metrics):
             logger.warning(line)
-        if self._bar is not None:
-            note = _note(prefix, metrics)
-            if note:
-                self._bar.update(self._task, note=note)
+        note = _note(prefix, metrics)
+        if self._bar is None:
+            self._say(step, note)
+        elif note:
+            self._bar.update(self._task, note=note)
+
+    def _say(self, step: int, note: str) -> None:
+        """Logs a line of progress, if the last one is a while ago."""
+        now = time.monotonic()
+        if now - self._said < SECONDS_BETWEEN_LINES and step < self._total_steps:
+            return
+        self._said = now
+        first, since = self._from
+        left = (self._total_steps - step) * (now - since) / max(step - first, 1)
+        eta = timedelta(seconds=round(left))
+        logger.info("step %d of %d, %s, %s left", step, self._total_steps, note, eta)
 
     def _open_bar(self) -> Progress:
         from rich.console import Console

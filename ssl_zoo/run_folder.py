@@ -2,12 +2,15 @@
 
 config.yaml      resolved settings      metrics.jsonl    one line each time something is logged
 checkpoints/     the newest ones        complete.json    written when the run has reached its end
+history.jsonl    starts, stops, jobs    owner.json       the process that may write here
+code/, submit/   of submitted runs: the code that runs, and what the launcher wrote
 """
 
 import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import IO, Any
 from ssl_zoo import checkpoint
 from ssl_zoo.config import dump_yaml, read_yaml
 from ssl_zoo.errors import UserError
+from ssl_zoo.history import History
+from ssl_zoo.ownership import SECONDS_FOR_THE_OTHER, Ownership
 from ssl_zoo.run_config import OPERATIONAL, RunConfig, run_config
 
 logger = logging.getLogger(__name__)
@@ -30,6 +35,8 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.complete_file = self.path / "complete.json"
+        self.history = History(self.path)
+        self.ownership = Ownership(self.path)
 
     @property
     def is_complete(self) -> bool:
@@ -73,6 +80,23 @@ class RunFolder:
                     "use another --output, or the settings it was made with"
                 )
 
+    @contextmanager
+    def claim(self, config: RunConfig) -> Iterator[None]:
+        """Lets this process alone train `config` here for the time of a `with` block.
+
+        An earlier start of the same job, left over on a lost node, is made to leave.
+
+        Raises:
+            Superseded: this process is the left-over.
+            UserError: another process trains here, or the folder belongs to another config.
+        """
+        takes_over = self.ownership.takes_over()
+        if takes_over:
+            self.ownership.take()
+        with self.lock(patience_s=SECONDS_FOR_THE_OTHER if takes_over else None):
+            self.check(config)
+            yield
+
     def create(self, config: RunConfig) -> None:
         """Writes the settings of the run.
 
@@ -84,12 +108,21 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"'{self.config_file}' cannot be written: {error.strerror}") from None
 
+    def begin(self, config: RunConfig) -> None:
+        """Writes the settings of the run and makes this process its owner."""
+        self.create(config)
+        self.ownership.take()
+
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, patience_s: float | None = None) -> Iterator[None]:
         """Keeps other processes from training in the same folder.
 
+        Args:
+            patience_s: this process is the rightful one: wait so long for a left-over that must
+                leave by itself, then go on without the lock.
+
         Raises:
-            UserError: one already does.
+            UserError: one already does, and `patience_s` is not given.
         """
         if self.path.is_file():
             raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
@@ -100,14 +133,15 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"run folder '{self.path}' cannot be used: {error.strerror}") from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process is training in '{self.path}'; wait for it, or use another --output"
-                ) from None
-            except OSError as error:  # some network file systems know no locks
-                logger.warning("'%s' cannot be locked (%s)", self.path, error.strerror)
+            if not _lock(file, self.path, patience_s or 0.0):
+                if patience_s is None:
+                    raise UserError(
+                        f"another process is training in '{self.path}'; wait for it, or use another "
+                        "--output"
+                    )
+                logger.warning(
+                    "'%s' is still locked by a process that lost it; going on", self.path
+                )
             try:
                 yield
             finally:
@@ -150,6 +184,22 @@ class RunFolder:
     def mark_complete(self, facts: dict[str, Any]) -> None:
         """Writes down that the run has reached its end."""
         checkpoint.write_text(self.complete_file, json.dumps(facts, indent=1))
+
+
+def _lock(file: IO[str], path: Path, patience_s: float) -> bool:
+    """Locks a file; says whether it could within the time."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.2)
+        except OSError as error:  # some network file systems know no locks
+            logger.warning("'%s' cannot be locked (%s)", path, error.strerror)
+            return True
 
 
 def default_folder(config: RunConfig) -> Path:

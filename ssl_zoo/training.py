@@ -20,14 +20,16 @@ from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
+from ssl_zoo.history import host
 from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
+from ssl_zoo.outcome import Interrupted, NonFiniteLoss, remembered
 from ssl_zoo.provenance import provenance
 from ssl_zoo.registries import DATASETS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder, default_folder
-from ssl_zoo.signals import StopRequest, listen
+from ssl_zoo.signals import StopRequest, by_weight, listen, weight
 
 logger = logging.getLogger(__name__)
 
@@ -35,24 +37,6 @@ QUIET_PART = 0.1
 """Part of a run, from its start, in which no alarm goes off."""
 STEPS_BETWEEN_CHECKS_ON_CUDA = 10
 """Asking ranks for stop requests and broken losses waits for the GPU, so it is not done every step."""
-
-
-class Interrupted(Exception):
-    """Training stopped on request, after saving; starting it again goes on.
-
-    Attributes:
-        folder: the run folder.
-        step: optimizer steps that were taken and saved.
-        signum: the signal that asked.
-    """
-
-    def __init__(self, folder: Path, step: int, signum: int) -> None:
-        super().__init__(f"stopped after step {step}; everything is saved in '{folder}'")
-        self.folder, self.step, self.signum = folder, step, signum
-
-
-class NonFiniteLoss(UserError):
-    """The loss became infinite or not a number."""
 
 
 def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | None = None) -> Path:
@@ -66,23 +50,20 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
     Raises:
         UserError: the config does not fit the data, the folder or the processes; the loss is not
             finite; a checkpoint cannot be written.
+        Superseded: a later start of the same job trains in this folder.
         Interrupted: a signal asked to stop; everything is saved.
     """
     folder = RunFolder(output if output is not None else default_folder(config))
     with listen() as request, distributed.process_group() as device, ExitStack() as held:
-
-        def claim() -> None:
-            held.enter_context(folder.lock())
-            folder.check(config)
-
-        distributed.on_main(claim)
+        distributed.on_main(lambda: held.enter_context(folder.claim(config)))
         if folder.is_complete:
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
-        trainer = Trainer(config, folder, device)
-        # Only now: a config that cannot run leaves no trace.
-        distributed.on_main(lambda: folder.create(config))
-        trainer.run(request, bar=bar)
+        with remembered(folder):
+            trainer = Trainer(config, folder, device)
+            # Only now: a config that cannot run leaves no trace.
+            distributed.on_main(lambda: folder.begin(config))
+            trainer.run(request, bar=bar)
     return folder.path
 
 
@@ -116,6 +97,14 @@ class Trainer:
     def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
         """Trains from the newest checkpoint to the end."""
         seconds_before = self._resume()
+        if distributed.is_main():
+            self.folder.history.add(
+                "started",
+                step=self.step,
+                total_steps=self.total_steps,
+                world_size=distributed.world_size(),
+                host=host(),
+            )
         bell = AlarmBell(
             [*COLLAPSE_ALARMS, *self.method.alarms], quiet_steps=int(QUIET_PART * self.total_steps)
         )
@@ -129,7 +118,7 @@ class Trainer:
         ) as reporter:
             last = self.step == self.total_steps
             if self.step and self.online.is_due(self.step, last=last):
-                self._evaluate(reporter)  # a checkpoint is written before its evaluation
+                self._evaluate(reporter, request)  # a checkpoint is written before its evaluation
             clock = _Clock(self.step)
             for batch in self._batches():
                 progress = self._progress()
@@ -139,6 +128,7 @@ class Trainer:
         if distributed.is_main():
             facts = {"step": self.step, "config_digest": self.config.digest()}
             self.folder.mark_complete({**facts, "provenance": self._provenance})
+            self.folder.history.add("complete", step=self.step)
 
     def _batches(self) -> Iterator[LoadedBatch]:
         while self.step < self.total_steps:
@@ -220,36 +210,44 @@ class Trainer:
         if saves:
             self._note_bad_weights()
         if checks or self.step % STEPS_BETWEEN_CHECKS_ON_CUDA == 0:
-            signum = self._agree(request)
+            signum = self._agree(request, saves=saves)
         if signum and not saves:  # what is about to be saved must be finite too
             self._note_bad_weights()
-            self._agree(request)
+            self._agree(request, saves=True)
         if logs:
             reporter.log(self.step, progress.epoch, "train", self._metrics(lr, clock))
         if saves or signum:
             self._save()  # before evaluating, which takes longer than a launcher waits
-        if signum and not last:
-            raise Interrupted(self.folder.path, self.step, signum)
+        if signum and (evaluates or not last):
+            raise self._interrupted(signum)
         if evaluates:
-            self._evaluate(reporter)
+            self._evaluate(reporter, request)
             clock.restart(self.step)
 
-    def _evaluate(self, reporter: Reporter) -> None:
+    def _evaluate(self, reporter: Reporter, request: StopRequest) -> None:
+        """Scores the weights that were just saved; may be cut off, since a resumed run does it anew."""
         epoch = (self.step - 1) // self.steps_per_epoch
-        for prefix, scores in self.online.evaluate(self.method.exported):
+        with request.raising(self._interrupted):
+            found = self.online.evaluate(self.method.exported)
+        for prefix, scores in found:
             reporter.log(self.step, epoch, prefix, scores)
 
-    def _agree(self, request: StopRequest) -> int:
-        """Lets all ranks act on the same step; returns the signal that any of them got.
+    def _interrupted(self, signum: int) -> Interrupted:
+        return Interrupted(self.folder.path, self.step, signum)
+
+    def _agree(self, request: StopRequest, *, saves: bool) -> int:
+        """Lets all ranks act on the same step; returns the weightiest signal that any of them got.
 
         Raises:
+            Superseded: this run goes on elsewhere.
             NonFiniteLoss: a rank's loss was not finite.
         """
-        flags = torch.stack(
-            [torch.tensor(request.signum, device=self.device), self._bad_step.long()]
-        )
-        distributed.all_reduce(flags, "max")
-        signum, bad_step = (int(flag) for flag in flags.tolist())
+        lost = distributed.is_main() and self.folder.ownership.is_lost(look=saves)
+        own = torch.tensor([weight(request.signum), int(lost)], device=self.device)
+        flags = distributed.all_reduce(torch.cat([own, self._bad_step.long().view(1)]), "max")
+        urgency, superseded, bad_step = (int(flag) for flag in flags.tolist())
+        if superseded:
+            raise self.folder.ownership.lost()
         if bad_step >= 0:
             ranks = distributed.all_gather_object(int(self._bad_step))
             where = ", ".join(str(rank) for rank, step in enumerate(ranks) if step >= 0)
@@ -263,7 +261,7 @@ class Trainer:
                 f"loss or weights are not finite at step {bad_step} on rank {where}; {kept}; lower "
                 "optimizer.lr, lengthen schedule.warmup, set clip_norm, or use precision=fp32"
             )
-        return signum
+        return by_weight(urgency)
 
     def _metrics(self, lr: float, clock: "_Clock") -> dict[str, float]:
         assert self._output is not None
@@ -313,6 +311,7 @@ class Trainer:
                 "image_size": image_size(self.config),
             },
             keep=self.config.checkpoint.keep,
+            may_write=lambda: not self.folder.ownership.is_lost(),
         )
 
     def _resume(self) -> float:

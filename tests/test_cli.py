@@ -18,6 +18,7 @@ from PIL import Image
 
 from ssl_zoo import checkpoint, cli, training
 from ssl_zoo.config import parse_yaml
+from ssl_zoo.outcome import Interrupted
 from ssl_zoo.registries import KINDS, METHODS
 from ssl_zoo.run_config import RunConfig, recipe_names, recipe_text, run_config
 from tests.small import FAST, SHORT
@@ -374,7 +375,7 @@ def test_a_card_is_written_where_asked(run: Run, small_run: Path, tmp_path: Path
     ("error", "status", "message"),
     [
         (
-            training.Interrupted(Path("runs/x"), 5, signal.SIGTERM),
+            Interrupted(Path("runs/x"), 5, signal.SIGTERM),
             143,
             "stopped after step 5; everything is saved in 'runs/x'; go on with: "
             "ssl-zoo train swav 'schedule.warmup=2 steps'",

@@ -21,11 +21,12 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.method import Alarm, Progress
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
+from ssl_zoo.outcome import Interrupted, NonFiniteLoss
 from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
 from ssl_zoo.signals import StopRequest, listen
-from ssl_zoo.training import Interrupted, NonFiniteLoss, train
+from ssl_zoo.training import train
 from tests.small import fast_config
 
 TIMINGS = ("seconds", "train/images_per_second")

@@ -1,0 +1,136 @@
+"""Whether and how a job that was asked to stop, and has saved, is started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.history import History
+from ssl_zoo.launch.environment import Job, current_job
+from ssl_zoo.signals import StopRequest
+
+BARREN_STARTS = 3
+"""So many starts in a row that save nothing further are not a string of bad luck any more."""
+SECONDS_TO_BE_KILLED = 120.0
+"""How long ranks wait for SLURM to end them after the job was requeued."""
+REQUEUE_ATTEMPTS = 3
+LOCAL_STARTS = 6
+"""So often submitit's local launcher starts a job (`Controller.run`, submitit/local/local.py)."""
+NOT_AGAIN = 128 + signal.SIGUSR2
+"""Exit status of a job that was told to go on later, but cannot."""
+
+
+def refuse_in_vain(history: History, saved_step: int) -> None:
+    """Stops a job that starts again and again without getting anywhere.
+
+    Raises:
+        UserError: the last starts of this job all began at the step that is saved now.
+    """
+    starts = [event["step"] for event in history.since_submission() if event["event"] == "started"]
+    if len(starts) >= BARREN_STARTS and set(starts[-BARREN_STARTS:]) == {saved_step}:
+        reason = (
+            f"{BARREN_STARTS} starts in a row began at step {saved_step} and saved nothing further; "
+            "see the log for why, or shorten checkpoint.every, then submit again"
+        )
+        history.add("stopped", step=saved_step, reason=reason)
+        raise UserError.everywhere(reason)
+
+
+def end(history: History, max_requeues: int, step: int | None, request: StopRequest) -> int:
+    """Ends a job that has saved: requeues it where that is what the signal meant.
+
+    All ranks call it; rank 0 acts.
+
+    Returns:
+        The exit status, where the launcher did not end the process before.
+    """
+    job = current_job()
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and signal.SIGUSR2 in request.seen:
+        return _requeue_locally(history, step)
+    if job is None:  # no launcher that could start it again
+        return 128 + request.signum
+    if os.environ.get("RANK", "0") == "0":
+        if not _goes_on(job, request):
+            return 128 + request.signum
+        problem = _over_budget(job, max_requeues) or _requeue(history, job, step)
+        if problem:
+            _give_up(history, step, problem)
+            return NOT_AGAIN
+    # SLURM ends all ranks now; where it does not, rank 0 leaves and takes the others along.
+    deadline = time.monotonic() + SECONDS_TO_BE_KILLED
+    while signal.SIGTERM not in request.seen and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return 0
+
+
+def _goes_on(job: Job, request: StopRequest) -> bool:
+    """Says whether the job is to be started again.
+
+    USR2 alone means so: time runs out, or the job is being preempted. TERM comes when a job is
+    cancelled, or requeued by others; but also, on a site that does not pass the user's signal on, as
+    the notice of a preemption, and then the job is still running for SLURM.
+    """
+    if signal.SIGTERM not in request.seen:
+        return signal.SIGUSR2 in request.seen
+    try:
+        state = _slurm("squeue", "--noheader", "--jobs", job.id, "--format", "%T").stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return state == "RUNNING"
+
+
+def _over_budget(job: Job, max_requeues: int) -> str:
+    if job.restart < max_requeues:
+        return ""
+    return (
+        f"saved, but not requeued: the job was started again {job.restart} times, and "
+        f"slurm.max_requeues is {max_requeues}; submit again to go on"
+    )
+
+
+def _requeue(history: History, job: Job, step: int | None) -> str:
+    """Requeues the job; returns why it was not possible, if it was not."""
+    history.add("requeued", step=step)  # first: afterwards the process may be ended any moment
+    said = ""
+    for attempt in range(REQUEUE_ATTEMPTS):
+        if attempt:
+            time.sleep(2.0)
+        try:
+            done = _slurm("scontrol", "requeue", job.id)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
+            continue
+        said = done.stderr.strip()
+        # Ended by the very requeueing that it asked for, or SLURM was first: both are success.
+        if done.returncode <= 0 or "pending" in said.lower():
+            return ""
+    return f"saved, but SLURM does not requeue job {job.id}: {said}; submit again to go on"
+
+
+def _requeue_locally(history: History, step: int | None) -> int:
+    from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
+
+    requeues = sum(event["event"] == "requeued" for event in history.since_submission())
+    last = requeues >= LOCAL_STARTS - 1
+    if os.environ.get("RANK", "0") == "0":
+        if last:
+            _give_up(
+                history,
+                step,
+                f"saved, but not started again: on this machine a job is started {LOCAL_STARTS} times "
+                "at most; submit again to go on",
+            )
+        else:
+            history.add("requeued", step=step)
+    return NOT_AGAIN if last else int(LOCAL_REQUEUE_RETURN_CODE)
+
+
+def _give_up(history: History, step: int | None, problem: str) -> None:
+    history.add("stopped", step=step, reason=problem)
+    print(f"ssl-zoo: {problem}", file=sys.stderr, flush=True)
+
+
+def _slurm(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

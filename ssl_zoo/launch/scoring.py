@@ -1,0 +1,100 @@
+"""A scoring job's folder: what is to be scored, how, and the result.
+
+evaluate.json      the request         evaluation.json    the result, when there is one
+history.jsonl      what happened       code/, submit/     as in a run folder
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from ssl_zoo import distributed
+from ssl_zoo.checkpoint import write_text
+from ssl_zoo.config import Config, canonical_json, validate
+from ssl_zoo.errors import UserError
+from ssl_zoo.history import History, host
+from ssl_zoo.launch.slurm_config import SlurmConfig
+
+
+class ScoringConfig(Config):
+    """What `ssl-zoo evaluate` is told, and how the job is submitted."""
+
+    checkpoint: str
+    """A run folder, a checkpoint, an exported file, a model card's name, or `untrained:BACKBONE`."""
+    dataset: str | None = None
+    """Data set; by default the one it was trained on."""
+    evaluators: list[str] = ["knn", "clustering"]
+    """What is scored."""
+    overrides: list[str] = []
+    """Fields of the data set, `root=data`."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of clustering and intervals."""
+    num_workers: int = Field(default=0, ge=0)
+    """Loader processes of each rank, for image files."""
+    slurm: SlurmConfig = SlurmConfig()
+    """How the job is submitted."""
+
+    def digest(self) -> str:
+        """Returns 12 hexadecimal digits that requests for the same scores share."""
+        text = canonical_json(self.model_dump(mode="json", exclude={"slurm", "num_workers"}))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class ScoringFolder:
+    """Paths and rules of a scoring job's folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.request_file = self.path / "evaluate.json"
+        self.result_file = self.path / "evaluation.json"
+        self.history = History(self.path)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a result."""
+        return self.result_file.is_file()
+
+    def config(self) -> ScoringConfig:
+        """Reads the request.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        try:
+            settings = json.loads(self.request_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{self.request_file}' cannot be read: {error}") from None
+        return validate(ScoringConfig, settings, source=str(self.request_file))
+
+    def create(self, config: ScoringConfig) -> None:
+        """Writes the request."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.request_file, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
+
+    def run(self) -> None:
+        """Scores and writes the result; all ranks call it together."""
+        from ssl_zoo.evaluation import evaluate
+
+        if self.is_complete:
+            return
+        config = self.config()
+        if distributed.is_main():
+            self.history.add("started", world_size=distributed.world_size(), host=host())
+        try:
+            result = evaluate(
+                config.checkpoint,
+                dataset=config.dataset,
+                evaluators=config.evaluators,
+                overrides=config.overrides,
+                seed=config.seed,
+                num_workers=config.num_workers,
+            )
+        except UserError as error:
+            if distributed.is_main():
+                self.history.add("failed", reason=str(error).splitlines()[0], rank=0)
+            raise
+        if distributed.is_main():
+            write_text(self.result_file, json.dumps(result, indent=1) + "\n")
+            self.history.add("complete")
