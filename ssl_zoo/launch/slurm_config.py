@@ -97,7 +97,7 @@ class SlurmConfig(Config):
     """Processes on each machine; by default one for each GPU, or one."""
     cpus_per_task: int | None = Field(default=None, ge=1, le=1024)
     """CPU cores of each process, which its loader processes share."""
-    mem_gb: float | None = Field(default=None, gt=0, le=100_000)
+    mem_gb: float | None = Field(default=None, ge=0.01, le=100_000)
     """Memory on each machine, in GB."""
     timeout_min: int = Field(default=1440, ge=1, le=527_040)
     """Minutes that one start of the job may take; a run that needs more is requeued."""

@@ -1,0 +1,356 @@
+"""Hands jobs over through submitit: the batch script, its submission, and the same on this machine.
+
+submitit's pickles, scripts and logs lie in one folder. What this module needs of submitit's inside
+is pinned by `tests/launch/test_sbatch.py`.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.launch.environment import current_job
+from ssl_zoo.launch.slurm_config import SlurmConfig
+
+Job = Callable[[], object]
+
+OF_LAUNCHERS = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+)
+OF_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
+OF_THE_SITE = ("SLURM_CONF", "SLURM_CLUSTERS")
+SAME_IN_SUBMITIT = (
+    *("partition", "account", "qos", "nodes", "cpus_per_task", "mem_gb", "timeout_min"),
+    *("constraint", "exclude", "nodelist", "comment", "dependency"),
+    *("signal_delay_s", "array_parallelism"),
+)
+"""Settings that submitit knows by the same name."""
+OTHER_NAMES = {
+    "array": ("SBATCH_ARRAY_INX",),
+    "mem": ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
+    "requeue": ("SBATCH_NO_REQUEUE",),
+    "time": ("SBATCH_TIMELIMIT",),
+}
+"""Variables of sbatch that are not called like the option they stand for."""
+
+GRACE_S = 10.0
+"""Seconds that the other tasks of a local job have left when one has failed."""
+
+
+def script(
+    slurm: SlurmConfig, folder: Path, *, name: str, setup: Sequence[str] = (), n_points: int = 1
+) -> str:
+    """Returns the batch script that `submit` hands over; needs no SLURM and writes nothing.
+
+    Args:
+        folder: submitit's folder, for logs and pickles.
+        name: name of the job.
+        setup: shell lines that come after those of the settings.
+        n_points: jobs that are submitted together; two and more make an array.
+
+    Raises:
+        UserError: the folder's path cannot be written into a batch script.
+    """
+    executor = _slurm_executor(slurm, folder, name, setup, n_points)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def submit(
+    slurm: SlurmConfig, folder: Path, jobs: Sequence[Job], *, name: str, setup: Sequence[str] = ()
+) -> list[str]:
+    """Submits jobs to SLURM, several as one array.
+
+    Returns:
+        The job's number, `12`, or those of the points of an array, `12_0`, `12_1`.
+
+    Raises:
+        UserError: there is no sbatch, or it refuses the job; nothing is left in the folder then.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = _slurm_executor(slurm, folder, name, setup, len(jobs))
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "there is no 'sbatch' on PATH, so no SLURM to submit to; use --launcher local, "
+            "or --dry-run to see the batch script"
+        )
+    text = script(slurm, folder, name=name, setup=setup, n_points=len(jobs))
+    silence = contextlib.redirect_stderr(io.StringIO())  # submitit prints sbatch's words as well
+    try:
+        with _without(_misleading(text)), _all_or_nothing(folder), silence:
+            return [job.job_id for job in executor.submit_array(jobs)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        lines = [re.sub(r"^sbatch: (error: )?", "", line) for line in str(error).splitlines()]
+        raise UserError(f"sbatch refused the job: {'; '.join(filter(None, lines))}") from None
+
+
+def submit_local(
+    slurm: SlurmConfig, folder: Path, job: Job, *, name: str, setup: Sequence[str] = ()
+) -> str:
+    """Starts a job on this machine, in processes that outlive this one and its terminal.
+
+    Of the settings count tasks_per_node, gpus_per_node, timeout_min, signal_delay_s, max_requeues,
+    setup and python.
+
+    Returns:
+        The process that watches over the job; SIGTERM and SIGUSR2 that it gets go to all tasks.
+
+    Raises:
+        UserError: the settings ask for several machines, or more GPUs than are visible.
+    """
+    if slurm.nodes > 1:
+        raise UserError(
+            f"this machine is one node, and slurm.nodes is {slurm.nodes}; set slurm.nodes=1"
+        )
+    executor = _local_executor(slurm, folder, name, setup)
+    with _without(_inherited() - {*OF_DEVICES}), _all_or_nothing(folder):
+        return str(executor.submit(job).job_id)
+
+
+def safe_name(name: str) -> str:
+    """Returns a name that SLURM and shells take as it is."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name).strip("_")[:128] or "ssl-zoo"
+
+
+def _slurm_executor(
+    slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str], n_points: int
+) -> Any:
+    """Returns submitit's executor, set up for these jobs; it works where there is no SLURM."""
+    import submitit
+    from submitit.core.utils import DelayedSubmission
+
+    class Executor(submitit.SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # submitit would refuse to make a script where there is no srun
+
+        @property
+        def _submitit_command_str(self) -> str:
+            # A signal that comes while Python imports must not kill it: an ignored one stays
+            # ignored until the job sets its handlers.
+            shell = """sh -c 'trap "" USR2; exec "$@"' sh"""
+            return f"{shell} {_task_command(slurm, self.folder)}"
+
+        def _internal_process_submissions(
+            self, delayed_submissions: list[DelayedSubmission]
+        ) -> list[submitit.Job[Any]]:
+            if len(delayed_submissions) == 1:
+                return super()._internal_process_submissions(delayed_submissions)
+            pickles = [self.folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
+            for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
+                delayed.set_timeout(slurm.timeout_min, self.max_num_timeout)
+                delayed.dump(pickle)
+            # submitit's own submits arrays by an executor that forgets the python command
+            array = self._submit_command(self._submitit_command_str)
+            ids = [f"{array.job_id}_{index}" for index in range(len(pickles))]
+            tasks = list(range(array.num_tasks))
+            jobs: list[submitit.Job[Any]] = [
+                self.job_class(folder=self.folder, job_id=each, tasks=tasks) for each in ids
+            ]
+            for job, pickle in zip(jobs, pickles, strict=True):
+                job.paths.move_temporary_file(pickle, "submitted_pickle")
+            return jobs
+
+    executor = Executor(_checked(folder), max_num_timeout=slurm.max_requeues)
+    executor.update_parameters(**executor._convert_parameters(_parameters(slurm, name, setup)))
+    if n_points > 1:
+        executor.parameters["map_count"] = n_points
+    return executor
+
+
+def _local_executor(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str]) -> Any:
+    """Returns submitit's executor for this machine, with a controller of our own."""
+    import submitit
+    from submitit.local.local import LocalJob
+
+    class Executor(submitit.LocalExecutor):
+        @property
+        def _submitit_command_str(self) -> str:
+            line = f"""trap "" USR2; exec {_task_command(slurm, self.folder)}"""
+            return shlex.join(["bash", "-c", line])  # the controller starts tasks without a shell
+
+        def _submit_command(self, command: str) -> LocalJob[Any]:
+            process = subprocess.Popen(
+                ["bash", "-c", _local_script(slurm, self.folder, name, setup)],
+                env={**os.environ, **_local_environment(slurm, command)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # closing the terminal does not reach it
+            )
+            tasks = list(range(slurm.processes_per_node))
+            pid = str(process.pid)
+            return LocalJob(folder=self.folder, job_id=pid, tasks=tasks, process=process)
+
+    return Executor(_checked(folder), max_num_timeout=slurm.max_requeues)
+
+
+def _parameters(slurm: SlurmConfig, name: str, setup: Sequence[str]) -> dict[str, Any]:
+    """Returns what submitit writes into the batch script, in its own words."""
+    srun_args = ["--kill-on-bad-exit=1", "--export=ALL"]  # also after sbatch --export=NONE
+    if slurm.cpus_per_task:  # since 22.05 srun does not take it over from the job
+        srun_args.append(f"--cpus-per-task={slurm.cpus_per_task}")
+    same = {field: getattr(slurm, field) for field in SAME_IN_SUBMITIT}
+    return {
+        **{field: value for field, value in same.items() if value is not None},
+        "wckey": slurm.wckey,  # also None: submitit's own is "submitit", which some sites refuse
+        "name": safe_name(name),
+        "tasks_per_node": slurm.processes_per_node,
+        "gpus_per_node": slurm.gpus_per_node or None,
+        "stderr_to_stdout": True,
+        "setup": [*slurm.setup, *setup],
+        "srun_args": [*srun_args, *slurm.srun_args],
+        "additional_parameters": {
+            **slurm.options,
+            "requeue": True,
+            "signal": f"USR2@{slurm.signal_delay_s}",  # submitit's own can be changed from outside
+        },
+    }
+
+
+def _task_command(slurm: SlurmConfig, folder: Path) -> str:
+    """Returns the shell command that runs a task of the job whose files lie in submitit's folder."""
+    python = slurm.python or shlex.quote(sys.executable)
+    return f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+
+
+def _checked(folder: Path) -> Path:
+    """Returns the absolute path.
+
+    Raises:
+        UserError: SLURM would write to another path than this one.
+    """
+    path = folder.absolute()
+    if re.search(r"[%\\]", str(path)) or not str(path).isprintable():
+        raise UserError(
+            f"'{path}' cannot be a folder of jobs: SLURM takes '%' and '\\' in paths for something "
+            "else; choose another --output"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Makes submitit's folder, and removes what was put there if the job could not be submitted."""
+    existed = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        for file in set(folder.iterdir()) - before:
+            if re.fullmatch(r"(\.submission_file_)?[0-9a-f]{32}\.(sh|pkl)", file.name):
+                file.unlink()
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _without(names: set[str]) -> Iterator[None]:
+    """Hides environment variables from the processes that are started meanwhile."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _inherited() -> set[str]:
+    """Returns the variables by which a new job would take itself for the one that this process is in."""
+    names = {*OF_LAUNCHERS, *(name for name in os.environ if name.startswith("SUBMITIT_"))}
+    if current_job():
+        ours = ("SLURM_", "SLURMD_", "SRUN_")
+        names |= {name for name in os.environ if name.startswith(ours)} | {*OF_DEVICES}
+    return names - {*OF_THE_SITE}
+
+
+def _misleading(text: str) -> set[str]:
+    """Returns the variables that sbatch would follow against the options of a script."""
+    options = re.findall(r"^#SBATCH --([a-z0-9-]+)", text, flags=re.MULTILINE)
+    names = {f"SBATCH_{option.upper().replace('-', '_')}" for option in options}
+    names.update(*(OTHER_NAMES.get(option, ()) for option in options))
+    return names | _inherited() | {"SBATCH_WAIT"}
+
+
+def _local_environment(slurm: SlurmConfig, command: str) -> dict[str, str]:
+    """Returns what submitit's controller and its tasks read from their environment."""
+    variables = {
+        "SUBMITIT_EXECUTOR": "local",
+        "SUBMITIT_LOCAL_COMMAND": command,
+        "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
+        "SUBMITIT_LOCAL_NODEID": "0",
+        "SUBMITIT_LOCAL_NTASKS": str(slurm.processes_per_node),
+        "SUBMITIT_LOCAL_SIGNAL_DELAY_S": str(slurm.signal_delay_s),
+        "SUBMITIT_LOCAL_TIMEOUT_S": str(60 * slurm.timeout_min),
+        "SUBMITIT_LOCAL_WITH_SHELL": "",
+        "SUBMITIT_STDERR_TO_STDOUT": "1",
+    }
+    wanted, given = slurm.gpus_per_node, os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted:
+        gpus = [*map(str, range(wanted))] if given is None else [*filter(None, given.split(","))]
+        if len(gpus) < wanted:
+            raise UserError(
+                f"slurm.gpus_per_node is {wanted}, and CUDA_VISIBLE_DEVICES='{given}' shows "
+                f"{len(gpus)}; ask for no more"
+            )
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[:wanted])
+    return variables
+
+
+def _local_script(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str]) -> str:
+    """Returns the shell lines that start the controller of a local job."""
+    starts = slurm.max_requeues + 1
+    control = [sys.executable, "-m", __name__, str(folder), str(starts), safe_name(name)]
+    return "\n".join(
+        [
+            f"exec >>{shlex.quote(str(folder))}/$$_0_log.out 2>&1",  # the shell's number is the job's
+            *slurm.setup,
+            *setup,
+            f"exec {shlex.join(control)}",
+        ]
+    )
+
+
+def _control(folder: Path, starts: int) -> None:
+    """Runs the tasks of a local job, as often as they ask for it and no more than `starts` times."""
+    from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, Controller
+
+    class Watching(Controller):
+        def wait(self, freq: int = 24) -> Sequence[int | None]:
+            """Waits for all tasks; when one has failed, the others get a few seconds more."""
+            left = GRACE_S
+            for moment in range(freq * self.timeout_s):
+                codes = [task.poll() for task in self.tasks]
+                failed = any(code not in (None, 0, LOCAL_REQUEUE_RETURN_CODE) for code in codes)
+                left -= failed / freq
+                if None not in codes or left < 0:
+                    return codes
+                if moment == freq * (self.timeout_s - self.signal_delay_s):
+                    self._forward_signal(signal.SIGUSR2)
+                time.sleep(1 / freq)
+            return [task.poll() for task in self.tasks]
+
+    controller = Watching(folder)
+    forward = controller._forward_signal
+    signal.signal(signal.SIGUSR2, lambda number, frame: forward(signal.Signals(number)))
+    controller.run(max_retry=starts)
+
+
+if __name__ == "__main__":
+    _control(Path(sys.argv[1]), int(sys.argv[2]))
