@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/ssl-zoo compare swav simclr --output runs/demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not distributed and not packaging"
+	$(BIN)/python -m pytest -m "not slow and not distributed and not packaging and not slurm"
 
 test-all: install
 	$(BIN)/python -m pytest
