@@ -119,8 +119,8 @@ def submit_local(
         raise UserError(
             f"this machine is one node, and slurm.nodes is {slurm.nodes}; set slurm.nodes=1"
         )
-    executor = _local_executor(slurm, folder, name, setup)
-    with _without(_inherited() - {*OF_DEVICES}), _all_or_nothing(folder):
+    with _without(_inherited() - {*OF_DEVICES}), _all_or_nothing(_checked(folder)):
+        executor = _local_executor(slurm, folder, name, setup)
         return str(executor.submit(job).job_id)
 
 
