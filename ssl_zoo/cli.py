@@ -15,6 +15,7 @@ import click
 
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import UserError
+from ssl_zoo.launch.submitting import submit_command
 
 KIND_NAMES = (
     "methods",
@@ -319,6 +320,9 @@ def card_command(run: str, output: str, name: str | None) -> None:
     from ssl_zoo.report.card import write_card
 
     click.echo(write_card(run, Path(output), name=name))
+
+
+cli.add_command(submit_command)
 
 
 def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None) -> Any:

@@ -15,7 +15,7 @@ from ssl_zoo.loading import name_untrained
 from ssl_zoo.online import image_size
 from ssl_zoo.registries import AUGMENTATIONS
 from ssl_zoo.run_config import RunConfig, run_config
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.run_folder import RunFolder, point_folder
 from ssl_zoo.training import train
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def _same_footing(configs: dict[str, list[RunConfig]], first: RunConfig) -> None
 
 
 def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) -> dict[str, Any]:
-    run = RunFolder(folder / f"{name.replace('@', '-')}-seed{config.seed}-{config.digest()}")
+    run = RunFolder(point_folder(folder, config))
     logger.info("%s, seed %d: %s", name, config.seed, run.path)
     train(config, run.path)
     result = evaluate(run.path, evaluators=evaluators)

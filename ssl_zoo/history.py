@@ -35,12 +35,21 @@ class History:
         where = {"job": job.id, "restart": job.restart} if job else {}
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
         line = json.dumps({**record, **where, **facts}) + "\n"
+        line = "\n" + line if self._ends_within_a_line() else line
         # One write of one line: two processes that append at once do not mix.
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+    def _ends_within_a_line(self) -> bool:
+        try:
+            with self.file.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) != b"\n"
+        except OSError:  # there is no file, or it is empty
+            return False
 
     def read(self) -> list[Event]:
         """Returns all events, oldest first; lines that a crash cut off are skipped."""

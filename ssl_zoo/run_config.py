@@ -72,8 +72,8 @@ class RunConfig(Config):
     """Arithmetic of the networks; losses and codes are computed in fp32 always."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; longer ones are scaled down."""
-    sync_batch_norm: Literal["off", "all"] | int = "all"
-    """Ranks that share batch statistics: none, all, or groups of that many neighbours."""
+    sync_batch_norm: Literal["off", "all", "node"] | int = "all"
+    """Ranks that share batch statistics: none, all, those of a node, or groups of that many neighbours."""
     channels_last: bool = True
     """Whether images lie in memory pixel by pixel, which convolutions run faster on."""
     seed: int = Field(default=0, ge=0, lt=2**31)

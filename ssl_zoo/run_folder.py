@@ -145,7 +145,7 @@ class RunFolder:
             try:
                 yield
             finally:
-                if [*self.path.iterdir()] == [lock]:  # nothing came of it: leave no trace
+                if self.path.is_dir() and [*self.path.iterdir()] == [lock]:  # nothing came of it: leave no trace
                     lock.unlink()
                     self.path.rmdir()
 
@@ -205,7 +205,17 @@ def _lock(file: IO[str], path: Path, patience_s: float) -> bool:
 def default_folder(config: RunConfig) -> Path:
     """Returns `runs/METHOD-DATA-DIGEST`: equal configs share a folder, others never do."""
     name = f"{config.method.name}-{config.data.name}-{config.digest()}"
-    return Path(os.environ.get("SSL_ZOO_RUNS", "runs")) / name
+    return runs_folder() / name
+
+
+def runs_folder() -> Path:
+    """Returns where runs lie that are given no folder: `runs`, or what SSL_ZOO_RUNS says."""
+    return Path(os.environ.get("SSL_ZOO_RUNS", "runs"))
+
+
+def point_folder(parent: Path, config: RunConfig) -> Path:
+    """Returns the folder of one of several runs that are told apart by method and seed."""
+    return parent / f"{config.method.name}-seed{config.seed}-{config.digest()}"
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
+from ssl_zoo.history import host
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -74,7 +75,8 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
     """Returns the module with its batch normalisation synchronised over ranks.
 
     Args:
-        mode: `off`, `all`, or the number of neighbouring ranks that share statistics.
+        mode: `off`, `all`, `node` for the ranks of one machine, or the number of neighbouring ranks
+            that share statistics.
 
     Raises:
         UserError: the group size does not divide the number of ranks, or a layer is of a kind of
@@ -90,16 +92,12 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
                 "losing what it does besides; set sync_batch_norm='off'"
             )
     group = None
-    if isinstance(mode, int):
-        if distributed.world_size() % mode:
-            raise UserError(
-                f"sync_batch_norm of {mode} does not divide the {distributed.world_size()} processes"
-            )
-        groups = [
-            dist.new_group(list(range(start, start + mode)))
-            for start in range(0, distributed.world_size(), mode)
-        ]
-        group = groups[distributed.rank() // mode]
+    if mode != "all":
+        members = _by_node() if mode == "node" else _neighbours(int(mode))
+        groups = [dist.new_group(ranks) for ranks in members]  # all ranks make all groups
+        group = next(
+            g for g, ranks in zip(groups, members, strict=True) if distributed.rank() in ranks
+        )
     if device.type == "cuda":
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
         return convert(module, group)  # type: ignore[no-any-return]
@@ -109,3 +107,19 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
             plain: Any = submodule
             plain.__class__, plain.group = PlainSyncBatchNorm, group
     return module
+
+
+def _neighbours(size: int) -> list[list[int]]:
+    """Returns groups of so many neighbouring ranks."""
+    n_ranks = distributed.world_size()
+    if n_ranks % size:
+        raise UserError(f"sync_batch_norm of {size} does not divide the {n_ranks} processes")
+    return [list(range(start, start + size)) for start in range(0, n_ranks, size)]
+
+
+def _by_node() -> list[list[int]]:
+    """Returns the ranks of each machine."""
+    groups: dict[str, list[int]] = {}
+    for rank, name in enumerate(distributed.all_gather_object(host())):
+        groups.setdefault(name, []).append(rank)
+    return list(groups.values())

@@ -1,5 +1,6 @@
 """Collectives, and batch normalisation over ranks, against one process that sees everything."""
 
+import os
 from typing import Any
 
 import pytest
@@ -113,6 +114,23 @@ def test_groups_share_statistics_among_neighbours_alone() -> None:
         mine = slice(2 * start, 2 * start + 4)
         whole = normalise(make_norm(4), images[mine], weights_of_loss(images)[mine])
         together = torch.cat([found["output"] for found in ranks[start : start + 2]])
+        torch.testing.assert_close(together, whole["output"], rtol=1e-5, atol=1e-5)
+
+
+def on_this_rank_of_two_nodes() -> dict[str, Tensor]:
+    """Ranks 0 and 2 run on one node, 1 and 3 on the other."""
+    os.environ.update(SLURM_JOB_ID="1", SLURMD_NODENAME=f"node{distributed.rank() % 2}")
+    return on_this_rank(4, (2, 2, 2, 2), "node")
+
+
+@pytest.mark.distributed
+def test_groups_by_node_share_statistics_within_a_node() -> None:
+    images = make_images(8, 4)
+    ranks = run_on_ranks(on_this_rank_of_two_nodes, 4)
+    for node in (0, 1):
+        mine = torch.tensor([2 * node, 2 * node + 1, 2 * node + 4, 2 * node + 5])
+        whole = normalise(make_norm(4), images[mine], weights_of_loss(images)[mine])
+        together = torch.cat([ranks[node]["output"], ranks[node + 2]["output"]])
         torch.testing.assert_close(together, whole["output"], rtol=1e-5, atol=1e-5)
 
 

@@ -16,8 +16,6 @@ BARREN_STARTS = 3
 SECONDS_TO_BE_KILLED = 120.0
 """How long ranks wait for SLURM to end them after the job was requeued."""
 REQUEUE_ATTEMPTS = 3
-LOCAL_STARTS = 6
-"""So often submitit's local launcher starts a job (`Controller.run`, submitit/local/local.py)."""
 NOT_AGAIN = 128 + signal.SIGUSR2
 """Exit status of a job that was told to go on later, but cannot."""
 
@@ -48,13 +46,13 @@ def end(history: History, max_requeues: int, step: int | None, request: StopRequ
     """
     job = current_job()
     if os.environ.get("SUBMITIT_EXECUTOR") == "local" and signal.SIGUSR2 in request.seen:
-        return _requeue_locally(history, step)
+        return _requeue_locally(history, max_requeues, step)
     if job is None:  # no launcher that could start it again
         return 128 + request.signum
     if os.environ.get("RANK", "0") == "0":
         if not _goes_on(job, request):
             return 128 + request.signum
-        problem = _over_budget(job, max_requeues) or _requeue(history, job, step)
+        problem = _over_budget(job.restart, max_requeues) or _requeue(history, job, step)
         if problem:
             _give_up(history, step, problem)
             return NOT_AGAIN
@@ -81,11 +79,11 @@ def _goes_on(job: Job, request: StopRequest) -> bool:
     return state == "RUNNING"
 
 
-def _over_budget(job: Job, max_requeues: int) -> str:
-    if job.restart < max_requeues:
+def _over_budget(restarts: int, max_requeues: int) -> str:
+    if restarts < max_requeues:
         return ""
     return (
-        f"saved, but not requeued: the job was started again {job.restart} times, and "
+        f"saved, but not requeued: the job was started again {restarts} times, and "
         f"slurm.max_requeues is {max_requeues}; submit again to go on"
     )
 
@@ -109,22 +107,17 @@ def _requeue(history: History, job: Job, step: int | None) -> str:
     return f"saved, but SLURM does not requeue job {job.id}: {said}; submit again to go on"
 
 
-def _requeue_locally(history: History, step: int | None) -> int:
+def _requeue_locally(history: History, max_requeues: int, step: int | None) -> int:
     from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
-    requeues = sum(event["event"] == "requeued" for event in history.since_submission())
-    last = requeues >= LOCAL_STARTS - 1
+    restarts = sum(event["event"] == "requeued" for event in history.since_submission())
+    problem = _over_budget(restarts, max_requeues)
     if os.environ.get("RANK", "0") == "0":
-        if last:
-            _give_up(
-                history,
-                step,
-                f"saved, but not started again: on this machine a job is started {LOCAL_STARTS} times "
-                "at most; submit again to go on",
-            )
+        if problem:
+            _give_up(history, step, problem)
         else:
             history.add("requeued", step=step)
-    return NOT_AGAIN if last else int(LOCAL_REQUEUE_RETURN_CODE)
+    return NOT_AGAIN if problem else int(LOCAL_REQUEUE_RETURN_CODE)
 
 
 def _give_up(history: History, step: int | None, problem: str) -> None:

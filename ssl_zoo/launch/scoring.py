@@ -6,16 +6,21 @@ history.jsonl      what happened       code/, submit/     as in a run folder
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from ssl_zoo import distributed
 from ssl_zoo.checkpoint import write_text
-from ssl_zoo.config import Config, canonical_json, validate
+from ssl_zoo.config import Config, apply_overrides, canonical_json, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.history import History, host
 from ssl_zoo.launch.slurm_config import SlurmConfig
+from ssl_zoo.registries import DATASETS, EVALUATORS
+from ssl_zoo.run_folder import runs_folder
 
 
 class ScoringConfig(Config):
@@ -40,6 +45,50 @@ class ScoringConfig(Config):
         """Returns 12 hexadecimal digits that requests for the same scores share."""
         text = canonical_json(self.model_dump(mode="json", exclude={"slurm", "num_workers"}))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def scoring_config(
+    checkpoint: str,
+    *,
+    dataset: str | None,
+    evaluators: Sequence[str],
+    overrides: Iterable[str],
+    seed: int,
+    num_workers: int,
+) -> ScoringConfig:
+    """Returns a checked request; `slurm.KEY=VALUE` among the overrides sets fields of the job.
+
+    Raises:
+        UserError: something is unknown or out of bounds.
+    """
+    texts = list(overrides)
+    of_job = [text for text in texts if text.startswith("slurm.")]
+    for name in evaluators:
+        EVALUATORS.config(name)
+    if dataset is not None:
+        DATASETS.config(dataset)
+    settings: dict[str, Any] = {
+        # The job's working folder is where it was submitted, but another start may differ.
+        "checkpoint": str(Path(checkpoint).absolute())
+        if Path(checkpoint).exists()
+        else checkpoint,
+        "dataset": dataset,
+        "evaluators": list(evaluators),
+        "overrides": [text for text in texts if text not in of_job],
+        "seed": seed,
+        "num_workers": num_workers,
+        "slurm": {},
+    }
+    return validate(ScoringConfig, apply_overrides(settings, of_job))
+
+
+def scoring_folder(config: ScoringConfig) -> Path:
+    """Returns the default folder of a scoring job: within the run that it scores, else in `runs/`."""
+    what = Path(config.checkpoint)
+    if (what / "config.yaml").is_file():
+        return what / f"evaluate-{config.digest()}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", what.name)
+    return runs_folder() / f"evaluate-{name}-{config.digest()}"
 
 
 class ScoringFolder:
