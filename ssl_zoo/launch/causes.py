@@ -48,7 +48,8 @@ def log_files(folder: Path, job: str) -> dict[int, Path]:
     found = {}
     for path in (folder / "submit").glob(f"{job}_*_log.out"):
         match = LOG.fullmatch(path.name)
-        if match and match["job"] == job:  # not 12_3_0 for job 12
+        # Not 12_3_0 for job 12; a point of an array has links to logs that may come later.
+        if match and match["job"] == job and path.exists():
             found[int(match["rank"])] = path
     return dict(sorted(found.items()))
 

@@ -16,9 +16,12 @@ def runs_root() -> Path:
 
 
 def run_name(folder: Path) -> str:
-    """Returns what commands call a run."""
-    root = runs_root()
-    return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
+    """Returns what commands call a run: its path from here, or its name in the folder of runs."""
+    path = folder.absolute()
+    for base in (Path.cwd(), runs_root().absolute()):
+        if path != base and path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)
 
 
 def find_run(text: str) -> Path:

@@ -44,8 +44,9 @@ class RunStatus:
 
     Attributes:
         folder: the run folder, or the folder of a scoring job.
-        name: what commands call it: the folder, seen from the folder of runs where it lies there.
+        name: what commands call it.
         job: the launcher's number; None for a run that was not submitted.
+        launcher: `slurm` or `local`; empty where `job` is None.
         state: one of SLURM's states; REQUEUED, a pending job that ran before; COMPLETE; STOPPED, it
             saved and left; INCOMPLETE, its job ended well but the run did not; LOST, it was started
             and is gone; UNKNOWN, it may run where we cannot see it; NOT STARTED.
@@ -60,6 +61,7 @@ class RunStatus:
     folder: Path
     name: str
     job: str | None
+    launcher: str
     state: str
     reason: str
     requeues: int
@@ -145,6 +147,7 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
         folder=run.folder,
         name=run.name,
         job=run.job,
+        launcher=run.launcher,
         state=state,
         reason=reason,
         requeues=max([requeued, known.restarts if known else 0, *restarts]),

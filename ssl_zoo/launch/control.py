@@ -1,0 +1,199 @@
+"""Cancels, requeues and releases the jobs of runs."""
+
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.history import History
+from ssl_zoo.launch import queue
+from ssl_zoo.launch.queue import Slurm, SlurmJob, is_alive_here
+from ssl_zoo.launch.status import RunStatus, status
+
+PATIENCE_S = 10.0
+"""How long is waited for what was asked for."""
+
+
+def cancel(folder: Path) -> str:
+    """Ends the job of a run; one that is training saves first.
+
+    Returns:
+        What came of it, and how to go on.
+
+    Raises:
+        UserError: there is no job to cancel, or SLURM refuses.
+    """
+    now = _steerable(folder, "cancel")
+    assert now.job is not None
+    if now.launcher == "local":
+        _signal(now, signal.SIGTERM)
+        is_done = _wait(lambda: not is_alive_here(str(now.job), folder))
+    else:
+        queue.cancel(now.job)
+        is_done = _wait(lambda: not _is_active(_known(now)))
+    after = status(folder)
+    if after.state == "COMPLETE":
+        return f"'{now.name}' had already reached its end; there was nothing to cancel"
+    if not is_done:
+        return (
+            f"job {now.job} of '{now.name}' was told to end and may still be saving; "
+            f"see: ssl-zoo jobs {now.name}"
+        )
+    return f"job {now.job} of '{now.name}' is cancelled; {_saved(after)}; {how_to_go_on(folder)}"
+
+
+def requeue(folder: Path, hard: bool = False) -> str:
+    """Sends the job of a run back into the queue.
+
+    Args:
+        hard: do not wait for it to save; it goes on from its last checkpoint.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        UserError: it does not run, or SLURM refuses.
+    """
+    now = status(folder, slurm := Slurm())
+    if now.is_over and now.job is not None and now.state != "COMPLETE":
+        return _submit_again(now)
+    now = _steerable(folder, "requeue", slurm)
+    assert now.job is not None
+    known = None if now.launcher == "local" else _known(now)
+    if known and known.state == "PENDING":
+        way_out = f"go on with: ssl-zoo release {now.name}" if known.is_held else "wait for it"
+        raise UserError(f"job {now.job} of '{now.name}' is already in the queue; {way_out}")
+    if hard:
+        return _requeue_at_once(now)
+    return _requeue_after_saving(now)
+
+
+def release(folder: Path) -> str:
+    """Lets the held job of a run start.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        UserError: it is not held, or SLURM refuses.
+    """
+    now = _steerable(folder, "release")
+    assert now.job is not None
+    known = None if now.launcher == "local" else _known(now)
+    if known is None or not known.is_held:
+        raise UserError(f"job {now.job} of '{now.name}' is not held: {_words(now)}")
+    queue.release(now.job)
+    return f"job {now.job} of '{now.name}' is released; see: ssl-zoo jobs {now.name}"
+
+
+def how_to_go_on(folder: Path) -> str:
+    """Returns the command that submits a run or a scoring job again."""
+    at = shlex.quote(os.path.relpath(folder))
+    if (folder / "evaluate.json").is_file():
+        request = json.loads((folder / "evaluate.json").read_text(encoding="utf-8"))
+        scored = shlex.quote(str(request.get("checkpoint")))
+        return f"go on with: ssl-zoo submit evaluate {scored} -o {at}"
+    return f"go on with: ssl-zoo submit --config {at}/config.yaml -o {at}"
+
+
+def _submit_again(now: RunStatus) -> str:
+    """Stands where a run whose job is over would be submitted again; now it only says how."""
+    raise UserError(
+        f"job {now.job} of '{now.name}' is over ({_words(now)}); {how_to_go_on(now.folder)}"
+    )
+
+
+def _steerable(folder: Path, verb: str, slurm: Slurm | None = None) -> RunStatus:
+    """Returns the status of a run that has a job now.
+
+    Raises:
+        UserError: it has none, or nobody can tell.
+    """
+    slurm = slurm or Slurm()
+    now = status(folder, slurm)
+    if now.state == "UNKNOWN":
+        raise UserError(f"cannot {verb} '{now.name}': {now.reason}")
+    if now.job is None and not now.is_over:
+        raise UserError(
+            f"'{now.name}' was not submitted: it is trained in a terminal; stop it there with Ctrl-C"
+        )
+    if now.is_over or now.job is None:
+        raise UserError(f"there is no job of '{now.name}' to {verb}: {_words(now)}")
+    return now
+
+
+def _requeue_at_once(now: RunStatus) -> str:
+    assert now.job is not None
+    if now.launcher == "local":
+        raise UserError(
+            f"job {now.job} of '{now.name}' runs on this machine, where nothing starts a killed job "
+            "again; leave --now out"
+        )
+    queue.requeue(now.job)
+    at = f"step {now.checkpoint_step}" if now.checkpoint_step is not None else "the start"
+    return f"job {now.job} of '{now.name}' is requeued; it goes on from {at}"
+
+
+def _requeue_after_saving(now: RunStatus) -> str:
+    assert now.job is not None
+    events = History(now.folder).since_submission()
+    if not events or events[-1]["event"] != "started":
+        raise UserError(
+            f"job {now.job} of '{now.name}' is starting up and does not listen yet; "
+            "try again in a moment"
+        )
+    before = _requeues(now.folder)
+    if now.launcher == "local":
+        _signal(now, signal.SIGUSR2)
+    else:
+        queue.signal_to_requeue(now.job)
+    if not _wait(lambda: _requeues(now.folder) > before):
+        return (
+            f"job {now.job} of '{now.name}' was asked to save and to requeue itself; "
+            f"see: ssl-zoo jobs {now.name}"
+        )
+    return f"job {now.job} of '{now.name}' has requeued itself; {_saved(status(now.folder))}"
+
+
+def _requeues(folder: Path) -> int:
+    return sum(event["event"] == "requeued" for event in History(folder).since_submission())
+
+
+def _signal(now: RunStatus, signum: signal.Signals) -> None:
+    """Signals the controller of a local job, which passes it on to all tasks."""
+    try:
+        os.kill(int(now.job or 0), signum)
+    except OSError as error:
+        raise UserError(f"process {now.job} cannot be signalled: {error.strerror}") from None
+
+
+def _known(now: RunStatus) -> SlurmJob | None:
+    return Slurm().look([now.job or ""]).get(now.job or "")
+
+
+def _is_active(job: SlurmJob | None) -> bool:
+    return job is not None and job.is_active
+
+
+def _wait(is_done: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_done():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _saved(now: RunStatus) -> str:
+    if now.checkpoint_step is None:
+        return "nothing was saved"
+    of = f" of {now.total_steps}" if now.total_steps else ""
+    return f"saved at step {now.checkpoint_step}{of}"
+
+
+def _words(now: RunStatus) -> str:
+    return f"{now.state}: {now.reason}" if now.reason else now.state
