@@ -1,6 +1,8 @@
 """Where a result comes from: commit, versions, hardware."""
 
 import importlib.metadata
+import json
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 from ssl_zoo._version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+SNAPSHOT = "snapshot.json"
+"""File beside a copy of this package that says what it is a copy of; see `ssl_zoo.launch.snapshot`."""
 
 
 def provenance() -> dict[str, str]:
@@ -30,15 +34,30 @@ def provenance() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Returns the commit of the checkout that this package lies in, `unknown` outside of one."""
+    """Returns the commit of the code that runs, `unknown` outside of a checkout and its copies."""
     package = Path(__file__).resolve().parent
     try:
-        top = _git(package, "rev-parse", "--show-toplevel")
-        if Path(top) != package.parent:  # some other repository around an installed package
-            return "unknown"
-        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
-    except (OSError, subprocess.CalledProcessError):
+        return str(json.loads((package.parent / SNAPSHOT).read_bytes())["commit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no copy
+    top = checkout()
+    if top is None:
         return "unknown"
+    try:
+        return git(top, "describe", "--always", "--dirty", "--abbrev=12").decode().strip()
+    except subprocess.CalledProcessError:  # nothing was committed yet
+        return "unknown"
+
+
+def checkout() -> Path | None:
+    """Returns the root of the git checkout that this package lies in, None outside of one."""
+    package = Path(__file__).resolve().parent
+    try:
+        top = Path(os.fsdecode(git(package, "rev-parse", "--show-toplevel")).rstrip("\n"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    # Else it is some other repository around an installed package.
+    return top if top == package.parent else None
 
 
 def _version(*names: str) -> str:
@@ -51,7 +70,12 @@ def _version(*names: str) -> str:
     return "unknown"
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def git(folder: Path, *arguments: str) -> bytes:
+    """Returns what a git command prints.
+
+    Raises:
+        OSError: there is no git.
+        subprocess.CalledProcessError: it failed.
+    """
+    command = ["git", "--no-optional-locks", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout

@@ -1,0 +1,215 @@
+"""A run's own copy of the code: what waits in a queue does not change when its source is edited.
+
+code/ssl_zoo, code/methods, ...    importable where PYTHONPATH names code/
+code/snapshot.json                 commit, dirty, digest, n_files, time, plugins
+code/diff.patch                    what differs from the commit, but for files new to git
+"""
+
+import filecmp
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ssl_zoo
+from ssl_zoo.errors import UserError
+from ssl_zoo.plugins import GROUP
+from ssl_zoo.provenance import SNAPSHOT, checkout, commit, git
+
+PARTS = ("ssl_zoo", "methods", "model_cards", "setup.cfg", "pyproject.toml")
+"""What a checkout consists of; `setup.cfg` makes `ssl_zoo` look for methods beside itself."""
+PATCH = "diff.patch"
+INSTALLED = {"site-packages", "dist-packages"}
+
+Facts = dict[str, Any]
+
+
+def take(folder: Path, like: Path | None = None) -> Facts:
+    """Copies the code that is imported now, with the plug-ins that are being worked on.
+
+    Args:
+        folder: what it becomes; it appears complete or not at all.
+        like: another snapshot, whose files are linked where they are the same.
+
+    Returns:
+        What `snapshot.json` says.
+
+    Raises:
+        UserError: Python could not import from there.
+    """
+    folder = _importable(folder)
+    root = Path(ssl_zoo.__file__).resolve().parent.parent
+    plugins = _plugins()
+    files = {**_own_files(root), **{k: v for found in plugins.values() for k, v in found.items()}}
+    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    try:
+        for name, source in files.items():
+            _place(source, aside / name, like / name if like else None)
+        facts = {
+            **_origin(root, aside / PATCH),
+            "digest": _digest(aside, files),
+            "n_files": len(files),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "plugins": sorted(plugins),
+        }
+        (aside / SNAPSHOT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return facts
+
+
+def read(folder: Path) -> Facts | None:
+    """Returns what a snapshot says of itself, None where there is none."""
+    try:
+        facts: Facts = json.loads((folder / SNAPSHOT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts
+
+
+def setup_lines(code: Path | str) -> list[str]:
+    """Returns shell lines after which Python imports from a snapshot, whatever folder it is in.
+
+    Raises:
+        UserError: Python cannot import from there.
+    """
+    return [_export(shlex.quote(str(_importable(Path(code))))), "export PYTHONSAFEPATH=1"]
+
+
+def array_setup_lines(file: Path | str) -> list[str]:
+    """Returns such lines for the points of an array; line i + 1 of a file names point i's snapshot."""
+    path = shlex.quote(str(Path(file).absolute()))
+    return [
+        f'SSL_ZOO_CODE=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {path})',
+        _export('"$SSL_ZOO_CODE"'),
+        "export PYTHONSAFEPATH=1",
+    ]
+
+
+def _export(word: str) -> str:
+    return f'export PYTHONPATH={word}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def _importable(folder: Path) -> Path:
+    """Returns the absolute path.
+
+    Raises:
+        UserError: PYTHONPATH cannot hold it.
+    """
+    path = folder.absolute()
+    if os.pathsep in str(path):
+        raise UserError(
+            f"Python cannot import from '{path}', as '{os.pathsep}' stands between paths; "
+            "choose another --output"
+        )
+    return path
+
+
+def _own_files(root: Path) -> dict[str, Path]:
+    """Returns the files of this package by their place in a snapshot.
+
+    Of a checkout, git names them: new methods belong to it, ignored files do not.
+    """
+    if checkout() is not None:
+        listing = git(root, "ls-files", "-z", "-co", "--exclude-standard", "--", *PARTS)
+        names = [os.fsdecode(name) for name in listing.split(b"\0") if name]
+    else:
+        names = [*(PARTS if str(root) in ssl_zoo.__path__ else PARTS[:1])]
+    # Git names a folder where a method is a link, or a repository of its own.
+    return {str(path.relative_to(root)): path for name in names for path in _walk(root / name)}
+
+
+def _plugins() -> dict[str, dict[str, Path]]:
+    """Returns the files of each plug-in that lies elsewhere than where packages are installed."""
+    found: dict[str, dict[str, Path]] = {}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        top = entry.module.partition(".")[0]
+        if top == ssl_zoo.__name__ or top in found:
+            continue
+        files = {
+            str(path.relative_to(place.parent)): path
+            for place in _places(top)
+            for path in _walk(place)
+        }
+        if files:
+            found[top] = files
+    return found
+
+
+def _places(module: str) -> list[Path]:
+    """Returns the folders of a package, or the file of a module, that are not installed."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    places = spec.submodule_search_locations or (spec.origin,)
+    found = [Path(place) for place in places if place is not None]
+    return [place for place in found if not INSTALLED & {*place.parts}]
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """Yields a file, or all files of a folder: none that are hidden, compiled or behind a link."""
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for inner in sorted(path.iterdir()):
+            linked = inner.is_symlink() and inner.is_dir()  # maybe to data, maybe in a circle
+            if not inner.name.startswith(".") and inner.name != "__pycache__" and not linked:
+                yield from _walk(inner)
+
+
+def _place(source: Path, target: Path, twin: Path | None) -> None:
+    """Copies a file, or links its twin if that holds the same."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if twin is not None and twin.is_file() and filecmp.cmp(source, twin, shallow=False):
+        try:
+            os.link(twin, target)
+            return
+        except OSError:  # another file system, or one that knows no links
+            pass
+    shutil.copyfile(source, target)
+
+
+def _origin(root: Path, patch: Path) -> Facts:
+    """Returns commit and whether files differ from it; writes the difference where git knows it."""
+    before = read(root)
+    if before is not None:  # a job that submits a job
+        if (root / PATCH).is_file():
+            shutil.copyfile(root / PATCH, patch)
+        return {"commit": before.get("commit"), "dirty": before.get("dirty")}
+    if checkout() is None:
+        return {"commit": commit(), "dirty": None}
+    dirty = bool(git(root, "status", "--porcelain", "--untracked-files=normal", "--", *PARTS))
+    try:
+        name = git(root, "describe", "--always", "--abbrev=12").decode().strip()
+        difference = git(
+            root, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD", "--", *PARTS
+        )
+    except subprocess.CalledProcessError:  # nothing was committed yet
+        return {"commit": "unknown", "dirty": dirty}
+    if difference:
+        patch.write_bytes(difference)
+    return {"commit": f"{name}-dirty" if dirty else name, "dirty": dirty}
+
+
+def _digest(folder: Path, names: dict[str, Path]) -> str:
+    """Returns 16 hexadecimal digits that folders share whose files have equal names and contents."""
+    total = hashlib.sha256()
+    for name in sorted(names):
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        total.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()[:16]
