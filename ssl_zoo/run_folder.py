@@ -104,6 +104,7 @@ class RunFolder:
             UserError: the file cannot be written.
         """
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             checkpoint.write_text(self.config_file, dump_yaml(config))
         except OSError as error:
             raise UserError(f"'{self.config_file}' cannot be written: {error.strerror}") from None

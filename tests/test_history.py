@@ -48,7 +48,7 @@ def test_a_line_after_one_that_was_cut_off_is_not_lost(tmp_path: Path) -> None:
 def test_only_what_came_after_the_newest_submission_belongs_to_it(tmp_path: Path) -> None:
     history = History(tmp_path)
     for event in ("submitted", "started", "failed", "submitted", "started"):
-        history.add(event)  # type: ignore[arg-type]
+        history.add(event)
     assert [event["event"] for event in history.since_submission()] == ["submitted", "started"]
 
 

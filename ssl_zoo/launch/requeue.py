@@ -16,6 +16,8 @@ BARREN_STARTS = 3
 SECONDS_TO_BE_KILLED = 120.0
 """How long ranks wait for SLURM to end them after the job was requeued."""
 REQUEUE_ATTEMPTS = 3
+LATER = 75
+"""Exit status of a job that goes on later; EX_TEMPFAIL of sysexits.h. SLURM does not look at it."""
 NOT_AGAIN = 128 + signal.SIGUSR2
 """Exit status of a job that was told to go on later, but cannot."""
 
@@ -60,7 +62,7 @@ def end(history: History, max_requeues: int, step: int | None, request: StopRequ
     deadline = time.monotonic() + SECONDS_TO_BE_KILLED
     while signal.SIGTERM not in request.seen and time.monotonic() < deadline:
         time.sleep(0.05)
-    return 0
+    return LATER
 
 
 def _goes_on(job: Job, request: StopRequest) -> bool:

@@ -61,7 +61,7 @@ def events(folder: Path) -> list[str]:
 
 
 def test_usr2_requeues(cluster: Cluster, tmp_path: Path) -> None:
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     assert cluster.calls == ["scontrol requeue 12"]
     (event,) = History(tmp_path).read()
     assert (event["event"], event["step"], event["job"]) == ("requeued", 40, "12")
@@ -81,7 +81,7 @@ def test_other_ranks_leave_it_to_rank_0(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     assert (cluster.calls, events(tmp_path)) == ([], [])
 
 
@@ -100,7 +100,7 @@ def test_a_job_that_slurm_is_ending_is_not_requeued(
 def test_term_in_a_running_job_is_the_notice_of_a_preemption(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGTERM)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGTERM)) == requeue.LATER
     assert cluster.calls[-1] == "scontrol requeue 12"
 
 
@@ -117,7 +117,7 @@ def test_without_an_answer_of_squeue_term_ends_the_job(cluster: Cluster, tmp_pat
 def test_slurm_may_be_first(then: str, cluster: Cluster, tmp_path: Path) -> None:
     """Requeueing kills the very process that asks for it; or preemption has requeued the job."""
     cluster.scontrol(then)
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     assert events(tmp_path) == ["requeued"]
 
 
@@ -125,7 +125,7 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     cluster.scontrol(f"[ -e {tmp_path}/again ] && exit 0; touch {tmp_path}/again; exit 1")
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     assert len(cluster.calls) == 2
 
 
@@ -146,7 +146,7 @@ def test_there_is_a_budget(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 0
+    assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     assert requeue.end(History(tmp_path), 3, 50, asked(signal.SIGUSR2)) == 128 + signal.SIGUSR2
     assert len(cluster.calls) == 1
