@@ -13,6 +13,8 @@ from ssl_zoo._version import __version__
 if TYPE_CHECKING:
     from ssl_zoo.comparison import compare
     from ssl_zoo.evaluation import evaluate
+    from ssl_zoo.launch.slurm_config import SlurmConfig
+    from ssl_zoo.launch.submission import submit
     from ssl_zoo.loading import load
     from ssl_zoo.run_config import RunConfig, run_config
     from ssl_zoo.training import train
@@ -29,9 +31,21 @@ _EXPORTS = {
     "evaluate": "ssl_zoo.evaluation",
     "compare": "ssl_zoo.comparison",
     "load": "ssl_zoo.loading",
+    "submit": "ssl_zoo.launch.submission",
+    "SlurmConfig": "ssl_zoo.launch.slurm_config",
 }
 
-__all__ = ["RunConfig", "__version__", "compare", "evaluate", "load", "run_config", "train"]
+__all__ = [
+    "RunConfig",
+    "SlurmConfig",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "run_config",
+    "submit",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """What training needs, built from a config: loader, method, batches."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -68,8 +69,11 @@ def wrap(method: Method) -> nn.Module:
     """Returns the method with gradients averaged over ranks; the method itself when alone."""
     if distributed.world_size() == 1:
         return method
-    # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks.
-    return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+    # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks. The
+    # argument that newer versions name instead broadcasts them once, at the start.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
 
 
 def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Batch:

@@ -16,6 +16,13 @@ import click
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch.submitting import submit_command
+from ssl_zoo.launch.watching import (
+    cancel_command,
+    jobs_command,
+    logs_command,
+    release_command,
+    requeue_command,
+)
 
 KIND_NAMES = (
     "methods",
@@ -56,6 +63,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo show method swav         what it is and what can be set
     ssl-zoo train swav               a small run, minutes on a CPU
     ssl-zoo compare swav simclr      methods side by side
+    ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
     """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO
@@ -322,7 +330,15 @@ def card_command(run: str, output: str, name: str | None) -> None:
     click.echo(write_card(run, Path(output), name=name))
 
 
-cli.add_command(submit_command)
+for _command in (
+    submit_command,
+    jobs_command,
+    logs_command,
+    cancel_command,
+    requeue_command,
+    release_command,
+):
+    cli.add_command(_command)
 
 
 def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None) -> Any:

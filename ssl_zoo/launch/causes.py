@@ -129,7 +129,7 @@ def _last_start(text: str) -> list[str]:
 def _system_cause(lines: list[str]) -> str:
     memory = [line for line in lines if _MEMORY.search(line)]
     if memory:  # the longest one has the numbers
-        return f"out of memory; {_after_error(max(memory, key=len))}"
+        return f"out of memory (slurm.mem_gb): {_after_error(max(memory, key=len))}"
     for line in lines:
         if match := _DUE_TO.search(line):
             return f"cancelled due to {match['cause'].lower()}"

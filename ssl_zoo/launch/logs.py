@@ -229,8 +229,8 @@ def _check_rank(folder: Path, reader: Reader) -> None:
     submitted = [event for event in History(folder).read() if event["event"] == "submitted"]
     tasks = submitted[-1].get("tasks") if submitted else None
     if tasks and reader.rank is not None and reader.rank >= int(tasks):
-        last = f", 0 to {int(tasks) - 1}" if int(tasks) > 1 else ", rank 0"
-        raise UserError(f"'{run_name(folder)}' has no rank {reader.rank}; it has {tasks}{last}")
+        has = f"ranks 0 to {int(tasks) - 1}" if int(tasks) > 1 else "rank 0 alone"
+        raise UserError(f"'{run_name(folder)}' has no rank {reader.rank}; it has {has}")
 
 
 def _submitted_jobs(folder: Path) -> list[str]:

@@ -17,6 +17,8 @@ from ssl_zoo.errors import UserError
 
 CLIENT_SECONDS = 30
 """How long a client may take; squeue itself tries for 18 s to reach a controller that is down."""
+SIGNAL_SECONDS = 4
+"""How long scancel may take to send a signal; after 5 s it would send it once more."""
 SECONDS_WITHOUT_SACCT = 600
 """How long sacct is left alone after it did not answer."""
 
@@ -55,7 +57,9 @@ SACCT_FIELDS = ("JobID", "State", "ExitCode", "Submit", "Start", "NodeList")
 class ClientError(Exception):
     """A client of SLURM that is missing, does not answer or refuses; holds its own words."""
 
-    missing = False
+
+class NoAnswer(ClientError):
+    """A client that takes too long."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,14 @@ def signal_to_requeue(job: str) -> None:
     Raises:
         UserError: SLURM refuses.
     """
-    _order("scancel", "--signal=USR2", job)
+    try:
+        call("scancel", "--signal=USR2", job, seconds=SIGNAL_SECONDS)
+    except NoAnswer:
+        # SLURM 22.05 signals a point of an array and then says that it cannot while other points
+        # wait; scancel would signal again after 5 s, and so requeue the job over and over.
+        return
+    except ClientError as error:
+        raise UserError(f"SLURM refuses to signal job {job}: {error}") from None
 
 
 def requeue(job: str) -> None:
@@ -198,11 +209,12 @@ def _order(*command: str) -> None:
         raise UserError(f"SLURM refuses '{' '.join(command)}': {error}") from None
 
 
-def call(*command: str) -> str:
+def call(*command: str, seconds: float = CLIENT_SECONDS) -> str:
     """Runs a client and returns what it prints.
 
     Raises:
-        ClientError: it is missing, fails or takes too long.
+        ClientError: it is missing or fails.
+        NoAnswer: it takes longer than `seconds`.
     """
     client = command[0]
     # SQUEUE_USERS and the like are for people, and would hide jobs here.
@@ -217,14 +229,12 @@ def call(*command: str) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=CLIENT_SECONDS,
+            timeout=seconds,
         )
     except FileNotFoundError:
-        error = ClientError(f"{client} is not installed here")
-        error.missing = True
-        raise error from None
+        raise ClientError(f"{client} is not installed here") from None
     except subprocess.TimeoutExpired:
-        raise ClientError(f"{client} did not answer within {CLIENT_SECONDS} s") from None
+        raise NoAnswer(f"{client} did not answer within {seconds:g} s") from None
     except OSError as problem:
         raise ClientError(f"{client} cannot be run: {problem.strerror}") from None
     if done.returncode:

@@ -182,10 +182,10 @@ def _queued(run: _Run, job: SlurmJob) -> tuple[str, str]:
         state = "REQUEUED" if job.restarts else "PENDING"
         if job.is_held:
             return state, f"held ({job.reason}); go on with: ssl-zoo release {run.name}"
-        words = WAITING.get(job.reason, "").format(start=job.start or "a later time", run=run.name)
+        words = WAITING.get(job.reason, "").format(start=job.start or "later", run=run.name)
         if job.reason in ("Resources", "Priority") and job.start:
             words += f", expected start {job.start}"
-        return state, f"{words} ({job.reason})" if words else job.reason
+        return state, f"{job.reason}: {words}" if words else job.reason
     where = f"on {job.nodes}" if job.nodes else ""
     if job.state == "RUNNING" and not _has_begun(run, job):
         return job.state, f"starting up {where}".rstrip()

@@ -160,17 +160,24 @@ class Cluster:
         self.cancel_all()
 
     def is_well(self) -> bool:
-        """Returns whether the daemons of all nodes live and all nodes are in service."""
-        nodes = self.nodes()
-        return all(in_service(nodes[name]) and self.has_daemon(name) for name in nodes)
+        """Returns whether the controller answers, and all nodes are in service and their daemons live."""
+        if run("scontrol", "ping", env=self.env, check=False).returncode:
+            return False
+        return all(
+            in_service(state) and self.has_daemon(name) for name, state in self.nodes().items()
+        )
 
     def has_daemon(self, name: str) -> bool:
-        """Returns whether a node's daemon lives; one that was killed can be a zombie for seconds."""
-        return Path(f"/proc/{self.slurmd_pid(name)}/exe").exists()
+        """Returns whether a node's daemon lives."""
+        pid_file = self.folder / "run" / f"slurmd.{name}.pid"
+        if not pid_file.exists():
+            return False
+        # Not /proc/PID: a daemon that was killed can stay as a zombie for seconds.
+        return Path(f"/proc/{int(pid_file.read_text())}/exe").exists()
 
 
 def in_service(state: str) -> bool:
-    return state.rstrip("*") in {"idle", "mixed", "allocated", "completing"} and "*" not in state
+    return state in {"idle", "mixed", "allocated", "completing"}  # not "idle*", which is no answer
 
 
 def run(
