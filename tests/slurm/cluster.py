@@ -68,7 +68,10 @@ class Cluster:
         return Queued(*rows[0].split("|", 1)) if rows else None
 
     def starts(self, job: str) -> list[str]:
-        """Returns how each start of a job ended, oldest first: `["REQUEUED", "COMPLETED"]`."""
+        """Returns how each start of a job ended, oldest first: `["REQUEUED", "COMPLETED"]`.
+
+        Accounting lags behind by a second.
+        """
         rows = self.command("sacct", "-D", "-n", "-X", "-P", "-o", "State", "-j", job)
         return [row.split()[0] for row in rows.splitlines()]  # CANCELLED by 0
 

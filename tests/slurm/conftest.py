@@ -10,7 +10,7 @@ import pytest
 from tests.slurm.cluster import Cluster
 
 STATE = "SSL_ZOO_SLURM_STATE"
-"""Environment variable: folder of a `local-slurm` that tests use, heal and leave running."""
+"""Environment variable: folder of a `local-slurm` that tests use, start if need be, and leave running."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +46,7 @@ def shared_with_this_process(slurm: Cluster) -> Iterator[Cluster]:
 
 def skip_unless_startable() -> None:
     if os.geteuid() != 0:
-        pytest.skip(f"only root can start a SLURM; or name the folder of a running one in {STATE}")
+        pytest.skip("only root can start a SLURM for tests")
     if shutil.which("apt-get") is None:
         pytest.skip("a SLURM for tests is made of Debian's packages; this is no Debian")
 

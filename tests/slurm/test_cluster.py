@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import SCRIPT, Cluster, run
 
 
 def test_two_nodes_run_two_tasks_each(cluster: Cluster, tmp_path: Path) -> None:
@@ -45,3 +45,25 @@ def test_a_killed_daemon_is_healed(cluster: Cluster) -> None:
     cluster.heal()
     assert cluster.is_well()
     assert cluster.slurmd_pid("node2") != old
+
+
+def test_tidying_ends_jobs_and_returns_nodes(cluster: Cluster) -> None:
+    job = cluster.submit("sleep 600")
+    cluster.node_down("node2")
+    assert not cluster.is_well()
+    cluster.tidy()
+    assert cluster.squeue(job) is None
+    assert cluster.is_well()
+
+
+def test_sacct_fails_where_there_is_no_accounting(cluster: Cluster) -> None:
+    env = cluster.without_sacct()
+    assert run("sacct", env=cluster.env).returncode == 0
+    assert run("sacct", env=env, check=False).returncode == 1
+    assert run("squeue", env=env).returncode == 0
+
+
+def test_a_folder_keeps_its_nodes(cluster: Cluster) -> None:
+    other = run(str(SCRIPT), "start", "--nodes", "3", str(cluster.folder), check=False)
+    assert other.returncode == 1
+    assert "has 2 nodes at port" in other.stderr
