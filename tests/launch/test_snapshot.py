@@ -54,7 +54,8 @@ def in_a_job(lines: list[str], code: str, **variables: str) -> str:
 
 
 def output(command: list[str], **variables: str) -> str:
-    environment = {**os.environ, **variables}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment = {**inherited, **variables}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -154,14 +155,14 @@ def test_it_says_its_commit(checkout: Path, tmp_path: Path) -> None:
 
 
 def test_it_holds_what_differs_from_the_commit(checkout: Path, tmp_path: Path) -> None:
-    changed = checkout / "ssl_zoo" / "errors.py"
-    before = changed.read_text()
-    changed.write_bytes(before.encode() + b"# \xff\r\n")
+    changed = checkout / "methods" / "swav" / "README.md"
+    before = changed.read_bytes()
+    changed.write_bytes(before + b"\xff\0\r\n")
     facts = take(tmp_path / "code", checkout)
     assert facts["dirty"] is True
     assert facts["commit"].endswith("-dirty")
     git(checkout, "apply", "--reverse", str(tmp_path / "code" / "diff.patch"))
-    assert changed.read_text() == before
+    assert changed.read_bytes() == before
 
 
 def test_a_method_that_git_does_not_know_makes_it_differ(checkout: Path, tmp_path: Path) -> None:
