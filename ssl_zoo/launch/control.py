@@ -64,9 +64,12 @@ def requeue(folder: Path, hard: bool = False) -> str:
     now = _steerable(folder, "requeue", slurm)
     assert now.job is not None
     known = None if now.launcher == "local" else _known(now)
+    if known and known.is_held:
+        raise UserError(
+            f"job {now.job} of '{now.name}' is held; go on with: ssl-zoo release {now.name}"
+        )
     if known and known.state == "PENDING":
-        way_out = f"go on with: ssl-zoo release {now.name}" if known.is_held else "wait for it"
-        raise UserError(f"job {now.job} of '{now.name}' is already in the queue; {way_out}")
+        raise UserError(f"job {now.job} of '{now.name}' waits in the queue already: {now.reason}")
     if hard:
         return _requeue_at_once(now)
     return _requeue_after_saving(now)

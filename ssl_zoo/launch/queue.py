@@ -152,7 +152,9 @@ class Slurm:
         try:
             text = call("sacct", "-a", "-D", "-n", "-P", "-X", "-j", ids, "-o", fields)
         except ClientError as error:
-            self.problems["sacct"] = f"{error}; why a job ended is known from its run folder alone"
+            self.problems["sacct"] = (
+                f"{error}; why jobs ended long ago is known from their run folders alone"
+            )
             self._sacct_again = time.monotonic() + SECONDS_WITHOUT_SACCT
             return {}
         self.problems.pop("sacct", None)
@@ -209,14 +211,17 @@ def _order(*command: str) -> None:
         raise UserError(f"SLURM refuses '{' '.join(command)}': {error}") from None
 
 
-def call(*command: str, seconds: float = CLIENT_SECONDS) -> str:
+def call(*command: str, seconds: float | None = None) -> str:
     """Runs a client and returns what it prints.
+
+    Args:
+        seconds: how long it may take, CLIENT_SECONDS by default.
 
     Raises:
         ClientError: it is missing or fails.
         NoAnswer: it takes longer than `seconds`.
     """
-    client = command[0]
+    client, seconds = command[0], seconds or CLIENT_SECONDS
     # SQUEUE_USERS and the like are for people, and would hide jobs here.
     private = ("SQUEUE_", "SACCT_", "SCANCEL_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(private)}

@@ -26,6 +26,8 @@ WAITING = {
     "Resources": "waits for free nodes",
 }
 """SLURM's reasons for waiting, in words."""
+STARTING = "starting up"
+"""What is said of a job that runs and does not train yet."""
 ENDED = {
     "BOOT_FAIL": "a node did not start",
     "DEADLINE": "its deadline passed",
@@ -142,7 +144,7 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
     restarts = [int(event.get("restart") or 0) for event in run.events]
     is_over = not (known and known.is_active) and state not in ("RUNNING", "UNKNOWN")
     is_over = is_over or state == "COMPLETE"
-    is_running = state == "RUNNING"
+    trains = state == "RUNNING" and not reason.startswith(STARTING)
     return RunStatus(
         folder=run.folder,
         name=run.name,
@@ -155,8 +157,8 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
         total_steps=reached.total_steps,
         checkpoint_step=reached.checkpoint_step,
         checkpoint_age_s=reached.checkpoint_age_s,
-        images_per_second=reached.images_per_second if is_running else None,
-        eta_s=reached.eta_s if is_running else None,
+        images_per_second=reached.images_per_second if trains else None,
+        eta_s=reached.eta_s if trains else None,
         is_over=is_over,
         has_failed=is_over and state not in ("COMPLETE", "NOT STARTED"),
     )
@@ -171,7 +173,8 @@ def _state(run: _Run, slurm: Slurm, known: SlurmJob | None) -> tuple[str, str]:
         return "COMPLETE", ""
     if run.launcher == "local" and run.job and _is_here(run):
         if is_alive_here(run.job, run.folder):
-            return "RUNNING", "on this machine"
+            begun = run.events[-1]["event"] == "started"
+            return "RUNNING", "on this machine" if begun else f"{STARTING} on this machine"
     elif run.launcher == "slurm":
         return _ended(run, known) if known else _gone(run, slurm)
     return _without_slurm(run)
@@ -188,7 +191,7 @@ def _queued(run: _Run, job: SlurmJob) -> tuple[str, str]:
         return state, f"{job.reason}: {words}" if words else job.reason
     where = f"on {job.nodes}" if job.nodes else ""
     if job.state == "RUNNING" and not _has_begun(run, job):
-        return job.state, f"starting up {where}".rstrip()
+        return job.state, f"{STARTING} {where}".rstrip()
     return job.state, where
 
 
