@@ -55,7 +55,7 @@ def in_a_job(lines: list[str], code: str, **variables: str) -> str:
 
 def output(command: list[str], **variables: str) -> str:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    environment = {**inherited, **variables}
+    environment = {**inherited, "PYTHONDONTWRITEBYTECODE": "1", **variables}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
