@@ -74,6 +74,6 @@ def _collect(folder: Path, depth: int, found: list[Path]) -> None:
             found.append(path)
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def _natural(text: str) -> list[tuple[str, int]]:
     """Sorts `point-2` before `point-10`."""
-    return [(int(number or 0), word) for word, number in re.findall(r"(\D*)(\d*)", text)]
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", text)]
