@@ -137,8 +137,11 @@ def _requeue_at_once(now: RunStatus) -> str:
             "again; leave --now out"
         )
     queue.requeue(now.job)
-    at = f"step {now.checkpoint_step}" if now.checkpoint_step is not None else "the start"
-    return f"job {now.job} of '{now.name}' is requeued; it goes on from {at}"
+    so_far = f"step {now.checkpoint_step}" if now.checkpoint_step is not None else "none"
+    return (
+        f"job {now.job} of '{now.name}' is requeued; it goes on from its newest checkpoint, "
+        f"so far {so_far}"
+    )
 
 
 def _requeue_after_saving(now: RunStatus) -> str:

@@ -205,8 +205,10 @@ def _has_begun(run: _Run, job: SlurmJob) -> bool:
 
 def _ended(run: _Run, job: SlurmJob) -> tuple[str, str]:
     """Returns how a job ended, of a run that is not complete."""
-    why = cause(run.events, log_end(run.folder, job.id))
-    last = run.events[-1]["event"] if run.events else ""
+    # A start that ended before it could write anything must not be explained by the one before.
+    events = [event for event in run.events if int(event.get("restart") or 0) >= job.restarts]
+    why = cause(events, log_end(run.folder, job.id))
+    last = events[-1]["event"] if events else ""
     if job.state == "COMPLETED":
         if last in ("stopped", "failed"):
             return last.upper(), why

@@ -57,7 +57,7 @@ def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) 
     STOPPED      it was asked to stop, has saved, and does not go on by itself
     INCOMPLETE   the job ended without an error, but the run is not complete
     LOST         it was started and is gone, and nobody can say why
-    UNKNOWN      it may run where it cannot be seen from here
+    UNKNOWN      it may run where it cannot be seen from here; --wait goes on waiting
     NOT STARTED  there is a run folder, and nothing has happened in it
 
     The exit status is 1 when one of the runs was started and is over without being complete, else 0.

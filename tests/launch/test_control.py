@@ -92,7 +92,9 @@ def test_a_job_that_has_requeued_itself_says_at_which_step(slurm: FakeSlurm) -> 
 
 def test_a_deaf_job_is_requeued_by_slurm(slurm: FakeSlurm) -> None:
     said = requeue(run_of("727", step=40), hard=True)
-    assert said == "job 727 of 'runs/a' is requeued; it goes on from step 40"
+    assert said == (
+        "job 727 of 'runs/a' is requeued; it goes on from its newest checkpoint, so far step 40"
+    )
     assert orders(slurm) == ["scontrol requeue 727"]
 
 

@@ -219,6 +219,18 @@ def test_errors_of_earlier_starts_are_not_the_cause(how: Callable[..., RunStatus
     assert how("730", *events, log=log).reason == "the second start's error"
 
 
+def test_a_start_that_left_no_word_is_not_explained_by_the_one_before(
+    slurm: FakeSlurm, how: Callable[..., RunStatus]
+) -> None:
+    slurm.says(
+        "sacct",
+        "750|REQUEUED|0:0|2026-11-23T04:00:00|2026-11-23T04:00:01|node1\n"
+        "750|FAILED|4:0|2026-11-23T04:01:00|2026-11-23T04:01:01|node1",
+    )
+    found = how("750", started("750"), stopped("750", "SIGUSR2"))
+    assert (found.state, found.reason) == ("FAILED", "exit status 4")
+
+
 def test_the_log_of_every_rank_is_read(how: Callable[..., RunStatus]) -> None:
     found = how("730", started("730"), log=(LOST_PEER,))
     write_log(found.folder, "730", *TRACEBACK, rank=1)
