@@ -65,15 +65,36 @@ def build_method(
     return method.train()
 
 
-def wrap(method: Method) -> nn.Module:
+def wrap(method: Method, device: torch.device) -> nn.Module:
     """Returns the method with gradients averaged over ranks; the method itself when alone."""
     if distributed.world_size() == 1:
         return method
+    module = _WithSpare(method) if device.type == "cpu" else method
     # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks. The
     # argument that newer versions name instead broadcasts them once, at the start.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+        # Without looking for unused parameters, torch lays gradients out anew after the first step.
+        # Sums over more than two ranks depend on the layout in the last digit, so a run that goes on
+        # would differ from one that never stopped.
+        return nn.parallel.DistributedDataParallel(
+            module, broadcast_buffers=False, find_unused_parameters=True
+        )
+
+
+class _WithSpare(nn.Module):
+    """A method and a parameter that nothing uses, else torch warns that none was found.
+
+    On a GPU a parameter without gradient would cost waiting for the device in each step.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+        self.spare = nn.Parameter(torch.zeros(()))
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.method(*arguments)
 
 
 def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Batch:

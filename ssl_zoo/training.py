@@ -83,7 +83,7 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.method = build_method(config, self.dataset, self.loader.steps_per_epoch, device)
-        self.wrapped = wrap(self.method)
+        self.wrapped = wrap(self.method, device)
         torch.manual_seed(config.seed + distributed.rank())
         groups = [dict(group) for group in self.method.param_groups()]
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)

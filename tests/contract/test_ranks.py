@@ -32,7 +32,7 @@ def losses_and_gradients(method_name: str, n_steps: int) -> list[Step]:
     loader = building.build_loader(config, dataset, device)
     torch.manual_seed(0)
     method = building.build_method(config, dataset, loader.steps_per_epoch, device).double()
-    wrapped = building.wrap(method)
+    wrapped = building.wrap(method, torch.device("cpu"))
     optimizer = OPTIMIZERS.build(config.optimizer, params=list(method.param_groups()))
     steps: list[Step] = []
     for step, loaded in zip(range(n_steps), loader.epoch(0), strict=False):

@@ -1,0 +1,133 @@
+"""Training runs for fault tests: SwAV with a queue on digits, two nodes of two ranks, gloo."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+import ssl_zoo
+from ssl_zoo import checkpoint
+from ssl_zoo.history import Event, History
+from ssl_zoo.launch.slurm_config import SlurmConfig
+from ssl_zoo.launch.status import RunStatus, status
+from ssl_zoo.run_config import RunConfig
+from ssl_zoo.run_folder import RunFolder
+from tests.slurm.cluster import Cluster
+from tests.small import fast_config
+
+FAULTY = Path(__file__).with_name("faulty.py")
+SAVED_EVERY = 10
+STEPS = 88
+PACE = "pace=0.1"
+TIMINGS = ("seconds", "train/images_per_second")
+
+
+def config(*overrides: str) -> RunConfig:
+    """Returns a run of 88 steps whose queue fills and is used, with a checkpoint every 10 steps."""
+    return fast_config(
+        "swav",
+        "epochs=2",
+        "method.queue_length=64",
+        "method.queue_start=10 steps",
+        "method.freeze_prototypes=20 steps",
+        f"checkpoint.every={SAVED_EVERY} steps",
+        *overrides,
+    )
+
+
+@dataclass
+class Run:
+    """A run in a folder, as a user of the cluster sees it."""
+
+    cluster: Cluster
+    folder: Path
+    overrides: tuple[str, ...] = ()
+    slurm: dict[str, Any] = field(default_factory=dict)
+
+    def submit(self, faults: str = PACE, **slurm: Any) -> str:
+        """Submits the run, again or for the first time, and returns the number of its job."""
+        python = f"{sys.executable} {FAULTY}"
+        usual = {"nodes": 2, "tasks_per_node": 2, "mem_gb": 3, "timeout_min": 10, "python": python}
+        setup = [f"export FAULTS='{faults}'", "export OMP_NUM_THREADS=1"]
+        settings = SlurmConfig(**{**usual, "setup": setup, **self.slurm, **slurm})
+        ssl_zoo.submit(config(*self.overrides), settings, output=self.folder)
+        return self.job
+
+    @property
+    def job(self) -> str:
+        """The newest job."""
+        events = History(self.folder).read()
+        return str(next(e["job"] for e in reversed(events) if e["event"] == "submitted"))
+
+    def events(self, name: str) -> list[Event]:
+        """Returns what happened so far, of one kind."""
+        return [event for event in History(self.folder).read() if event["event"] == name]
+
+    @property
+    def starts(self) -> list[int]:
+        """The steps that its starts began at."""
+        return [event["step"] for event in self.events("started")]
+
+    @property
+    def saved(self) -> int:
+        """The step of the newest checkpoint."""
+        names = [path.name for path in checkpoint.found(self.folder / "checkpoints")]
+        return int(names[0].removeprefix("step-")) if names else 0
+
+    def until_saved(self, step: int, timeout_s: float = 120) -> None:
+        """Waits until a step is saved."""
+        what = f"step {step} of {self.folder.name} is saved"
+        self.cluster.wait_for(lambda: self.saved >= step, timeout_s, f"{what}\n{self.log()}")
+
+    def until_started(self, times: int, timeout_s: float = 120) -> int:
+        """Waits until it has begun so often, and returns the step that it went on from."""
+        self.cluster.wait_for(
+            lambda: len(self.starts) >= times,
+            timeout_s,
+            f"start {times} of {self.folder.name}\n{self.log()}",
+        )
+        return self.starts[times - 1]
+
+    def until_complete(self, timeout_s: float = 150) -> None:
+        """Waits until the run has reached its end."""
+        file = RunFolder(self.folder).complete_file
+        self.cluster.wait_for(file.exists, timeout_s, f"{self.folder.name} ends\n{self.log()}")
+
+    def until_over(self, timeout_s: float = 60) -> RunStatus:
+        """Waits until the job has left the queue, and returns what `ssl-zoo jobs` says then."""
+        self.cluster.wait_until_over(self.job, timeout_s)
+        return self.told()
+
+    def told(self) -> RunStatus:
+        """Returns what `ssl-zoo jobs` says."""
+        return status(self.folder)
+
+    def results(self) -> list[Path]:
+        """Returns submitit's notes that a job is over."""
+        return [*(self.folder / "submit").glob("*_result.pkl")]
+
+    def log(self, rank: int = 0) -> str:
+        """Returns what a rank of the newest job has printed."""
+        file = self.folder / "submit" / f"{self.job}_{rank}_log.out"
+        return file.read_text() if file.exists() else ""
+
+
+def assert_same(run: Run, whole: Run) -> None:
+    """Sees that two runs ended with the same weights and the same metrics, bit for bit."""
+    weights, others = (
+        safetensors.torch.load_file(
+            each.folder / "checkpoints" / f"step-{STEPS:08d}" / checkpoint.MODEL
+        )
+        for each in (run, whole)
+    )
+    assert [key for key in weights if not torch.equal(weights[key], others[key])] == []
+    assert metrics(run) == metrics(whole)
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    lines = RunFolder(run.folder).metrics_file.read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
