@@ -14,7 +14,11 @@ LOG = re.compile(r"(?P<job>\d+(_\d+)?)_(?P<rank>\d+)_log\.out")
 _START = "Starting with JobEnvironment"  # submitit's first line of each start
 _MEMORY = re.compile(r"exceeded (job )?memory limit|oom[-_ ]?kill|out of memory handler", re.I)
 _DUE_TO = re.compile(r"CANCELLED AT .* DUE TO (?P<cause>[A-Z ]+[A-Z])")
-_TASK = re.compile(r"^srun: error: (?P<what>.*tasks? [\d,-]+: (?!Terminated).*)")
+_TASK = re.compile(r"^srun: error: (?P<what>.*tasks? [\d,-]+: (?!Terminated|Exited).*)")
+_EXIT = re.compile(r"^srun: error: (?P<what>.*tasks? [\d,-]+: Exited with exit code .*)")
+_OF_OTHERS = re.compile(
+    r"srun: |slurmstepd|submitit |\s|\d{4}-\d\d-\d\d |$"
+)  # dated ones: training
 _CANCELLED = re.compile(r"JOB \S+ ON .*CANCELLED AT")
 _OURS = re.compile(r"^ssl-zoo(, rank \d+)?: (?P<what>.*)")
 _PYTHON = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit|Warning|Killed|Timeout)\b.*")
@@ -37,10 +41,23 @@ class LogEnd:
     Attributes:
         system: what SLURM says, which is a cause: memory, time, a task that was killed.
         program: what the program said last: one of our one-line errors, or a traceback's last line.
+        task: the first task that ended by an exit status, and which.
+        line: the last line that is not SLURM's, submitit's or of training, such as a shell's.
     """
 
     system: str = ""
     program: str = ""
+    task: str = ""
+    line: str = ""
+
+    @property
+    def words(self) -> str:
+        """The most telling of all; empty where there is nothing but a last line."""
+        return self.system or self.program or (self.task and self.with_line(self.task))
+
+    def with_line(self, text: str) -> str:
+        """Returns a poor explanation with the last line after it, which may tell more."""
+        return f"{text}; the log ends with: {self.line}" if self.line else text
 
 
 def log_files(folder: Path, job: str) -> dict[int, Path]:
@@ -71,10 +88,17 @@ def read_end(path: Path, size: int = TAIL_BYTES) -> str:
 def log_end(folder: Path, job: str) -> LogEnd:
     """Reads what the logs of a job's last start say about its end."""
     starts = [_last_start(read_end(path)) for path in log_files(folder, job).values()]
-    system = _system_cause([line for start in starts for line in start])
+    lines = [line for start in starts for line in start]
+    tasks = [match["what"] for line in lines if (match := _EXIT.match(line))]
+    others = [line for line in lines if not _OF_OTHERS.match(line)]
     programs = [said for said in map(_program_cause, starts) if said]
     causes = [said for said in programs if not is_consequence(said)]
-    return LogEnd(system, next(iter(causes or programs), ""))
+    return LogEnd(
+        system=_system_cause(lines),
+        program=next(iter(causes or programs), ""),
+        task=tasks[0] if tasks else "",
+        line=others[-1] if others else "",
+    )
 
 
 def is_consequence(reason: str) -> bool:
@@ -93,8 +117,8 @@ def cause(events: list[Event], log: LogEnd) -> str:
     if ends and ends[-1]["event"] == "failed":
         failed = [event for event in ends if event["event"] == "failed"]
         roots = [event for event in failed if not is_consequence(str(event.get("reason", "")))]
-        if not roots and log.system:
-            return log.system
+        if not roots and (log.system or log.task):
+            return log.system or log.task
         return _failed(roots[0] if roots else failed[0])
     if ends and ends[-1]["event"] == "requeued":
         return f"{_saved(ends[-1])}, then asked to be started again"
@@ -102,7 +126,7 @@ def cause(events: list[Event], log: LogEnd) -> str:
         reason = str(ends[-1].get("reason") or "stopped")
         words = _SIGNALS.get(reason, reason)
         return f"{words}, {_saved(ends[-1])}" if reason in _SIGNALS else words
-    return log.system or log.program
+    return log.words
 
 
 def _since_last_start(events: list[Event]) -> list[Event]:

@@ -31,7 +31,6 @@ STARTING = "starting up"
 ENDED = {
     "BOOT_FAIL": "a node did not start",
     "DEADLINE": "its deadline passed",
-    "FAILED": "",
     "NODE_FAIL": "a node failed, and SLURM did not requeue the job",
     "OUT_OF_MEMORY": "out of memory (slurm.mem_gb)",
     "PREEMPTED": "preempted, and SLURM did not requeue the job",
@@ -207,7 +206,8 @@ def _ended(run: _Run, job: SlurmJob) -> tuple[str, str]:
     """Returns how a job ended, of a run that is not complete."""
     # A start that ended before it could write anything must not be explained by the one before.
     events = [event for event in run.events if int(event.get("restart") or 0) >= job.restarts]
-    why = cause(events, log_end(run.folder, job.id))
+    log = log_end(run.folder, job.id)
+    why = cause(events, log)
     last = events[-1]["event"] if events else ""
     if job.state == "COMPLETED":
         if last in ("stopped", "failed"):
@@ -216,7 +216,7 @@ def _ended(run: _Run, job: SlurmJob) -> tuple[str, str]:
     if job.state == "CANCELLED":
         by = f"cancelled by {job.ended_by}" if job.ended_by else "cancelled"
         return job.state, by if why in ("", "cancelled") else f"{by}; {why}"
-    return job.state, why or ENDED.get(job.state) or _exit_words(job)
+    return job.state, why or ENDED.get(job.state) or log.with_line(_exit_words(job))
 
 
 def _exit_words(job: SlurmJob) -> str:

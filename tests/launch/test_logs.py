@@ -184,10 +184,10 @@ def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("slurm")
 def test_following_a_run_that_is_over_shows_the_log_and_how_it_ended(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a", job="730")
-    write_log(run, "730", "one", "two")
+    write_log(run, "730", "one", "ssl-zoo: two")
     screen = Screen(lines=1)
     assert follow(run, screen.reader).state == "FAILED"
-    assert (screen.out, screen.notes) == (["two"], ["a, job 730: FAILED: exit status 3"])
+    assert (screen.out, screen.notes) == (["ssl-zoo: two"], ["a, job 730: FAILED: two"])
 
 
 def test_following_goes_from_waiting_to_the_end(slurm: FakeSlurm, tmp_path: Path) -> None:

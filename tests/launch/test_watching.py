@@ -253,10 +253,10 @@ def test_what_is_said_of_the_job_goes_to_standard_error(slurm: FakeSlurm) -> Non
 
 
 def test_following_ends_with_the_run(slurm: FakeSlurm) -> None:
-    write_log(make_run(Path("runs/one"), job="730"), "730", "text")
+    write_log(make_run(Path("runs/one"), job="730"), "730", "ssl-zoo: why")
     result = call(watching.logs_command, "runs/one", "-f")
-    assert (result.exit_code, result.stdout) == (0, "text\n")
-    assert result.stderr == "ssl-zoo: runs/one, job 730: FAILED: exit status 3\n"
+    assert (result.exit_code, result.stdout) == (0, "ssl-zoo: why\n")
+    assert result.stderr == "ssl-zoo: runs/one, job 730: FAILED: why\n"
 
 
 @pytest.mark.parametrize(
