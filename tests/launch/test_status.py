@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from ssl_zoo.errors import UserError
-from ssl_zoo.launch.finding import find_run, find_runs
 from ssl_zoo.launch.queue import Slurm
 from ssl_zoo.launch.status import RunStatus, status, statuses
 from tests.launch.fake_slurm import (
@@ -24,7 +22,6 @@ from tests.launch.fake_slurm import (
     started,
     write_checkpoint,
     write_log,
-    write_metrics,
 )
 
 OVER_MEMORY = "StepId=732.0 exceeded memory limit (313749504 > 104857600), being killed"
@@ -412,63 +409,3 @@ def test_an_earlier_submission_does_not_count(slurm: FakeSlurm, tmp_path: Path) 
     add(run, {"event": "submitted", "job": "727", "launcher": "slurm", "restart": None})
     found = status(run)
     assert (found.job, found.requeues, found.reason) == ("727", 0, "starting up on node1")
-
-
-def test_progress_is_read_from_the_folder(how: Callable[..., RunStatus]) -> None:
-    run = how("727", started("727")).folder
-    write_checkpoint(run, 80)
-    manifest = write_checkpoint(run, 120) / "manifest.json"
-    os.utime(manifest, (time.time() - 300, time.time() - 300))
-    (run / "checkpoints" / ".writing-step-00000160").mkdir()
-    for step in (100, 150, 200):
-        write_metrics(run, {"step": step, "seconds": step / 2, "train/images_per_second": step})
-    write_metrics(run, {"step": 200, "seconds": 110.0, "knn/top1": 9.0})
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 250, "sec')  # being written
-    found = status(run)
-    assert (found.step, found.total_steps, found.checkpoint_step) == (200, 400, 120)
-    assert found.checkpoint_age_s == pytest.approx(300, abs=5)
-    assert found.images_per_second == 200
-    assert found.eta_s == pytest.approx(200 / (100 / 60))  # 100 steps took 60 s, scores included
-
-
-def test_only_what_runs_has_a_pace(how: Callable[..., RunStatus]) -> None:
-    run = how("744", started("744")).folder
-    for step in (100, 200):
-        write_metrics(run, {"step": step, "seconds": step, "train/images_per_second": 5})
-    found = status(run)
-    assert (found.step, found.images_per_second, found.eta_s) == (200, None, None)
-
-
-def test_long_metrics_are_read_from_their_end(how: Callable[..., RunStatus]) -> None:
-    run = how("727", started("727", total_steps=20_000)).folder
-    write_metrics(run, *({"step": n, "seconds": n, "train/loss": 1.0} for n in range(10_000)))
-    assert status(run).step == 9_999
-
-
-def test_runs_are_found_three_levels_deep_in_natural_order(tmp_path: Path) -> None:
-    names = ["p-10", "p-9", "sweep/p-1", "a/b/c"]
-    for name in [*names, "a/b/c2/d"]:  # the last one is too deep
-        make_run(tmp_path / name, started(None))
-    (tmp_path / "config.only").mkdir()
-    (tmp_path / "config.only" / "config.yaml").touch()
-    found = [str(path.relative_to(tmp_path)) for path in find_runs(tmp_path)]
-    assert found == ["a/b/c", "p-9", "p-10", "sweep/p-1"]
-
-
-def test_in_a_run_only_scoring_jobs_are_found(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", started(None))
-    make_run(run / "code" / "example", started(None))
-    make_run(run / "copy", started(None))
-    (make_run(run / "evaluate-1", started(None)) / "evaluate.json").write_text("{}")
-    assert find_runs(tmp_path) == [run, run / "evaluate-1"]
-
-
-def test_a_run_is_found_by_path_and_by_name(slurm: FakeSlurm, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "runs" / "sweep" / "one", started(None))
-    assert find_run(str(run)) == run
-    assert find_run("sweep/one") == run
-    with pytest.raises(UserError, match=r"there is no run 'sweep/onE'\. Did you mean 'sweep/one'"):
-        find_run("sweep/onE")
-    with pytest.raises(UserError, match="is no run folder; see: ssl-zoo jobs"):
-        find_run(str(tmp_path / "runs" / "sweep"))
