@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torchvision.models
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
@@ -30,17 +29,9 @@ class ResNetSettings(NamedConfig):
 
 
 def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1) -> nn.Module:
-    block = {
-        "basic": torchvision.models.resnet.BasicBlock,
-        "bottleneck": torchvision.models.resnet.Bottleneck,
-    }[kind]
-    net: nn.Module
-    if width == 1:
-        net = torchvision.models.ResNet(
-            block, layers, zero_init_residual=config.zero_init_residual
-        )
-    else:
-        net = _WideResNet(layers, width, config.zero_init_residual)
+    from ssl_zoo.backbones.torchvision_resnet import resnet  # takes two seconds to import
+
+    net = resnet(kind, layers, width=width, zero_init_residual=config.zero_init_residual)
     net.fc = nn.Identity()
     if config.stem == "cifar":
         channels = net.get_parameter("conv1.weight").shape[0]
@@ -48,38 +39,6 @@ def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.maxpool = nn.Identity()
     return net
-
-
-class _WideResNet(torchvision.models.ResNet):  # type: ignore[misc]
-    """Bottleneck ResNet with every layer, the stem too, `width` times as wide.
-
-    torchvision's own `wide_resnet50_2` widens only the 3x3 convolutions, which is another network.
-    """
-
-    def __init__(self, layers: list[int], width: int, zero_init_residual: bool) -> None:
-        self._width = width
-        super().__init__(
-            torchvision.models.resnet.Bottleneck, layers, zero_init_residual=zero_init_residual
-        )
-        stem = 64 * width
-        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1 = nn.BatchNorm2d(stem)
-
-    def _make_layer(
-        self,
-        block: type[nn.Module],
-        planes: int,
-        blocks: int,
-        stride: int = 1,
-        dilate: bool = False,
-    ) -> nn.Sequential:
-        if planes == 64:  # the first stage reads the widened stem
-            self.inplanes = 64 * self._width
-        layer: nn.Sequential = super()._make_layer(
-            block, planes * self._width, blocks, stride, dilate
-        )
-        return layer
 
 
 @BACKBONES.register

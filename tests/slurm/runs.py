@@ -21,16 +21,21 @@ from tests.small import fast_config
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SAVED_EVERY = 10
-STEPS = 88
+STEPS = 66
 PACE = "pace=0.1"
 TIMINGS = ("seconds", "train/images_per_second")
 
 
 def config(*overrides: str) -> RunConfig:
-    """Returns a run of 88 steps whose queue fills and is used, with a checkpoint every 10 steps."""
+    """Returns a run of 66 steps whose queue fills and is used, with a checkpoint every 10 steps.
+
+    Each rank has batch statistics of its own, which must come back as well.
+    """
     return fast_config(
         "swav",
-        "epochs=2",
+        "epochs=3",
+        "global_batch_size=64",
+        "sync_batch_norm=off",
         "method.queue_length=64",
         "method.queue_start=10 steps",
         "method.freeze_prototypes=20 steps",
