@@ -50,10 +50,10 @@ def install() -> None:
         publish(aside, final, manifest)
 
     hog: list[bytes] = []
-    Trainer._finish_step = faulty_finish  # type: ignore[method-assign]
+    Trainer._finish_step = faulty_finish  # type: ignore[assignment,method-assign]
     checkpoint._publish = cut_off
-    if "deaf" in FAULTS:
-        signal.signal = lambda *arguments: None  # type: ignore[assignment]  # USR2 stays ignored, as the batch script has it
+    if "deaf" in FAULTS:  # USR2 stays ignored, as the batch script has it
+        signal.signal = lambda *arguments: None
 
 
 def is_due(fault: str, step: int) -> bool:

@@ -2,7 +2,11 @@
 
 import json
 import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,25 @@ SAVED_EVERY = 10
 STEPS = 66
 PACE = "pace=0.1"
 TIMINGS = ("seconds", "train/images_per_second")
+ONE_AT_A_TIME = threading.Lock()
+"""Submitting changes the environment of the whole process for a moment."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What became of a run that something befell.
+
+    Attributes:
+        event: what befell it.
+        told: what `ssl-zoo jobs` said of it then.
+        lost: steps that were taken and had to be taken again.
+        seconds: from the event until training went on.
+    """
+
+    event: str
+    told: str
+    lost: int
+    seconds: float
 
 
 def config(*overrides: str) -> RunConfig:
@@ -36,6 +59,7 @@ def config(*overrides: str) -> RunConfig:
         "epochs=3",
         "global_batch_size=64",
         "sync_batch_norm=off",
+        "log_every=1",
         "method.queue_length=64",
         "method.queue_start=10 steps",
         "method.freeze_prototypes=20 steps",
@@ -52,6 +76,7 @@ class Run:
     folder: Path
     overrides: tuple[str, ...] = ()
     slurm: dict[str, Any] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
 
     def submit(self, faults: str = PACE, **slurm: Any) -> str:
         """Submits the run, again or for the first time, and returns the number of its job."""
@@ -59,7 +84,8 @@ class Run:
         usual = {"nodes": 2, "tasks_per_node": 2, "mem_gb": 3, "timeout_min": 10, "python": python}
         setup = [f"export FAULTS='{faults}'", "export OMP_NUM_THREADS=1"]
         settings = SlurmConfig(**{**usual, "setup": setup, **self.slurm, **slurm})
-        ssl_zoo.submit(config(*self.overrides), settings, output=self.folder)
+        with ONE_AT_A_TIME:
+            ssl_zoo.submit(config(*self.overrides), settings, output=self.folder)
         return self.job
 
     @property
@@ -96,6 +122,43 @@ class Run:
             f"start {times} of {self.folder.name}\n{self.log()}",
         )
         return self.starts[times - 1]
+
+    @property
+    def step(self) -> int:
+        """The newest step in the metrics."""
+        file = RunFolder(self.folder).metrics_file
+        lines = file.read_text().splitlines() if file.exists() else []
+        return int(json.loads(lines[-1])["step"]) if lines else 0
+
+    def survives(
+        self, event: str, act: Callable[[], object], *, again: str | None = None
+    ) -> Fault:
+        """Lets something befall the running job and waits until training goes on.
+
+        Args:
+            again: the job ends by it and is submitted again, with these faults.
+        """
+        times, began = len(self.starts), time.time()
+        last = self.step  # before, as what comes after the last look is lost unseen
+        act()
+        told = self.until_told(event)
+        last = max(last, self.step)
+        if again is not None:
+            told = self.until_over()
+            last = max(last, self.step)
+            self.submit(again)
+        first = self.until_started(times + 1, 180)
+        went_on = datetime.fromisoformat(self.events("started")[times]["time"]).timestamp()
+        said = f"{told.state}: {told.reason}" if told.reason else told.state
+        fault = Fault(event, said, max(0, last - first), went_on - began)
+        self.faults.append(fault)
+        return fault
+
+    def until_told(self, event: str) -> RunStatus:
+        """Returns what is told as soon as the job does not just run on."""
+        what = f"{event} shows\n{self.log()}"
+        self.cluster.wait_for(lambda: self.told().state != "RUNNING", 120, what, every_s=0.5)
+        return self.told()
 
     def until_complete(self, timeout_s: float = 150) -> None:
         """Waits until the run has reached its end."""

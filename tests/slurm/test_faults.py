@@ -1,33 +1,46 @@
 """What befalls jobs on a cluster, and that nothing is lost by it: the trainer itself under faults.
 
-Each run is SwAV with a queue on two nodes of two ranks; in the end its weights and metrics equal
-those of a run that nothing befell, bit for bit.
+Each run is SwAV with a queue on two nodes of two ranks. Whatever befalls it, in the end its weights
+and metrics equal those of a run that was left in peace, bit for bit. The stories below take most of
+their time waiting for SLURM, so they run side by side, on nodes of their own.
 """
 
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.runs import PACE, SAVED_EVERY, STEPS, Run, assert_same
+from tests.slurm.runs import SAVED_EVERY, STEPS, Fault, Run, assert_same
+
+TABLE = "SSL_ZOO_FAULT_TABLE"
+"""Environment variable: file that gets a table of what was seen."""
 
 
-@pytest.fixture(scope="module")
-def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that nothing befell; its ranks were given GPUs, which nobody has."""
-    run = Run(cluster, tmp_path_factory.mktemp("runs") / "whole", slurm={"gpus_per_node": 2})
-    run.submit("pace=0")
+@dataclass(frozen=True)
+class Stage:
+    """Where a story takes place."""
+
+    cluster: Cluster
+    folder: Path
+    nodes: tuple[str, ...]
+
+    def run(self, name: str, **slurm: object) -> Run:
+        """Returns a run that stays on the nodes of this stage."""
+        others = ",".join(sorted(set(self.cluster.nodes()) - set(self.nodes)))
+        return Run(self.cluster, self.folder / name, slurm={"exclude": others, **slurm})
+
+
+def left_in_peace(stage: Stage) -> Run:
+    """Its ranks are given GPUs, which nobody has."""
+    run = stage.run("whole", gpus_per_node=2)
+    run.submit("")
     run.until_complete()
-    assert run.until_over().state == "COMPLETE"
-    return run
-
-
-def make_run(cluster: Cluster, tmp_path: Path) -> Run:
-    return Run(cluster, tmp_path / "run")
-
-
-def test_a_run_ends_and_says_so(whole: Run) -> None:
-    told = whole.told()
+    told = run.until_over()
     assert (told.state, told.step, told.total_steps, told.requeues) == (
         "COMPLETE",
         STEPS,
@@ -35,30 +48,153 @@ def test_a_run_ends_and_says_so(whole: Run) -> None:
         0,
     )
     assert not told.has_failed
-    assert whole.starts == [0]
-
-
-def test_ranks_keep_the_gpus_that_slurm_gave_them(whole: Run) -> None:
-    found = [(whole.folder / "submit" / f"devices-{rank}").read_text() for rank in range(4)]
+    found = [(run.folder / "submit" / f"devices-{rank}").read_text() for rank in range(4)]
     assert found == ["0,1"] * 4
+    return run
 
 
-def test_a_signal_saves_and_requeues_and_a_hard_requeue_loses_little(
-    cluster: Cluster, tmp_path: Path, whole: Run
-) -> None:
-    run = make_run(cluster, tmp_path)
+def comes_back_by_itself(stage: Stage) -> Run:
+    """Whoever asks it to go, it is requeued and goes on."""
+    cluster, run = stage.cluster, stage.run("chased", partition="low")
     job = run.submit()
     run.until_saved(SAVED_EVERY)
-    cluster.signal(job, "USR2")
-    second = run.until_started(2)
-    assert run.events("requeued")[0]["step"] == second  # nothing is lost
-    assert second > SAVED_EVERY
+    fault = run.survives("USR2", lambda: cluster.signal(job, "USR2"))
+    assert (fault.lost, fault.told[:8]) == (0, "REQUEUED")
     assert run.results() == []  # nobody was told that the job is over
-    assert (run.told().requeues, run.told().state) == (1, "RUNNING")
-    run.until_saved(40)
-    cluster.scontrol("requeue", job)
-    third = run.until_started(3)
-    assert third >= 40
+    wants_nodes = f"sbatch --partition=high --exclusive --nodelist={','.join(stage.nodes)}"
+
+    def preempt() -> None:
+        cluster.command(*wants_nodes.split(), "--output=/dev/null", "--wrap=sleep 1")
+
+    assert run.survives("preempted, 15 s of grace", preempt).lost == 0
+    cluster.scontrol("requeue", job)  # it moves to another partition while it waits
+    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "it waits")
+    cluster.scontrol("update", f"jobid={job}", "partition=lowhard")
+    run.until_started(4)
+    run.until_saved(run.starts[-1] + 1)
+    assert run.survives("preempted without grace", preempt).lost <= SAVED_EVERY
+    run.until_saved(run.starts[-1] + 1)
+    by_hand = run.survives("scontrol requeue", lambda: cluster.scontrol("requeue", job))
+    assert by_hand.lost <= SAVED_EVERY
+
+    def lose_node() -> None:
+        cluster.node_down(stage.nodes[1])
+        cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "the job waits")
+        cluster.node_up(stage.nodes[1])
+
+    run.until_saved(run.starts[-1] + 1)
+    assert run.survives("node set down", lose_node).lost <= SAVED_EVERY
     run.until_complete()
-    assert run.job == job
+    return run
+
+
+def is_submitted_again(stage: Stage) -> Run:
+    """What ends it for good is told, and it goes on when the same command is given again."""
+    cluster, run = stage.cluster, stage.run("crashed")
+    run.submit("kill=1@14")
+    killed = run.survives("one rank killed (SIGKILL)", _nothing, again="cut=20")
+    assert killed.told.startswith("FAILED: ")
+    assert "Killed" in killed.told
+    cut = run.survives("killed while saving step 20", _nothing, again="memory=3@24")
+    assert cut.told.startswith("FAILED")
+    assert run.starts == [0, 10, 10]
+    hungry = run.survives("over its memory", _nothing, again="raise=33")
+    assert "exceeded memory limit" in hungry.told
+    raised = run.survives("an exception", _nothing, again="pace=0.2")
+    assert "ZeroDivisionError: on purpose" in raised.told
+    run.until_saved(40)
+    cancelled = run.survives("scancel", lambda: cluster.command("scancel", run.job), again="")
+    assert (cancelled.lost, cancelled.told[:9]) == (0, "CANCELLED")
+    run.until_complete()
+    return run
+
+
+def runs_out_of_time(stage: Stage) -> Run:
+    """A time limit of one minute, and a notice 20 s before, which SLURM may give earlier."""
+    run = stage.run("limited", timeout_min=1, signal_delay_s=20)
+    run.submit("pace=0.7")
+    fault = run.survives("time limit of 1 min", _nothing)
+    assert (fault.lost, fault.told[:8]) == (0, "REQUEUED")
+    run.until_complete()
+    return run
+
+
+def does_not_listen(stage: Stage) -> Run:
+    """It runs into its time limit and is not requeued."""
+    run = stage.run("deaf", timeout_min=1, signal_delay_s=20)
+    run.submit("pace=1.5 deaf")
+    fault = run.survives("time limit, deaf to signals", _nothing, again="")
+    assert fault.told.startswith("TIMEOUT")
+    assert run.results() == []
+    run.until_complete()
+    return run
+
+
+def is_left_over(stage: Stage) -> Run:
+    """Two nodes lose their daemons, so SLURM starts the job on others while the old ranks train on."""
+    cluster, run = stage.cluster, stage.run("orphaned")
+    job = run.submit("pace=1")
+    run.until_saved(SAVED_EVERY)
+    nodes = cluster.command("squeue", "-h", "-j", job, "-o", "%N")
+    names = cluster.command("scontrol", "show", "hostnames", nodes).split()
+    assert len(names) == 2
+
+    def lose_daemons() -> None:
+        for name in names:
+            cluster.kill_slurmd(name)
+
+    fault = run.survives("slurmd killed, old ranks train on", lose_daemons)
+    assert fault.lost > 0  # the old ranks were at work until the new ones took over
+    cluster.wait_for(lambda: "has taken over" in run.log(), 60, "the old ranks leave")
+    run.until_complete()
+    return run
+
+
+def _nothing() -> None:
+    """Whatever befalls the run is in its faults already."""
+
+
+Story = Callable[[Stage], Run]
+STORIES: dict[Story, int] = {
+    left_in_peace: 2,
+    comes_back_by_itself: 2,
+    is_submitted_again: 2,
+    runs_out_of_time: 2,
+    does_not_listen: 2,
+    is_left_over: 4,
+}
+"""And the number of nodes that each needs."""
+
+
+@pytest.fixture(scope="module")
+def told(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Story, Future[Run]]:
+    """All stories, to their ends."""
+    folder = tmp_path_factory.mktemp("runs")
+    names = sorted(cluster.nodes(), key=lambda name: int(name.removeprefix("node")))
+    needed = sum(STORIES.values())
+    assert len(names) >= needed, f"local-slurm start --nodes {needed}"
+    found: dict[Story, Future[Run]] = {}
+    with ThreadPoolExecutor(len(STORIES)) as pool:
+        for story, n_nodes in STORIES.items():
+            nodes, names = names[:n_nodes], names[n_nodes:]
+            found[story] = pool.submit(story, Stage(cluster, folder, tuple(nodes)))
+            time.sleep(5)  # starting takes most of the work: not all at once
+    return found
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_whatever_befalls_a_run_its_end_is_the_same(
+    story: Story, told: dict[Story, Future[Run]]
+) -> None:
+    run, whole = told[story].result(), told[left_in_peace].result()
     assert_same(run, whole)
+    note(run.faults)
+
+
+def note(faults: list[Fault]) -> None:
+    """Extends the table of what was seen, if somebody asked for it."""
+    if TABLE in os.environ:
+        with Path(os.environ[TABLE]).open("a", encoding="utf-8") as file:
+            for fault in faults:
+                row = (fault.event, fault.told, str(fault.lost), f"{fault.seconds:.0f}")
+                file.write("| " + " | ".join(row) + " |\n")
