@@ -1,20 +1,13 @@
-"""The README's commands, typed in its order; lines that need a GPU say so and are left out."""
+"""The README's commands, typed in its order; `tests/slurm/test_docs.py` types those for a SLURM."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [body for kind, body in BLOCK.findall(text) if kind == language]
+from tests.documents import blocks, dead_links
 
 
 def run(command: str, folder: Path) -> None:
@@ -32,21 +25,20 @@ def run(command: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    lines = [
+        line for block in blocks("README.md", "bash") if not block.needs for line in block.commands
+    ]
     commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun"))]
     assert len(commands) >= 9
     for command in commands:
-        if "GPU" not in command:
-            run(command, tmp_path)
-    programs = blocks("python")
+        run(command, tmp_path)
+    programs = blocks("README.md", "python")
     assert len(programs) == 2
     for program in programs:
-        (tmp_path / "program.py").write_text(program)
+        (tmp_path / "program.py").write_text(program.text)
         run(f"{sys.executable} program.py", tmp_path)
 
 
-def test_files_that_the_readme_points_to_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md"])
+def test_links_of_the_documentation_lead_somewhere(page: str) -> None:
+    assert dead_links(page) == []

@@ -1,0 +1,65 @@
+"""The code in our Markdown: what a page shows is what the tests run.
+
+A comment of the line above, `<!-- needs: slurm -->`, says what a block cannot run without.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(
+    r"(?:^<!-- needs: (?P<needs>[^>\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Block(NamedTuple):
+    """A block of code.
+
+    Attributes:
+        needs: what it cannot run without; empty for nothing special.
+    """
+
+    language: str
+    needs: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a shell block, each on one line or on several that end in a backslash."""
+        lines = self.text.replace("\\\n", "").splitlines()
+        return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def blocks(page: str, language: str) -> list[Block]:
+    """Returns the blocks of a page, such as `README.md`, that are in a language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = [Block(m["language"], m["needs"] or "", m["text"]) for m in BLOCK.finditer(text)]
+    return [block for block in found if block.language == language]
+
+
+def dead_links(page: str) -> list[str]:
+    """Returns the links of a page to files and headings that are not there.
+
+    Raises:
+        AssertionError: the page has no link at all.
+    """
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links: list[str] = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    assert links, f"{page} has no links"
+    return [link for link in links if not _exists(link, ROOT / page)]
+
+
+def _exists(link: str, page: Path) -> bool:
+    name, _, heading = link.partition("#")
+    target = page.parent / name if name else page
+    if not target.exists():
+        return False
+    return not heading or heading in _anchors(target.read_text(encoding="utf-8"))
+
+
+def _anchors(text: str) -> set[str]:
+    """Returns how the headings of a page are linked to."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,0 +1,39 @@
+"""Stands in for `python` in a job and makes runs short: `python brief.py -u -m MODULE FOLDER`.
+
+A run ends after a sixth of its steps, and after 25 at least; its settings are those that were asked
+for. A step takes a twentieth of a second or more, so that there is something to requeue.
+"""
+
+import runpy
+import sys
+import time
+from typing import Any
+
+LEAST_STEPS = 25
+PACE_S = 0.05
+
+
+def install() -> None:
+    """Puts the short end into the trainer of this process."""
+    from ssl_zoo.training import Trainer
+
+    build, finish_step = Trainer.__init__, Trainer._finish_step
+
+    def build_short(self: Trainer, *arguments: Any) -> None:
+        build(self, *arguments)
+        self.total_steps = max(LEAST_STEPS, self.total_steps // 6)
+
+    def finish_slowly(self: Trainer, *arguments: Any) -> None:
+        time.sleep(PACE_S)
+        finish_step(self, *arguments)
+
+    Trainer.__init__ = build_short  # type: ignore[method-assign]
+    Trainer._finish_step = finish_slowly  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    unbuffered, dash_m, module, folder = sys.argv[1:]
+    assert (unbuffered, dash_m) == ("-u", "-m")
+    install()
+    sys.argv = [module, folder]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
