@@ -1,6 +1,5 @@
 """The `ssl-zoo` command. Heavy imports happen inside the commands, so that `--help` is instant."""
 
-import difflib
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 from ssl_zoo._version import __version__
+from ssl_zoo.describing import list_command, schema_command, show_command
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch.submitting import submit_command
 from ssl_zoo.launch.watching import (
@@ -23,31 +23,6 @@ from ssl_zoo.launch.watching import (
     release_command,
     requeue_command,
 )
-
-KIND_NAMES = (
-    "methods",
-    "backbones",
-    "heads",
-    "losses",
-    "augmentations",
-    "datasets",
-    "optimizers",
-    "evaluators",
-)
-
-
-class _Kind(click.ParamType):  # type: ignore[type-arg]
-    """A kind of component, singular or plural."""
-
-    name = "kind"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        for kind in KIND_NAMES:
-            if value in (kind, kind[:-1], kind[:-2] if kind == "losses" else kind):
-                return kind
-        near = difflib.get_close_matches(value, KIND_NAMES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"unknown kind '{value}'.{hint} Known: {', '.join(KIND_NAMES)}")
 
 
 @click.group(
@@ -70,69 +45,6 @@ def cli(quiet: bool) -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     for noisy in ("faiss", "fvcore", "torch", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-
-
-@cli.command("list")
-@click.argument("kind", type=_Kind(), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(kind: str | None, as_json: bool) -> None:
-    """Lists the components that can be named, of one KIND or of all.
-
-    KIND is methods, backbones, heads, losses, augmentations, datasets, optimizers or evaluators.
-    """
-    from ssl_zoo import plugins
-    from ssl_zoo.describe import listing
-
-    plugins.discover()
-    kinds = [kind] if kind else list(KIND_NAMES)
-    found = {each: listing(each) for each in kinds}
-    if as_json:
-        click.echo(json.dumps({**found, "broken_plugins": plugins.failure_lines()}, indent=1))
-        return
-    from ssl_zoo.report.components import listing_table
-    from ssl_zoo.report.console import show
-
-    for position, (each, rows) in enumerate(found.items()):
-        if position:
-            click.echo()
-        show(listing_table(each, rows))
-
-
-@cli.command("show")
-@click.argument("kind", type=_Kind())
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show_command(kind: str, name: str, as_json: bool) -> None:
-    """Shows one component and each of its settings.
-
-    \b
-    ssl-zoo show method swav
-    ssl-zoo show backbone resnet50
-    ssl-zoo show backbone timm:vit_small_patch16_224
-    """
-    from ssl_zoo.describe import details
-    from ssl_zoo.report.components import component_text
-    from ssl_zoo.report.console import prose_width, show
-
-    found = details(kind, name)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-    else:
-        show(component_text(found, width=prose_width()))
-
-
-@cli.command("schema")
-def schema_command() -> None:
-    """Prints the JSON schema of a run.
-
-    Editors complete and check YAML by it:
-
-    \b
-    ssl-zoo schema > run.schema.json
-    """
-    from ssl_zoo.run_config import RunConfig
-
-    click.echo(json.dumps(RunConfig.model_json_schema(), indent=1))
 
 
 _METHOD = click.argument("method", required=False, metavar="[METHOD[@RECIPE]]")
@@ -183,10 +95,14 @@ def train_command(
     ssl-zoo train swav                           the recipe 'digits', minutes on a CPU
     ssl-zoo train swav@cifar10 data.root=data    another recipe
     ssl-zoo train simclr seed=3 method.temperature=0.1 epochs=50
+    ssl-zoo train -o runs/swav                   what is there already goes on
     torchrun --nproc-per-node 2 -m ssl_zoo train swav
     """
     from ssl_zoo.training import train
 
+    if (method is None or "=" in method) and file is None and output is not None:
+        settings = Path(output) / "config.yaml"
+        file = str(settings) if settings.is_file() else None
     config = _run_config(method, overrides, file)
     path = train(config, output)
     if os.environ.get("RANK", "0") == "0":
@@ -331,6 +247,9 @@ def card_command(run: str, output: str, name: str | None) -> None:
 
 
 for _command in (
+    list_command,
+    show_command,
+    schema_command,
     submit_command,
     jobs_command,
     logs_command,

@@ -146,7 +146,8 @@ class RunFolder:
             try:
                 yield
             finally:
-                if self.path.is_dir() and [*self.path.iterdir()] == [lock]:  # nothing came of it: leave no trace
+                # Nothing came of it: leave no trace.
+                if self.path.is_dir() and [*self.path.iterdir()] == [lock]:
                     lock.unlink()
                     self.path.rmdir()
 

@@ -21,6 +21,7 @@ from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
 from ssl_zoo.history import host
+from ssl_zoo.launch.environment import current_job
 from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
 from ssl_zoo.outcome import Interrupted, NonFiniteLoss, remembered
@@ -90,6 +91,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, self.dataset)
         self.step = 0
+        self._said_slow = False
         self._provenance = provenance()  # now: the checkout may move on while the run goes on
         self._output: StepOutput | None = None
         self._bad_step = torch.full((), -1, device=device)  # first step whose loss was not finite
@@ -295,6 +297,7 @@ class Trainer:
             "buffers": dict(self.method.named_buffers()),
         }
         names = {id(module): name for name, module in self.method.named_modules()}
+        begin = time.monotonic()
         checkpoint.save(
             self.folder.checkpoints,
             step=self.step,
@@ -313,6 +316,25 @@ class Trainer:
             keep=self.config.checkpoint.keep,
             may_write=lambda: not self.folder.ownership.is_lost(),
         )
+        self._warn_of_slow_saving(time.monotonic() - begin)
+
+    def _warn_of_slow_saving(self, seconds: float) -> None:
+        """Says once when a job is told too late that its time runs out."""
+        notice = self.config.slurm.signal_delay_s
+        if (
+            current_job()
+            and 3 * seconds > notice
+            and not self._said_slow
+            and distributed.is_main()
+        ):
+            self._said_slow = True
+            logger.warning(
+                "saving took %.0f s and slurm.signal_delay_s is %d: set it to %.0f or more, or a job "
+                "may be ended before it has saved",
+                seconds,
+                notice,
+                3 * seconds,
+            )
 
     def _resume(self) -> float:
         """Restores the newest checkpoint; returns the seconds of training that lie before it."""

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ssl_zoo import checkpoint, cli, training
+from ssl_zoo import checkpoint, cli, describing, training
 from ssl_zoo.config import parse_yaml
 from ssl_zoo.outcome import Interrupted
 from ssl_zoo.registries import KINDS, METHODS
@@ -76,7 +76,7 @@ def test_kinds_are_listed_in_singular_and_plural(kind: str, run: Run) -> None:
 
 def test_all_kinds_are_listed_with_all_names(run: Run) -> None:
     listed = run("list").out
-    assert tuple(KINDS) == cli.KIND_NAMES
+    assert tuple(KINDS) == describing.KIND_NAMES
     for kind, registry in KINDS.items():
         assert f"\n{kind}\n" in "\n" + listed
         assert [name for name in registry.names() if name not in listed] == []
@@ -298,6 +298,15 @@ def test_training_prints_the_run_folder_and_goes_no_further_when_complete(
     shutil.copytree(small_run, tmp_path / "run")
     outcome = run("train", "simclr", *SMALL, "-o", "run")
     assert (outcome.status, outcome.out) == (0, "run\n")
+
+
+def test_a_run_folder_is_enough_to_go_on(run: Run, small_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_run, tmp_path / "run")
+    (tmp_path / "run" / "complete.json").unlink()
+    assert run("train", "-o", "run").status == 0
+    assert (tmp_path / "run" / "complete.json").is_file()
+    assert "seed: 0 there, 9 now" in run("train", "seed=9", "-o", "run").complaint
+    assert "name a method" in run("train", "-o", "elsewhere").complaint
 
 
 def test_the_default_folder_is_named_after_method_data_and_config(

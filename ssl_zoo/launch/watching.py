@@ -49,7 +49,7 @@ def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) 
     ssl-zoo jobs runs/swav --wait && ssl-zoo evaluate runs/swav
     ssl-zoo jobs --json | jq '.[] | select(.has_failed) | .folder'
 
-    States are SLURM's (PENDING, RUNNING, CANCELLED, TIMEOUT, ...) and these:
+    States are those of SLURM, such as PENDING, RUNNING, CANCELLED and TIMEOUT, and these:
 
     \b
     REQUEUED     it ran before and waits to go on

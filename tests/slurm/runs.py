@@ -138,6 +138,7 @@ class Run:
         Args:
             again: the job ends by it and is submitted again, with these faults.
         """
+        self.until_started(max(1, len(self.starts)))
         times, began = len(self.starts), time.time()
         last = self.step  # before, as what comes after the last look is lost unseen
         act()
@@ -156,8 +157,12 @@ class Run:
 
     def until_told(self, event: str) -> RunStatus:
         """Returns what is told as soon as the job does not just run on."""
-        what = f"{event} shows\n{self.log()}"
-        self.cluster.wait_for(lambda: self.told().state != "RUNNING", 120, what, every_s=0.5)
+        self.cluster.wait_for(
+            lambda: self.told().state not in {"RUNNING", "COMPLETING"},
+            120,
+            f"{event} shows\n{self.log()}",
+            every_s=0.5,
+        )
         return self.told()
 
     def until_complete(self, timeout_s: float = 150) -> None:
