@@ -47,7 +47,7 @@ def cancel(folder: Path) -> str:
 
 
 def requeue(folder: Path, hard: bool = False) -> str:
-    """Sends the job of a run back into the queue.
+    """Sends the job of a run back into the queue, or a new one where it is over.
 
     Args:
         hard: do not wait for it to save; it goes on from its last checkpoint.
@@ -56,7 +56,7 @@ def requeue(folder: Path, hard: bool = False) -> str:
         What came of it.
 
     Raises:
-        UserError: it does not run, or SLURM refuses.
+        UserError: it waits already, the run is complete, or SLURM refuses.
     """
     now = status(folder, slurm := Slurm())
     if now.is_over and now.job is not None and now.state != "COMPLETE":
@@ -104,10 +104,16 @@ def how_to_go_on(folder: Path) -> str:
 
 
 def _submit_again(now: RunStatus) -> str:
-    """Stands where a run whose job is over would be submitted again; now it only says how."""
-    raise UserError(
-        f"job {now.job} of '{now.name}' is over ({_words(now)}); {how_to_go_on(now.folder)}"
-    )
+    """Submits a training run whose job is over, with the settings that its folder holds."""
+    if now.launcher != "slurm" or not (now.folder / "config.yaml").is_file():
+        raise UserError(
+            f"job {now.job} of '{now.name}' is over ({_words(now)}); {how_to_go_on(now.folder)}"
+        )
+    from ssl_zoo.launch.submission import execute, plan_runs
+    from ssl_zoo.run_folder import RunFolder
+
+    (job,) = execute(plan_runs([RunFolder(now.folder).config()], [now.folder], site=""), "slurm")
+    return f"job {now.job} of '{now.name}' is over ({_words(now)}); submitted again as job {job}"
 
 
 def _steerable(folder: Path, verb: str, slurm: Slurm | None = None) -> RunStatus:

@@ -142,7 +142,8 @@ def requeue_command(run: str, now: bool) -> None:
     """Sends the running job of RUN back into the queue: it saves, and goes on when its turn comes.
 
     Use it to make room for others, or to leave a bad node. With --now SLURM ends the job at once, and
-    it goes on from its last checkpoint: for a job that does not listen any more.
+    it goes on from its last checkpoint: for a job that does not listen any more. A job that has failed,
+    was cancelled or ran out of time is submitted again, with the settings and the code of RUN.
 
     \b
     ssl-zoo requeue runs/swav

@@ -110,10 +110,6 @@ def test_a_job_that_starts_up_is_not_signalled(slurm: FakeSlurm) -> None:
     [
         ("728", "is held; go on with: ssl-zoo release runs/a"),
         ("744", "waits in the queue already: BeginTime"),
-        (
-            "730",
-            r"is over \(FAILED: exit status 3\); go on with: ssl-zoo submit --config runs/a/con",
-        ),
     ],
 )
 @pytest.mark.parametrize("hard", [False, True])

@@ -11,7 +11,7 @@ from ssl_zoo import checkpoint
 from ssl_zoo.config import read_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.history import History
-from ssl_zoo.launch import snapshot, submission
+from ssl_zoo.launch import control, snapshot, submission
 from ssl_zoo.launch.scoring import ScoringConfig, ScoringFolder, scoring_config, scoring_folder
 from ssl_zoo.launch.slurm_config import SlurmConfig
 from ssl_zoo.launch.submission import execute, plan_runs, plan_scoring, sweep_folders
@@ -133,6 +133,16 @@ def test_a_job_that_is_gone_is_followed_by_another_with_the_same_code(
     assert [event["job"] for event in History(folder).read()] == ["7", "8"]
     assert mark.exists()
     assert RunFolder(folder).config().slurm.mem_gb == 9
+
+
+def test_a_job_that_is_over_can_be_requeued_by_name(site: Site, tmp_path: Path) -> None:
+    folder = ssl_zoo.submit(fast_config("swav", "slurm.mem_gb=9"), output=tmp_path / "run")
+    (tmp_path / "profiles" / "ssl-zoo" / "slurm").mkdir(parents=True)
+    (tmp_path / "profiles" / "ssl-zoo" / "slurm" / "default.yaml").write_text("qos: new\n")
+    assert "submitted again as job 8" in control.requeue(folder)
+    assert History(folder).read()[-1]["job"] == "8"
+    assert site.scripts.count("#SBATCH --mem=9GB") == 2
+    assert "qos" not in site.scripts  # as it was submitted before
 
 
 def test_a_complete_run_is_left_alone(site: Site, small_run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 The environment variable FAULTS says what, as words between spaces:
 
     pace=S             every step takes S seconds longer, so that there is time to interfere
+    slow=S             the same, in the first start alone
     deaf               the notice that time runs out is ignored
     kill=RANK@STEP     that rank kills itself after that step
     memory=RANK@STEP   that rank takes 4 GB
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 FAULTS = dict(word.partition("=")[::2] for word in os.environ.get("FAULTS", "").split())
+RESTARTS = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 RANK = int(os.environ.get("SLURM_PROCID", "0"))
 
 
@@ -31,6 +33,7 @@ def install() -> None:
 
     def faulty_finish(self: Trainer, *arguments: Any) -> None:
         time.sleep(float(FAULTS.get("pace", "0")))
+        time.sleep(0 if RESTARTS else float(FAULTS.get("slow", "0")))
         if is_due("kill", self.step):
             os.kill(os.getpid(), signal.SIGKILL)
         if is_due("memory", self.step):

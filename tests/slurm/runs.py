@@ -131,12 +131,13 @@ class Run:
         return int(json.loads(lines[-1])["step"]) if lines else 0
 
     def survives(
-        self, event: str, act: Callable[[], object], *, again: str | None = None
+        self, event: str, act: Callable[[], object], *, again: str | None = None, **slurm: Any
     ) -> Fault:
         """Lets something befall the running job and waits until training goes on.
 
         Args:
-            again: the job ends by it and is submitted again, with these faults.
+            again: the job ends by it and is submitted again, with these faults,
+            slurm: and with these settings.
         """
         self.until_started(max(1, len(self.starts)))
         times, began = len(self.starts), time.time()
@@ -147,7 +148,7 @@ class Run:
         if again is not None:
             told = self.until_over()
             last = max(last, self.step)
-            self.submit(again)
+            self.submit(again, **slurm)
         first = self.until_started(times + 1, 180)
         went_on = datetime.fromisoformat(self.events("started")[times]["time"]).timestamp()
         said = f"{told.state}: {told.reason}" if told.reason else told.state
@@ -158,7 +159,7 @@ class Run:
     def until_told(self, event: str) -> RunStatus:
         """Returns what is told as soon as the job does not just run on."""
         self.cluster.wait_for(
-            lambda: self.told().state not in {"RUNNING", "COMPLETING"},
+            lambda: self.told().state not in {"RUNNING", "COMPLETING", "SIGNALING"},
             120,
             f"{event} shows\n{self.log()}",
             every_s=0.5,

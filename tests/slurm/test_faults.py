@@ -6,7 +6,6 @@ their time waiting for SLURM, so they run side by side, on nodes of their own.
 """
 
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ def is_submitted_again(stage: Stage) -> Run:
 def runs_out_of_time(stage: Stage) -> Run:
     """A time limit of two minutes, and a notice one minute before, which SLURM may give earlier."""
     run = stage.run("limited", timeout_min=2, signal_delay_s=60)
-    run.submit("pace=1")
+    run.submit("slow=1.5")
     fault = run.survives("time limit of 2 min", _nothing)
     assert (fault.lost, fault.told[:8]) == (0, "REQUEUED")
     run.until_complete()
@@ -123,7 +122,7 @@ def does_not_listen(stage: Stage) -> Run:
     """It runs into its time limit and is not requeued."""
     run = stage.run("deaf", timeout_min=1, signal_delay_s=20)
     run.submit("pace=2 deaf")
-    fault = run.survives("time limit, deaf to signals", _nothing, again="")
+    fault = run.survives("time limit, deaf to signals", _nothing, again="", timeout_min=10)
     assert fault.told.startswith("TIMEOUT")
     assert run.results() == []
     run.until_complete()
@@ -133,7 +132,7 @@ def does_not_listen(stage: Stage) -> Run:
 def is_left_over(stage: Stage) -> Run:
     """Two nodes lose their daemons, so SLURM starts the job on others while the old ranks train on."""
     cluster, run = stage.cluster, stage.run("orphaned")
-    job = run.submit("pace=1")
+    job = run.submit("slow=2")
     run.until_saved(SAVED_EVERY)
     nodes = cluster.command("squeue", "-h", "-j", job, "-o", "%N")
     names = cluster.command("scontrol", "show", "hostnames", nodes).split()
@@ -165,8 +164,8 @@ STORIES: dict[Story, int] = {
 }
 """And the number of nodes that each needs."""
 
-SECONDS_BETWEEN = 15
-"""Between the beginnings of two stories: starting is most of the work."""
+SIDE_BY_SIDE = 3
+"""Stories at a time: starting is most of the work, and the rest is waiting."""
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +176,10 @@ def told(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Sto
     needed = sum(STORIES.values())
     assert len(names) >= needed, f"local-slurm start --nodes {needed}"
     found: dict[Story, Future[Run]] = {}
-    with ThreadPoolExecutor(len(STORIES)) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         for story, n_nodes in STORIES.items():
             nodes, names = names[:n_nodes], names[n_nodes:]
             found[story] = pool.submit(story, Stage(cluster, folder, tuple(nodes)))
-            time.sleep(SECONDS_BETWEEN)
     return found
 
 
