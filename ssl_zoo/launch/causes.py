@@ -129,6 +129,13 @@ def cause(events: list[Event], log: LogEnd) -> str:
     return log.words
 
 
+def leaving(events: list[Event], log: LogEnd) -> str:
+    """Returns why a job that waits for its next start left the one before, and what it saved."""
+    due = log.system.removeprefix("cancelled ") if "due to" in log.system else ""
+    saved = cause(events, LogEnd())
+    return ", ".join(part for part in (due, saved) if part)
+
+
 def _since_last_start(events: list[Event]) -> list[Event]:
     starts = [position for position, event in enumerate(events) if event["event"] == "started"]
     return events[starts[-1] :] if starts else events

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.history import Event, History
-from ssl_zoo.launch.causes import cause, log_end
+from ssl_zoo.launch.causes import cause, leaving, log_end
 from ssl_zoo.launch.finding import run_name
 from ssl_zoo.launch.progress import progress
 from ssl_zoo.launch.queue import Slurm, SlurmJob, is_alive_here
@@ -187,7 +187,9 @@ def _queued(run: _Run, job: SlurmJob) -> tuple[str, str]:
         words = WAITING.get(job.reason, "").format(start=job.start or "later", run=run.name)
         if job.reason in ("Resources", "Priority") and job.start:
             words += f", expected start {job.start}"
-        return state, f"{job.reason}: {words}" if words else job.reason
+        waits = f"{job.reason}: {words}" if words else job.reason
+        went = leaving(run.events, log_end(run.folder, job.id)) if job.restarts else ""
+        return state, f"{went}; {waits}" if went else waits
     where = f"on {job.nodes}" if job.nodes else ""
     if job.state == "RUNNING" and not _has_begun(run, job):
         return job.state, f"{STARTING} {where}".rstrip()

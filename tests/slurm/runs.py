@@ -140,10 +140,10 @@ class Run:
             slurm: and with these settings.
         """
         self.until_started(max(1, len(self.starts)))
-        times, began = len(self.starts), time.time()
+        times, began, requeues = len(self.starts), time.time(), self.told().requeues
         last = self.step  # before, as what comes after the last look is lost unseen
         act()
-        told = self.until_told(event)
+        told = self.until_told(event, requeues)
         last = max(last, self.step)
         if again is not None:
             told = self.until_over()
@@ -156,15 +156,17 @@ class Run:
         self.faults.append(fault)
         return fault
 
-    def until_told(self, event: str) -> RunStatus:
+    def until_told(self, event: str, requeues: int) -> RunStatus:
         """Returns what is told as soon as the job does not just run on."""
-        self.cluster.wait_for(
-            lambda: self.told().state not in {"RUNNING", "COMPLETING", "SIGNALING"},
-            120,
-            f"{event} shows\n{self.log()}",
-            every_s=0.5,
-        )
-        return self.told()
+        unmoved = {"RUNNING", "COMPLETING", "SIGNALING"}
+        seen: list[RunStatus] = []
+
+        def has_moved() -> bool:
+            seen.append(self.told())
+            return seen[-1].state not in unmoved or seen[-1].requeues > requeues
+
+        self.cluster.wait_for(has_moved, 120, f"{event} shows\n{self.log()}", every_s=0.5)
+        return seen[-1]
 
     def until_complete(self, timeout_s: float = 150) -> None:
         """Waits until the run has reached its end."""

@@ -65,11 +65,12 @@ def comes_back_by_itself(stage: Stage) -> Run:
     def preempt() -> None:
         cluster.command(*wants_nodes.split(), "--output=/dev/null", "--wrap=sleep 1")
 
-    assert run.survives("preempted, 15 s of grace", preempt).lost == 0
-    cluster.scontrol("requeue", job)  # it moves to another partition while it waits
-    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "it waits")
-    cluster.scontrol("update", f"jobid={job}", "partition=lowhard")
-    run.until_started(4)
+    def preempt_and_move() -> None:
+        preempt()
+        cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "the job waits")
+        cluster.scontrol("update", f"jobid={job}", "partition=lowhard")
+
+    assert run.survives("preempted, 15 s of grace", preempt_and_move).lost == 0
     run.until_saved(run.starts[-1] + 1)
     assert run.survives("preempted without grace", preempt).lost <= SAVED_EVERY
     run.until_saved(run.starts[-1] + 1)
