@@ -162,8 +162,9 @@ class Run:
         seen: list[RunStatus] = []
 
         def has_moved() -> bool:
-            seen.append(self.told())
-            return seen[-1].state not in unmoved or seen[-1].requeues > requeues
+            seen.append(now := self.told())
+            is_back = now.state == "RUNNING" and now.requeues > requeues
+            return is_back or now.state not in unmoved
 
         self.cluster.wait_for(has_moved, 120, f"{event} shows\n{self.log()}", every_s=0.5)
         return seen[-1]
