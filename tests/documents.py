@@ -32,10 +32,15 @@ class Block(NamedTuple):
         return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
+def read(page: str) -> str:
+    """Returns the text of a page, such as `README.md`."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
 def blocks(page: str, language: str) -> list[Block]:
-    """Returns the blocks of a page, such as `README.md`, that are in a language."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = [Block(m["language"], m["needs"] or "", m["text"]) for m in BLOCK.finditer(text)]
+    """Returns the blocks of a page that are in a language."""
+    matches = BLOCK.finditer(read(page))
+    found = [Block(m["language"], m["needs"] or "", m["text"]) for m in matches]
     return [block for block in found if block.language == language]
 
 
@@ -45,8 +50,7 @@ def dead_links(page: str) -> list[str]:
     Raises:
         AssertionError: the page has no link at all.
     """
-    text = (ROOT / page).read_text(encoding="utf-8")
-    links: list[str] = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    links: list[str] = re.findall(r"\]\((?!http)([^)]+)\)", read(page))
     assert links, f"{page} has no links"
     return [link for link in links if not _exists(link, ROOT / page)]
 
