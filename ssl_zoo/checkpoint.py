@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -26,12 +27,13 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
-from ssl_zoo.errors import UserError
+from ssl_zoo.errors import Superseded, UserError
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SUPERSEDED = "another start has taken over"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
 
@@ -107,6 +109,7 @@ def save(
         may_write: asked on rank 0 before the checkpoint becomes visible; nothing does if not.
 
     Raises:
+        Superseded: this process must not write.
         UserError: the files cannot be written; earlier checkpoints are untouched.
     """
     final = folder / f"step-{step:08d}"
@@ -133,11 +136,13 @@ def save(
         if may_write():
             problem = _attempt(lambda: _publish(aside, final, manifest))
         else:
-            problem = "another start has taken over"
+            problem = SUPERSEDED
     problem = distributed.broadcast_object(problem)
     if problem:
         if distributed.is_main():
             shutil.rmtree(aside, ignore_errors=True)
+        if problem == SUPERSEDED:
+            raise Superseded.everywhere(f"{SUPERSEDED} '{folder}'; this process stops here")
         raise UserError.everywhere(
             f"checkpoint of step {step} cannot be written to '{folder}': {problem}; "
             f"{_last_good(folder)}. Make room or mend the folder and start the same command again"
@@ -177,7 +182,8 @@ def _publish(aside: Path, final: Path, manifest: dict[str, Any]) -> None:
 
 def found(folder: Path) -> list[Path]:
     """Returns the checkpoints in a folder, newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    names = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(names, reverse=True)
 
 
 def newest(folder: Path) -> Path | None:

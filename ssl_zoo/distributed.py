@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ssl_zoo.errors import UserError
+from ssl_zoo.errors import Superseded, UserError
 
 
 def is_distributed() -> bool:
@@ -77,9 +77,11 @@ def on_main(action: Callable[[], None]) -> None:
         except UserError as error:
             problem = error
             problem.on_all_ranks = True
-    text = broadcast_object(str(problem) if problem else "")
-    if text:
-        raise problem or UserError.everywhere(text)
+    told = (str(problem), isinstance(problem, Superseded)) if problem else None
+    told = broadcast_object(told)
+    if told:
+        text, superseded = told
+        raise problem or (Superseded if superseded else UserError).everywhere(text)
 
 
 class _GatherWithGradient(torch.autograd.Function):

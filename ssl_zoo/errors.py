@@ -18,3 +18,7 @@ class UserError(ValueError):
         error = cls(message)
         error.on_all_ranks = True
         return error
+
+
+class Superseded(UserError):
+    """Another start of the same run has taken over; this process must not write any more."""

@@ -11,6 +11,7 @@
 """
 
 import json
+import logging
 import os
 import socket
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_zoo.launch.environment import current_job
+
+logger = logging.getLogger(__name__)
 
 EventName = Literal["submitted", "started", "requeued", "stopped", "failed", "complete"]
 Event = dict[str, Any]
@@ -36,12 +39,19 @@ class History:
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
         line = json.dumps({**record, **where, **facts}) + "\n"
         line = "\n" + line if self._ends_within_a_line() else line
-        # One write of one line: two processes that append at once do not mix.
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+            # One write of one line: two processes that append at once do not mix.
+            descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if event == "submitted":
+                raise
+            # What happened counts more than the note of it: a full disk must not keep a job from
+            # leaving as it should.
+            logger.warning("'%s' cannot be extended: %s", self.file, error.strerror)
 
     def _ends_within_a_line(self) -> bool:
         try:
@@ -68,10 +78,18 @@ class History:
         return events
 
     def since_submission(self) -> list[Event]:
-        """Returns the newest `submitted` event and what came after it; all where there is none."""
+        """Returns the newest `submitted` event and what came after it; all where there is none.
+
+        A job may start before its submission could be written down; that belongs to it as well.
+        """
         events = self.read()
         submitted = [position for position, e in enumerate(events) if e["event"] == "submitted"]
-        return events[submitted[-1] :] if submitted else events
+        if not submitted:
+            return events
+        last, before = events[submitted[-1]], events[: submitted[-1]]
+        early = [e for e in before if last.get("job") and e.get("job") == last["job"]]
+        early = [event for event in early if event["event"] != "submitted"]
+        return [last, *early, *events[submitted[-1] + 1 :]]
 
 
 def host() -> str:

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_zoo import distributed
-from ssl_zoo.errors import UserError
-from ssl_zoo.ownership import Superseded
+from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.run_folder import RunFolder
 
 

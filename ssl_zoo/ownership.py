@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.checkpoint import write_text
-from ssl_zoo.errors import UserError
+from ssl_zoo.errors import Superseded
 from ssl_zoo.history import History, host
 from ssl_zoo.launch.environment import Job, current_job
 
@@ -23,10 +23,6 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_FOR_THE_OTHER = 60.0
 """How long a new start waits for the one it takes over from; that one looks much more often."""
-
-
-class Superseded(UserError):
-    """Another start of the same run has taken over; this process must not write any more."""
 
 
 class Ownership:
@@ -92,11 +88,11 @@ class Ownership:
 def _order(owner: dict[str, Any], job: Job, history: History) -> int:
     """Returns 1 when `job` comes after the owner, -1 when before it, 0 when that is not known."""
     if owner["job"] == job.id:
-        # The same start may begin anew after a failure to connect, so equality is no hindrance.
-        return 1 if job.restart >= owner["restart"] else -1
+        before = int(owner["restart"])
+        return (job.restart > before) - (job.restart < before)
     submitted = [event.get("job") for event in history.read() if event["event"] == "submitted"]
-    if job.id not in submitted:
-        return 0
+    if job.id not in submitted:  # started before that could be written, or not by us
+        return int(owner["job"] in submitted and os.environ.get("SUBMITIT_EXECUTOR") == "slurm")
     if owner["job"] not in submitted:
         return 1
     return 1 if _last(submitted, job.id) > _last(submitted, owner["job"]) else -1

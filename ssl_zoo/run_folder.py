@@ -72,13 +72,22 @@ class RunFolder:
                     f"'{self.path}' holds files but no run; use an empty or new folder as --output"
                 )
         elif self.is_complete or checkpoint.found(self.checkpoints):
-            old, new = (c.model_dump(mode="json") for c in (self.config(), config))
+            old, new = (c.model_dump(mode="json") for c in (self._trained_config(), config))
             differing = _differences(old, new)
             if differing:
                 raise UserError(
                     f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
                     "use another --output, or the settings it was made with"
                 )
+
+    def _trained_config(self) -> RunConfig:
+        """Returns the settings that the newest checkpoint was made with."""
+        for path in checkpoint.found(self.checkpoints):
+            try:
+                return run_config(settings=checkpoint.read_manifest(path)["config"])
+            except (checkpoint.DamagedCheckpoint, KeyError):
+                continue
+        return self.config()
 
     @contextmanager
     def claim(self, config: RunConfig) -> Iterator[None]:
@@ -110,7 +119,12 @@ class RunFolder:
             raise UserError(f"'{self.config_file}' cannot be written: {error.strerror}") from None
 
     def begin(self, config: RunConfig) -> None:
-        """Writes the settings of the run and makes this process its owner."""
+        """Writes the settings of the run and makes this process its owner.
+
+        Raises:
+            Superseded: a later start has come meanwhile.
+        """
+        self.ownership.takes_over()
         self.create(config)
         self.ownership.take()
 

@@ -21,7 +21,7 @@ from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.features import effective_rank, feature_std
 from ssl_zoo.history import host
-from ssl_zoo.launch.environment import current_job
+from ssl_zoo.launch.environment import is_submitted
 from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
 from ssl_zoo.outcome import Interrupted, NonFiniteLoss, remembered
@@ -57,7 +57,7 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
     folder = RunFolder(output if output is not None else default_folder(config))
     with listen() as request, distributed.process_group() as device, ExitStack() as held:
         distributed.on_main(lambda: held.enter_context(folder.claim(config)))
-        if folder.is_complete:
+        if distributed.broadcast_object(folder.is_complete):
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
         with remembered(folder):
@@ -322,7 +322,7 @@ class Trainer:
         """Says once when a job is told too late that its time runs out."""
         notice = self.config.slurm.signal_delay_s
         if (
-            current_job()
+            is_submitted()
             and 3 * seconds > notice
             and not self._said_slow
             and distributed.is_main()

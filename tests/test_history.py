@@ -52,6 +52,25 @@ def test_only_what_came_after_the_newest_submission_belongs_to_it(tmp_path: Path
     assert [event["event"] for event in history.since_submission()] == ["submitted", "started"]
 
 
+def test_what_a_job_did_before_it_was_written_down_belongs_to_it(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.add("submitted", job="12")
+    history.add("failed", job="12")
+    history.add("started", job="13", step=0)
+    history.add("submitted", job="13")
+    assert [e["event"] for e in history.since_submission()] == ["submitted", "started"]
+
+
+def test_a_full_disk_keeps_nobody_from_leaving(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = History(tmp_path / "gone")
+    history.add("stopped", step=3)
+    assert "cannot be extended: No such file or directory" in caplog.text
+    with pytest.raises(FileNotFoundError):
+        history.add("submitted", job="12")
+
+
 def test_a_run_that_was_never_submitted_has_its_whole_history(tmp_path: Path) -> None:
     history = History(tmp_path)
     history.add("started", step=0)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ssl_zoo import checkpoint, ownership
-from ssl_zoo.errors import UserError
+from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.history import History
 from ssl_zoo.method import Progress
 from ssl_zoo.methods.simclr import SimCLR
-from ssl_zoo.ownership import Ownership, Superseded
+from ssl_zoo.ownership import Ownership
 from ssl_zoo.run_folder import RunFolder
 from ssl_zoo.training import train
 from tests.small import SHORT, fast_config
@@ -68,6 +68,40 @@ def test_an_earlier_start_of_a_job_does_not(
         Ownership(tmp_path).takes_over()
 
 
+def test_two_processes_of_one_start_are_equals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an allocation that somebody works in by hand: there the lock decides."""
+    as_job(monkeypatch, "12", 0)
+    Ownership(tmp_path).take()
+    assert not Ownership(tmp_path).takes_over()
+
+
+def test_a_job_that_is_not_written_down_yet_is_the_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    History(tmp_path).add("submitted", job="12")
+    as_job(monkeypatch, "12")
+    Ownership(tmp_path).take()
+    as_job(monkeypatch, "13")
+    assert not Ownership(tmp_path).takes_over()  # somebody's own allocation
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert Ownership(tmp_path).takes_over()
+
+
+def test_a_left_over_that_comes_late_does_not_take_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    as_job(monkeypatch, "12", 1)
+    folder.ownership.take()
+    as_job(monkeypatch, "12", 0)
+    with pytest.raises(Superseded):
+        RunFolder(tmp_path).begin(fast_config("simclr"))
+    assert not folder.ownership.is_lost()
+    assert not folder.exists()
+
+
 def test_the_job_that_was_submitted_later_takes_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +149,7 @@ def test_training_ends_when_another_start_takes_over(
 def test_a_checkpoint_is_not_published_by_one_who_lost_the_folder(tmp_path: Path) -> None:
     from torch import nn
 
-    with pytest.raises(UserError, match="another start has taken over"):
+    with pytest.raises(Superseded, match="another start has taken over"):
         checkpoint.save(
             tmp_path,
             step=1,

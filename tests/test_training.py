@@ -305,6 +305,23 @@ def test_the_first_signal_is_remembered_and_handlers_are_restored() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_the_weights_know_whose_folder_it_is(small_run: Path, tmp_path: Path) -> None:
+    """Whatever config.yaml says by now."""
+    folder = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
+    other = folder.config().model_copy(update={"seed": 9})
+    folder.complete_file.unlink()
+    folder.create(other)
+    with pytest.raises(UserError, match="seed: 0 there, 9 now"):
+        train(other, folder.path, bar=False)
+
+
+def test_a_copied_checkpoint_is_not_taken_for_one(small_run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
+    newest = checkpoint.found(folder.checkpoints)[0]
+    shutil.copytree(newest, newest.with_name(f"{newest.name}-old"))
+    assert checkpoint.found(folder.checkpoints)[0] == newest
+
+
 def test_a_second_ctrl_c_does_not_wait() -> None:
     request = StopRequest()
     request(signal.SIGINT, None)

@@ -158,6 +158,11 @@ def _last_start(text: str) -> list[str]:
 
 
 def _system_cause(lines: list[str]) -> str:
+    lines = [
+        line
+        for line in lines
+        if any(word in line for word in ("error", "oom", "memory", "CANCELLED"))
+    ]
     memory = [line for line in lines if _MEMORY.search(line)]
     if memory:  # the longest one has the numbers
         return f"out of memory (slurm.mem_gb): {_after_error(max(memory, key=len))}"

@@ -19,6 +19,11 @@ class Job:
     node: str
 
 
+def is_submitted() -> bool:
+    """Says whether this process is a task of a job that `ssl-zoo submit` made."""
+    return bool(os.environ.get("SUBMITIT_EXECUTOR"))
+
+
 def current_job() -> Job | None:
     """Returns the SLURM job that this process runs in, None outside of one."""
     number = os.environ.get("SLURM_JOB_ID")

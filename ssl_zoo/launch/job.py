@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.launch.environment import is_submitted
 from ssl_zoo.launch.requeue import end, refuse_in_vain
 from ssl_zoo.signals import StopRequest, listen
+
+if TYPE_CHECKING:
+    from ssl_zoo.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +83,7 @@ def _train(folder: Path, store: Any, request: StopRequest) -> int:
 
     run = RunFolder(folder)
     with distributed.process_group(store):
-        distributed.on_main(lambda: refuse_in_vain(run.history, _saved_step(run.checkpoints)))
+        distributed.on_main(lambda: _refuse_in_vain(run))
         config = run.config()
         try:
             train(config, folder, bar=False)
@@ -110,17 +114,19 @@ def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
     return 0
 
 
-def _saved_step(checkpoints: Path) -> int:
+def _refuse_in_vain(run: "RunFolder") -> None:
     from ssl_zoo import checkpoint
 
-    newest = checkpoint.found(checkpoints)
-    return int(newest[0].name.removeprefix("step-")) if newest else 0
+    run.ownership.takes_over()  # raises for a left-over, which has no say
+    if not run.is_complete:
+        newest = checkpoint.newest(run.checkpoints)
+        refuse_in_vain(run.history, int(newest.name.removeprefix("step-")) if newest else 0)
 
 
 @contextmanager
 def _ranks(folder: Path) -> Iterator[Any]:
     """Yields the store where the ranks of a job meet; None alone and under torchrun."""
-    if not _in_submitit():
+    if not is_submitted():
         yield None
         return
     from submitit import JobEnvironment
@@ -137,13 +143,9 @@ def _ranks(folder: Path) -> Iterator[Any]:
         yield store
 
 
-def _in_submitit() -> bool:
-    return bool(os.environ.get("SUBMITIT_EXECUTOR"))
-
-
 def _log() -> None:
     rank = os.environ.get("SLURM_PROCID") or os.environ.get("SUBMITIT_LOCAL_GLOBALID") or "0"
-    if not _in_submitit():
+    if not is_submitted():
         return
     logging.basicConfig(
         level=logging.INFO if rank == "0" else logging.WARNING,
@@ -168,7 +170,7 @@ def _leave(status: int) -> None:
     if status == 0:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing is left to be saved
         return
-    if not _in_submitit():
+    if not is_submitted():
         sys.exit(status)
     _exit(status)
 

@@ -9,6 +9,7 @@ import time
 from ssl_zoo.errors import UserError
 from ssl_zoo.history import History
 from ssl_zoo.launch.environment import Job, current_job
+from ssl_zoo.launch.queue import ClientError, call
 from ssl_zoo.signals import StopRequest
 
 BARREN_STARTS = 3
@@ -28,8 +29,13 @@ def refuse_in_vain(history: History, saved_step: int) -> None:
     Raises:
         UserError: the last starts of this job all began at the step that is saved now.
     """
-    starts = [event["step"] for event in history.since_submission() if event["event"] == "started"]
-    if len(starts) >= BARREN_STARTS and set(starts[-BARREN_STARTS:]) == {saved_step}:
+    silent: list[int] = []  # steps of the last starts that ended without a word
+    for event in history.since_submission():
+        if event["event"] == "started":
+            silent.append(event["step"])
+        elif event["event"] in ("stopped", "requeued"):
+            silent.clear()
+    if len(silent) >= BARREN_STARTS and set(silent[-BARREN_STARTS:]) == {saved_step}:
         reason = (
             f"{BARREN_STARTS} starts in a row began at step {saved_step} and saved nothing further; "
             "see the log for why, or shorten checkpoint.every, then submit again"
@@ -58,6 +64,9 @@ def end(history: History, max_requeues: int, step: int | None, request: StopRequ
         if problem:
             _give_up(history, step, problem)
             return NOT_AGAIN
+    else:
+        # A TERM from before is no word on what comes: leaving now would end rank 0 as well.
+        request.seen.discard(signal.SIGTERM)
     # SLURM ends all ranks now; where it does not, rank 0 leaves and takes the others along.
     deadline = time.monotonic() + SECONDS_TO_BE_KILLED
     while signal.SIGTERM not in request.seen and time.monotonic() < deadline:
@@ -75,10 +84,10 @@ def _goes_on(job: Job, request: StopRequest) -> bool:
     if signal.SIGTERM not in request.seen:
         return signal.SIGUSR2 in request.seen
     try:
-        state = _slurm("squeue", "--noheader", "--jobs", job.id, "--format", "%T").stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
+        state = call("squeue", "--noheader", "--jobs", job.id, "--format", "%T", seconds=60)
+    except ClientError:
         return False
-    return state == "RUNNING"
+    return state.strip() in {"RUNNING", "SIGNALING"}
 
 
 def _over_budget(restarts: int, max_requeues: int) -> str:

@@ -126,7 +126,7 @@ class ScoringFolder:
         """Scores and writes the result; all ranks call it together."""
         from ssl_zoo.evaluation import evaluate
 
-        if self.is_complete:
+        if distributed.broadcast_object(self.is_complete):
             return
         config = self.config()
         if distributed.is_main():

@@ -124,7 +124,7 @@ class SlurmConfig(Config):
     additional_parameters: dict[str, bool | int | float | str] = Field(default={})
     """More options of sbatch, such as `{reservation: week, exclusive: true}`."""
     max_requeues: int = Field(default=100, ge=0, le=1_000_000)
-    """How often the job may put itself back into the queue."""
+    """Starts again, by itself or by SLURM, after which the job does not requeue itself any more."""
     wckey: Word | None = None
     """Key that the job's work is counted under, where the site uses them."""
 

@@ -85,7 +85,8 @@ def setup_lines(code: Path | str) -> list[str]:
     Raises:
         UserError: Python cannot import from there.
     """
-    return [_export(shlex.quote(str(_importable(Path(code))))), "export PYTHONSAFEPATH=1"]
+    path = shlex.quote(str(_importable(Path(code))))
+    return [_there(path), _export(path), "export PYTHONSAFEPATH=1"]
 
 
 def array_setup_lines(file: Path | str) -> list[str]:
@@ -93,9 +94,18 @@ def array_setup_lines(file: Path | str) -> list[str]:
     path = shlex.quote(str(Path(file).absolute()))
     return [
         f'SSL_ZOO_CODE=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {path})',
+        _there('"$SSL_ZOO_CODE"'),
         _export('"$SSL_ZOO_CODE"'),
         "export PYTHONSAFEPATH=1",
     ]
+
+
+def _there(word: str) -> str:
+    """Returns a line that ends a job whose code is gone: it would run with whatever is installed."""
+    complaint = (
+        "ssl-zoo: the run's copy of its code is gone; submit it again to go on with today's"
+    )
+    return f'[ -d {word} ] || {{ echo "{complaint}" >&2; exit 2; }}'
 
 
 def _export(word: str) -> str:

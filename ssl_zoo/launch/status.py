@@ -126,7 +126,8 @@ def _read(folder: Path) -> _Run:
     job, launcher = submitted.get("job"), str(submitted.get("launcher") or "")
     if launcher == "debug":  # in the process that submitted it
         job, launcher = None, ""
-    if started.get("job"):
+    ours = {event.get("job") for event in events if event["event"] == "submitted"}
+    if started.get("job") in ours - {None}:
         job, launcher = started["job"], "slurm"
     elif started and launcher != "local":  # a later start in a terminal
         job, launcher = None, ""
@@ -165,11 +166,10 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
 
 def _state(run: _Run, slurm: Slurm, known: SlurmJob | None) -> tuple[str, str]:
     """Returns state and reason; the first that can be said, from the surest to the least sure."""
-    ending = known is not None and known.state == "COMPLETING"
-    if known and known.is_active and not (ending and run.is_complete):
-        return _queued(run, known)
     if run.is_complete:
         return "COMPLETE", ""
+    if known and known.is_active:
+        return _queued(run, known)
     if run.launcher == "local" and run.job and _is_here(run):
         if is_alive_here(run.job, run.folder):
             begun = run.events[-1]["event"] == "started"

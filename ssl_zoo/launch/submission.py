@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,21 @@ class Plan:
 
     @property
     def setup(self) -> list[str]:
-        """Shell lines that make a job import the code of its folder."""
+        """Shell lines that make a job work where it was submitted, with the code of its folder."""
         if len(self.targets) == 1:
-            return snapshot.setup_lines(self.targets[0].path / CODE)
-        return snapshot.array_setup_lines(self.points_file)
+            code = snapshot.setup_lines(self.targets[0].path / CODE)
+        else:
+            code = snapshot.array_setup_lines(self.points_file)
+        return [f"cd {shlex.quote(str(self.directory))}", *code]
+
+    @property
+    def directory(self) -> Path:
+        """Where relative paths in settings begin: where the runs were submitted for the first time."""
+        for target in self.targets:
+            for event in target.history.read():
+                if event["event"] == "submitted" and event.get("directory"):
+                    return Path(event["directory"])
+        return Path.cwd()
 
     @property
     def points(self) -> str:
@@ -209,6 +221,8 @@ def execute(plan: Plan, launcher: Launcher) -> list[str]:
         raise
     for target, number in zip(plan.targets, numbers, strict=True):
         _note(target, number, launcher, plan)
+    for target, number in zip(plan.targets, numbers, strict=True):
+        _link_logs(target, number, plan)
     if launcher == "debug":
         for target in plan.targets:
             target.job()
@@ -222,9 +236,16 @@ def _training(config: RunConfig, folder: Path) -> Target:
         path=run.path,
         job=TrainJob(str(run.path)),
         settings=dump_yaml(config),
-        write=lambda: run.create(config),
+        write=lambda: _write(run, config),
         is_complete=run.is_complete,
     )
+
+
+def _write(run: RunFolder, config: RunConfig) -> None:
+    """Writes the settings, unless a process trains here or has trained something else meanwhile."""
+    with run.lock():
+        run.check(config)
+        run.create(config)
 
 
 def _plan(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan:
@@ -256,13 +277,18 @@ def _states(targets: list[Target]) -> dict[Path, str]:
         last = _submitted(target.history)
         if target.path not in found and last is not None and last.get("job"):
             jobs[target.path] = last
-    at_slurm = Slurm().look(
+    slurm = Slurm()
+    at_slurm = slurm.look(
         str(last["job"]) for last in jobs.values() if last["launcher"] == "slurm"
     )
     for path, last in jobs.items():
         number = str(last["job"])
+        is_elsewhere = last["launcher"] == "local" and last.get("host") != host()
+        if is_elsewhere or (last["launcher"] == "slurm" and slurm.is_silent):
+            _must_have_ended(path, last, slurm.problems.get("squeue", ""))
+            continue
         if last["launcher"] == "local":
-            alive = last.get("host") == host() and is_alive_here(number, path)
+            alive = is_alive_here(number, path)
             state = "running" if alive else ""
         else:
             job = at_slurm.get(number)
@@ -270,6 +296,20 @@ def _states(targets: list[Target]) -> dict[Path, str]:
         if state:
             found[path] = f"{state} as job {number}"
     return found
+
+
+def _must_have_ended(path: Path, submitted: Event, silence: str) -> None:
+    """Sees from its history that a job is over which cannot be asked for.
+
+    Raises:
+        UserError: it may still run, and would be robbed of its folder.
+    """
+    if History(path).since_submission()[-1]["event"] in ("stopped", "failed"):
+        return
+    why = silence or f"it was started on {submitted.get('host')}; only that machine can tell"
+    raise UserError(
+        f"'{path}' has job {submitted['job']}, and it is not known whether that still runs: {why}"
+    )
 
 
 def _submitted(history: History) -> Event | None:
@@ -287,7 +327,10 @@ def _job_to_wait_for(run: Path) -> str | None:
         return None
     last = _submitted(History(run))
     number = str(last["job"]) if last and last["launcher"] == "slurm" else None
-    job = Slurm().look([number]).get(number) if number else None
+    slurm = Slurm()
+    job = slurm.look([number]).get(number) if number else None
+    if number and slurm.is_silent:
+        raise UserError(f"cannot wait for job {number} of '{run}': {slurm.problems['squeue']}")
     if job is None or not job.is_active:
         raise UserError(
             f"'{run}' is neither complete nor in the queue, so nothing can come after it; "
@@ -304,6 +347,8 @@ def _fill(plan: Plan) -> None:
         code = target.path / CODE
         kept = snapshot.read(code)
         if kept is None:
+            if (target.path / "checkpoints").is_dir():
+                logger.info("'%s' has no copy of its code; it goes on with today's", target.path)
             snapshot.take(code, like=first)
         else:
             logger.info("'%s' goes on with the code of %s", target.path, kept["commit"])
@@ -326,7 +371,7 @@ def _hand_over(plan: Plan, launcher: Launcher) -> Sequence[str | None]:
 
 
 def _note(target: Target, number: str | None, launcher: Launcher, plan: Plan) -> None:
-    """Writes the job into the history, and makes the logs of an array's point found in its folder."""
+    """Writes the job into the history."""
     code = snapshot.read(target.path / CODE) or {}
     target.history.add(
         "submitted",
@@ -336,11 +381,17 @@ def _note(target: Target, number: str | None, launcher: Launcher, plan: Plan) ->
         tasks=plan.slurm.processes,
         host=host(),
         commit=code.get("commit"),
+        directory=str(plan.directory),
     )
+
+
+def _link_logs(target: Target, number: str | None, plan: Plan) -> None:
+    """Makes the logs of an array's point found in its folder."""
     own = target.path / SUBMIT
-    if own == plan.folder:
+    if own == plan.folder or number is None:
         return
     own.mkdir(exist_ok=True)
     for rank in range(plan.slurm.processes):
         name = f"{number}_{rank}_log.out"
+        (own / name).unlink(missing_ok=True)
         (own / name).symlink_to(os.path.relpath(plan.folder / name, own))

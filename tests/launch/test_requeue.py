@@ -85,6 +85,24 @@ def test_other_ranks_leave_it_to_rank_0(
     assert (cluster.calls, events(tmp_path)) == ([], [])
 
 
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGUSR2, signal.SIGTERM)])
+def test_other_ranks_stay_until_slurm_or_rank_0_ends_them(
+    signals: tuple[int, ...], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that left on the TERM which all got would take rank 0 along before it has requeued."""
+    monkeypatch.setenv("RANK", "1")
+    request, naps = asked(*signals), iter(range(100))
+
+    def nap(seconds: float) -> None:
+        if next(naps) == 3:
+            request(signal.SIGTERM, None)  # now SLURM ends the job
+
+    monkeypatch.setattr("time.sleep", nap)
+    monkeypatch.setattr(requeue, "SECONDS_TO_BE_KILLED", 60)
+    assert requeue.end(History(tmp_path), 3, 40, request) == requeue.LATER
+    assert next(naps) == 4
+
+
 @pytest.mark.parametrize("state", ["", "COMPLETING", "PENDING", "CANCELLED", "PREEMPTED"])
 @pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGUSR2, signal.SIGTERM)])
 def test_a_job_that_slurm_is_ending_is_not_requeued(
@@ -180,9 +198,12 @@ def test_starts_that_get_nowhere_come_to_an_end(tmp_path: Path) -> None:
     for _ in range(requeue.BARREN_STARTS):
         requeue.refuse_in_vain(history, 40)
         history.add("started", step=40)
+    requeue.refuse_in_vain(history, 41)  # one step further is further
     with pytest.raises(UserError, match="3 starts in a row began at step 40 and saved nothing"):
         requeue.refuse_in_vain(history, 40)
     assert events(tmp_path)[-1] == "stopped"
-    requeue.refuse_in_vain(history, 41)  # one step further is further
+    history.add("stopped", step=40)
+    history.add("started", step=40)
+    requeue.refuse_in_vain(history, 40)  # one that was asked to go is not a bad start
     history.add("submitted", job="13")
     requeue.refuse_in_vain(history, 40)  # whoever submits again has mended something

@@ -290,6 +290,7 @@ def test_where_there_is_no_snapshot_there_is_nothing_to_read(tmp_path: Path) -> 
 def test_the_copy_stands_before_the_users_own_path(tmp_path: Path) -> None:
     show = "import os, sys; print(os.environ['PYTHONPATH'], sys.flags.safe_path)"
     code = tmp_path / "it's $HOME"
+    code.mkdir()
     lines = snapshot.setup_lines(code)
     assert in_a_job(lines, show, PYTHONPATH="/theirs") == f"{code}:/theirs True"
     assert in_a_job(lines, show, PYTHONPATH="") == f"{code} True"
@@ -297,7 +298,10 @@ def test_the_copy_stands_before_the_users_own_path(tmp_path: Path) -> None:
 
 def test_each_point_of_an_array_imports_its_own_copy(tmp_path: Path) -> None:
     file = tmp_path / "my points.txt"
-    file.write_text("/runs/one/code\n/my runs/two/code\n/runs/$three/code\n")
+    places = [tmp_path / name / "code" for name in ("one", "my two", "$three")]
+    for place in places:
+        place.mkdir(parents=True)
+    file.write_text("".join(f"{place}\n" for place in places))
     show = "import os, sys; print(os.environ['PYTHONPATH'], sys.flags.safe_path)"
     found = [
         in_a_job(
@@ -305,7 +309,18 @@ def test_each_point_of_an_array_imports_its_own_copy(tmp_path: Path) -> None:
         )
         for point in range(3)
     ]
-    assert found == ["/runs/one/code True", "/my runs/two/code True", "/runs/$three/code True"]
+    assert found == [f"{place} True" for place in places]
+
+
+def test_without_its_copy_a_job_runs_no_other_code(tmp_path: Path) -> None:
+    for lines in (
+        snapshot.setup_lines(tmp_path / "gone"),
+        snapshot.array_setup_lines(tmp_path / "no points"),
+    ):
+        script = "\n".join([*lines, "echo reached"])
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "copy of its code is gone; submit it again" in done.stderr
 
 
 def test_a_path_that_python_cannot_search_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ssl_zoo.launch.slurm_config import SlurmConfig
 from ssl_zoo.launch.submission import execute, plan_runs, plan_scoring, sweep_folders
 from ssl_zoo.launch.sweep import configs
 from ssl_zoo.run_folder import RunFolder
-from tests.small import SHORT, fast_config
+from tests.small import FAST, SHORT, fast_config
 
 SBATCH = """#!/bin/sh
 cat "$1" >>{folder}/scripts
@@ -121,6 +121,45 @@ def test_a_run_in_the_queue_is_not_submitted_twice(site: Site, tmp_path: Path) -
     site.queue("7")
     with pytest.raises(UserError, match=r"run' is running as job 7; see ssl-zoo jobs"):
         ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=tmp_path / "run")
+
+
+def test_a_run_is_not_robbed_while_squeue_is_silent(site: Site, tmp_path: Path) -> None:
+    folder = ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=tmp_path / "run")
+    site.client("squeue", "#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
+    with pytest.raises(UserError, match="it is not known whether that still runs: .*Unable to"):
+        ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=folder)
+    History(folder).add("stopped", step=3)
+    ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=folder)
+    assert History(folder).read()[-1]["job"] == "8"
+
+
+def test_settings_are_not_changed_under_a_process_that_trains(site: Site, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(fast_config("swav", "seed=1"))
+    with folder.lock(), pytest.raises(UserError, match="another process is training in"):
+        ssl_zoo.submit(fast_config("swav", "seed=2"), SlurmConfig(), output=folder.path)
+    assert folder.config().seed == 1
+
+
+def test_a_job_works_where_its_run_was_submitted_first(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `data.root=data` would mean another folder when it is submitted again."""
+    for place in ("here", "elsewhere"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=tmp_path / "run")
+    assert site.scripts.count(f"\ncd {tmp_path}/here\n") == 2
+
+
+def test_debugging_a_sweep_twice_goes_on(tmp_path: Path) -> None:
+    runs = configs("simclr", ["seed=0..1"], overrides=[*FAST, *SHORT])
+    for _ in range(2):
+        plan = plan_runs(runs, sweep_folders(runs, tmp_path / "sweep"))
+        assert len(plan.targets) in (2, 0)
+        execute(plan, "debug")
+    for folder in sweep_folders(runs, tmp_path / "sweep"):
+        assert RunFolder(folder).is_complete
 
 
 def test_a_job_that_is_gone_is_followed_by_another_with_the_same_code(
