@@ -25,6 +25,7 @@ from ssl_zoo.launch.environment import is_submitted
 from ssl_zoo.method import Batch, Progress, StepOutput
 from ssl_zoo.online import OnlineEvaluator, image_size
 from ssl_zoo.outcome import Interrupted, NonFiniteLoss, remembered
+from ssl_zoo.pace import Clock, steps_between_checks
 from ssl_zoo.provenance import provenance
 from ssl_zoo.registries import DATASETS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 QUIET_PART = 0.1
 """Part of a run, from its start, in which no alarm goes off."""
-STEPS_BETWEEN_CHECKS_ON_CUDA = 10
-"""Asking ranks for stop requests and broken losses waits for the GPU, so it is not done every step."""
 
 
 def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | None = None) -> Path:
@@ -92,6 +91,7 @@ class Trainer:
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, self.dataset)
         self.step = 0
         self._said_slow = False
+        self._agreed, self._interval = (0, time.monotonic()), 1
         self._provenance = provenance()  # now: the checkout may move on while the run goes on
         self._output: StepOutput | None = None
         self._bad_step = torch.full((), -1, device=device)  # first step whose loss was not finite
@@ -121,7 +121,7 @@ class Trainer:
             last = self.step == self.total_steps
             if self.step and self.online.is_due(self.step, last=last):
                 self._evaluate(reporter, request)  # a checkpoint is written before its evaluation
-            clock = _Clock(self.step)
+            clock = Clock(self.step)
             for batch in self._batches():
                 progress = self._progress()
                 lr = self._take_step(batch, progress)
@@ -199,7 +199,7 @@ class Trainer:
         reporter: Reporter,
         progress: Progress,
         lr: float,
-        clock: "_Clock",
+        clock: "Clock",
         request: StopRequest,
     ) -> None:
         """After a step: log, stop on trouble, evaluate, save, and leave when asked to."""
@@ -211,7 +211,7 @@ class Trainer:
         signum = 0
         if saves:
             self._note_bad_weights()
-        if checks or self.step % STEPS_BETWEEN_CHECKS_ON_CUDA == 0:
+        if checks or self.step - self._agreed[0] >= self._interval:
             signum = self._agree(request, saves=saves)
         if signum and not saves:  # what is about to be saved must be finite too
             self._note_bad_weights()
@@ -245,9 +245,12 @@ class Trainer:
             NonFiniteLoss: a rank's loss was not finite.
         """
         lost = distributed.is_main() and self.folder.ownership.is_lost(look=saves)
-        own = torch.tensor([weight(request.signum), int(lost)], device=self.device)
+        (step, since), self._agreed = self._agreed, (self.step, time.monotonic())
+        pace_ms = int(1000 * (self._agreed[1] - since) / max(1, self.step - step))
+        own = torch.tensor([weight(request.signum), int(lost), pace_ms], device=self.device)
         flags = distributed.all_reduce(torch.cat([own, self._bad_step.long().view(1)]), "max")
-        urgency, superseded, bad_step = (int(flag) for flag in flags.tolist())
+        urgency, superseded, pace_ms, bad_step = (int(flag) for flag in flags.tolist())
+        self._interval = steps_between_checks(pace_ms / 1000)  # the same on all ranks
         if superseded:
             raise self.folder.ownership.lost()
         if bad_step >= 0:
@@ -265,7 +268,7 @@ class Trainer:
             )
         return by_weight(urgency)
 
-    def _metrics(self, lr: float, clock: "_Clock") -> dict[str, float]:
+    def _metrics(self, lr: float, clock: "Clock") -> dict[str, float]:
         assert self._output is not None
         features = self._output.features.float()
         values = {
@@ -377,19 +380,3 @@ class Trainer:
             )
         logger.info("going on from step %d of %d", self.step, self.total_steps)
         return seconds
-
-
-class _Clock:
-    """Images per second since the last look."""
-
-    def __init__(self, step: int) -> None:
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        self._step, self._time = step, time.monotonic()
-
-    def rate(self, step: int, images_a_step: int) -> float:
-        seconds = max(time.monotonic() - self._time, 1e-9)
-        rate = (step - self._step) * images_a_step / seconds
-        self.restart(step)
-        return round(rate, 1)

@@ -22,6 +22,7 @@ from ssl_zoo.method import Alarm, Progress
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.outcome import Interrupted, NonFiniteLoss
+from ssl_zoo.pace import steps_between_checks
 from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
@@ -303,6 +304,11 @@ def test_the_first_signal_is_remembered_and_handlers_are_restored() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert request.signum == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("pace", "steps"), [(0.0, 10), (0.1, 10), (0.6, 8), (2.0, 2), (60.0, 1)])
+def test_a_notice_is_heard_in_time_however_long_steps_take(pace: float, steps: int) -> None:
+    assert steps_between_checks(pace) == steps
 
 
 def test_the_weights_know_whose_folder_it_is(small_run: Path, tmp_path: Path) -> None:
