@@ -18,9 +18,11 @@ class Block(NamedTuple):
     """A block of code.
 
     Attributes:
+        section: the heading of second order that it stands under.
         needs: what it cannot run without; empty for nothing special.
     """
 
+    section: str
     language: str
     needs: str
     text: str
@@ -37,11 +39,14 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def blocks(page: str, language: str) -> list[Block]:
-    """Returns the blocks of a page that are in a language."""
-    matches = BLOCK.finditer(read(page))
-    found = [Block(m["language"], m["needs"] or "", m["text"]) for m in matches]
-    return [block for block in found if block.language == language]
+def blocks(page: str, *languages: str) -> list[Block]:
+    """Returns the blocks of a page that are in one of these languages."""
+    found, text = [], read(page)
+    for match in BLOCK.finditer(text):
+        section = text[: match.start()].rpartition("\n## ")[2].partition("\n")[0]
+        block = Block(section, match["language"], match["needs"] or "", match["text"])
+        found += [block] if block.language in languages else []
+    return found
 
 
 def dead_links(page: str) -> list[str]:

@@ -1,33 +1,41 @@
 """Stands in for `python` in a job and makes runs short: `python brief.py -u -m MODULE FOLDER`.
 
-A run ends after 30 steps at most; its settings are those that were asked for. A step takes a fifth
-of a second or more, so that there is something to requeue.
+A run ends after 24 steps of 16 images at most; its folder says what was asked for. A step takes a
+fifth of a second or more, so that there is something to requeue.
 """
 
+import itertools
 import runpy
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
-MOST_STEPS = 30
+MOST_STEPS = 24
+BATCH = 16
 PACE_S = 0.2
 
 
 def install() -> None:
-    """Puts the early end into the trainer of this process."""
+    """Puts short runs into the trainer of this process."""
+    from ssl_zoo.run_config import RunConfig
     from ssl_zoo.training import Trainer
 
-    build, finish_step = Trainer.__init__, Trainer._finish_step
+    build, batches, finish_step = Trainer.__init__, Trainer._batches, Trainer._finish_step
 
-    def build_short(self: Trainer, *arguments: Any, **named: Any) -> None:
-        build(self, *arguments, **named)
-        self.total_steps = min(MOST_STEPS, self.total_steps)
+    def build_small(self: Trainer, config: RunConfig, *arguments: Any, **named: Any) -> None:
+        build(self, config.model_copy(update={"global_batch_size": BATCH}), *arguments, **named)
+        self.config, self.total_steps = config, min(MOST_STEPS, self.total_steps)
+
+    def few_batches(self: Trainer) -> Iterator[Any]:
+        return itertools.takewhile(lambda _: self.step < self.total_steps, batches(self))
 
     def finish_slowly(self: Trainer, *arguments: Any, **named: Any) -> None:
         time.sleep(PACE_S)
         finish_step(self, *arguments, **named)
 
-    Trainer.__init__ = build_short  # type: ignore[method-assign]
+    Trainer.__init__ = build_small  # type: ignore[method-assign]
+    Trainer._batches = few_batches  # type: ignore[method-assign]
     Trainer._finish_step = finish_slowly  # type: ignore[method-assign]
 
 

@@ -1,11 +1,13 @@
 """The documentation's commands for a SLURM, typed in their order; what they need that is not here is
-left out, but for submissions, which are made with `--dry-run` then."""
+left out, but for submissions, which are made with `--dry-run` then. Pages, and the sections of the
+cookbook, are read side by side, because most of the time goes by with waiting."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,14 @@ import pytest
 from ssl_zoo.history import Event, History
 from ssl_zoo.launch.finding import find_runs
 from ssl_zoo.launch.status import status
-from tests.documents import blocks
+from tests.documents import Block, blocks
 from tests.slurm.cluster import Cluster
 
-BASELINES = {"untrained", "raw pixels"}
 BRIEF = Path(__file__).with_name("brief.py")
 COOKBOOK = "docs/cluster.md"
 SECONDS = 300
 """How long a command may take before it is said to hang."""
+SIDE_BY_SIDE = 3
 
 Typed = tuple[str, "subprocess.Popen[str]"]
 
@@ -52,18 +54,24 @@ class Reader:
             name = Path(block.text.splitlines()[0].removeprefix("# ")).name
             (self.profiles / name).write_text(block.text)
 
-    def read(self, page: str, *, needs: str = "") -> None:
-        """Types the commands of a page.
+    def read(self, section: Iterable[Block], *, needs: str = "") -> None:
+        """Types the commands and the programs of some blocks, and waits for all of them.
 
         Args:
             needs: what the blocks need that run.
         """
-        for block in blocks(page, "bash"):
+        for block in section:
+            if block.language == "python":
+                (self.folder / "program.py").write_text(block.text)
+                self.type("python program.py")
+                continue
             for command in block.commands:
                 if block.needs == needs:
                     self.type(command)
                 elif command.startswith("ssl-zoo submit"):
                     self.type(f"{command.partition(' #')[0]} --dry-run")
+        while self.following:
+            self.see_end(self.following.pop())
 
     def type(self, command: str) -> None:
         """Runs a command to its end, or starts one that goes on until its run is over."""
@@ -95,12 +103,6 @@ class Reader:
             pytest.fail(f"does not end: {command}\n{said}\n{self.told()}")
         assert process.returncode == 0, f"{command}\n{said}\n{self.told()}"
 
-    def see_followers_end(self, count: int) -> None:
-        """Waits for what runs in the second terminal."""
-        assert len(self.following) == count
-        for typed in self.following:
-            self.see_end(typed)
-
     def wait_until_it_trains(self, run: str) -> None:
         """Waits as a person does who looks at `ssl-zoo jobs`."""
         folder = self.folder / run
@@ -120,53 +122,51 @@ class Reader:
         """Returns what happened to a run, of one kind."""
         return [e for e in History(self.folder / run).read() if e["event"] == name]
 
-    def close(self) -> None:
-        """Ends what is left in the second terminal."""
-        for _, process in self.following:
-            process.kill()
-            process.communicate()
+
+@pytest.fixture
+def readme(cluster: Cluster, tmp_path: Path) -> Reader:
+    """Somebody who has read the README's section on SLURM to its end."""
+    reader = Reader(cluster, tmp_path)
+    reader.read([b for b in blocks("README.md", "bash") if b.needs == "slurm"], needs="slurm")
+    return reader
 
 
 @pytest.fixture
-def reader(cluster: Cluster, tmp_path: Path) -> Iterator[Reader]:
-    """A person with an empty folder."""
-    found = Reader(cluster, tmp_path)
-    yield found
-    found.close()
+def cookbook(cluster: Cluster, tmp_path: Path) -> Reader:
+    """Somebody who has read the cookbook to its end, several sections at a time."""
+    reader = Reader(cluster, tmp_path)
+    reader.write_profiles_of(COOKBOOK)
+    sections: dict[str, list[Block]] = {}
+    for block in blocks(COOKBOOK, "bash", "python"):
+        sections.setdefault(block.section, []).append(block)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for section in [pool.submit(reader.read, each) for each in sections.values()]:
+            section.result()
+    return reader
 
 
-def test_the_readme_leads_from_a_job_to_a_comparison(reader: Reader) -> None:
-    reader.read("README.md", needs="slurm")
-    reader.see_followers_end(1)
+def test_the_readme_leads_from_a_job_to_a_comparison(readme: Reader) -> None:
+    reader = readme
     starts, stops = (reader.events("runs/swav", name) for name in ("started", "stopped"))
     assert [stop["reason"] for stop in stops] == ["SIGUSR2", "SIGTERM"]  # requeue, cancel
     assert [start["step"] for start in starts] == [0, *(stop["step"] for stop in stops)]
     (scored,) = (reader.folder / "runs" / "swav").glob("evaluate-*/evaluation.json")
     assert json.loads(scored.read_text())["evaluators"].keys() == {"knn", "clustering"}
-    points = find_runs(reader.folder / "runs" / "sweep")
-    assert [len(reader.events(point, "started")) for point in points] == [1] * 6
-    assert methods_in(reader.folder / "runs" / "sweep") == BASELINES | {"swav", "simclr"}
+    sweep = reader.folder / "runs" / "sweep"
+    assert [len(reader.events(point, "started")) for point in find_runs(sweep)] == [1] * 6
+    rows = json.loads((sweep / "comparison.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == {"swav", "simclr", "untrained", "raw pixels"}
 
 
-def test_the_cookbook_does_what_it_says(reader: Reader) -> None:
-    reader.write_profiles_of(COOKBOOK)
-    reader.read(COOKBOOK)
-    for program in blocks(COOKBOOK, "python"):
-        (reader.folder / "program.py").write_text(program.text)
-        reader.type("python program.py")
+@pytest.mark.slow
+def test_the_cookbook_does_what_it_says(cookbook: Reader) -> None:
+    reader, runs = cookbook, cookbook.folder / "runs"
     reader.type("ssl-zoo jobs --wait")  # fails unless all are complete
-    runs = reader.folder / "runs"
-    names = {"first", "wide", "temperature", "chain", "pair", "here", "moved", "from-python"}
+    names = {"first", "wide", "temperature", "chain", "here", "moved", "from-python"}
     assert {path.name for path in runs.iterdir()} == names
-    assert [start["world_size"] for start in reader.events("runs/wide", "started")] == [4, 2]
-    assert len(list((runs / "chain").glob("evaluate-*/evaluation.json"))) == 2
-    assert methods_in(runs / "pair") == BASELINES | {"swav", "simclr"}
+    assert [start["world_size"] for start in reader.events("runs/wide", "started")] == [2, 1]
+    assert len(find_runs(runs / "temperature")) == 2
+    assert len([*(runs / "chain").glob("evaluate-*/evaluation.json")]) == 1
     by_job, by_hand = reader.events("runs/moved", "started")
     assert by_job["step"] < by_hand["step"]
     assert (by_hand.get("job"), by_hand["world_size"]) == (None, 2)
-
-
-def methods_in(folder: Path) -> set[str]:
-    """Returns who takes part in the comparison of a folder."""
-    rows = json.loads((folder / "comparison.json").read_text())["rows"]
-    return {row["name"] for row in rows}
