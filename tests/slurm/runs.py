@@ -109,12 +109,12 @@ class Run:
         names = [path.name for path in checkpoint.found(self.folder / "checkpoints")]
         return int(names[0].removeprefix("step-")) if names else 0
 
-    def until_saved(self, step: int, timeout_s: float = 120) -> None:
+    def until_saved(self, step: int, timeout_s: float = 300) -> None:
         """Waits until a step is saved."""
         what = f"step {step} of {self.folder.name} is saved"
         self.cluster.wait_for(lambda: self.saved >= step, timeout_s, f"{what}\n{self.log()}")
 
-    def until_started(self, times: int, timeout_s: float = 120) -> int:
+    def until_started(self, times: int, timeout_s: float = 300) -> int:
         """Waits until it has begun so often, and returns the step that it went on from."""
         self.cluster.wait_for(
             lambda: len(self.starts) >= times,
@@ -149,7 +149,7 @@ class Run:
             told = self.until_over()
             last = max(last, self.step)
             self.submit(again, **slurm)
-        first = self.until_started(times + 1, 180)
+        first = self.until_started(times + 1)
         went_on = datetime.fromisoformat(self.events("started")[times]["time"]).timestamp()
         said = f"{told.state}: {told.reason}" if told.reason else told.state
         fault = Fault(event, said, max(0, last - first), went_on - began)
@@ -169,7 +169,7 @@ class Run:
         self.cluster.wait_for(has_moved, 120, f"{event} shows\n{self.log()}", every_s=0.5)
         return seen[-1]
 
-    def until_complete(self, timeout_s: float = 150) -> None:
+    def until_complete(self, timeout_s: float = 400) -> None:
         """Waits until the run has reached its end."""
         file = RunFolder(self.folder).complete_file
         self.cluster.wait_for(file.exists, timeout_s, f"{self.folder.name} ends\n{self.log()}")
