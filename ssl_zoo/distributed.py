@@ -64,6 +64,17 @@ def all_gather_object(value: Any) -> list[Any]:
     return values
 
 
+def raise_any(error: str | None) -> None:
+    """Raises the mistake of the first rank that has one, on all ranks; they call it together.
+
+    Raises:
+        UserError: some rank gave the text of one.
+    """
+    for text in all_gather_object(error):
+        if text is not None:
+            raise UserError.everywhere(text)
+
+
 def on_main(action: Callable[[], None]) -> None:
     """Runs something on rank 0 while the others wait.
 
@@ -111,6 +122,36 @@ def gather(tensor: Tensor) -> Tensor:
         return tensor
     gathered: Tensor = _GatherWithGradient.apply(tensor)
     return gathered
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Sums over the ranks of a group, in the forward and in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return _summed(tensor, group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _summed(gradients[0], ctx.group), None
+
+
+def _summed(tensor: Tensor, group: Any) -> Tensor:
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=group)
+    return total
+
+
+def sum_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
+    """Returns the sum over the ranks of a group, or over all, with gradient.
+
+    The gradient is the sum over the losses of those ranks, as in `gather`.
+    """
+    if not is_distributed() or world_size() == 1:
+        return tensor
+    total: Tensor = _SumOverRanks.apply(tensor, group)
+    return total
 
 
 def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torch.device:

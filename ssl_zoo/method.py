@@ -1,8 +1,8 @@
 """The contract between methods and training: what a method is given and what it gives back."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ class Batch:
         views: one tensor `(V, B, C, H, W)` for each crop size, global crops first, normalised.
         index: position of each image in the data set, `(B,)`.
         labels: `(B,)`; None unless the method sets `needs_labels`.
-        masks: patches to hide, `(B, L)` bool; None unless the augmentation draws them.
+        masks: patches to hide in the first view, `(B, L)` bool in reading order; None unless the
+            augmentation draws them.
     """
 
     views: list[Tensor]
@@ -40,6 +41,20 @@ class Progress:
     steps_per_epoch: int
 
 
+class EpochData(Protocol):
+    """The images of an epoch, for methods that pass over them between epochs.
+
+    Both give this rank's batches of the epoch in the order of its steps; what `drop_last` leaves out
+    of the epoch is in neither. All ranks must go through them together.
+    """
+
+    def views(self) -> Iterator[Batch]:
+        """Yields the batches as the steps of this epoch will see them."""
+
+    def images(self) -> Iterator[Batch]:
+        """Yields the same images as evaluation sees them: one view `(1, B, C, H, W)` of each."""
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """What a method may know of the run that only exists once it runs."""
@@ -48,6 +63,10 @@ class RunInfo:
     global_batch_size: int
     steps_per_epoch: int
     total_steps: int
+    image_size: int = 32
+    """Height and width of the global crops, in pixels."""
+    n_global: int = 2
+    """Number of global crops."""
     n_classes: int | None = None
     rank: int = 0
     world_size: int = 1
@@ -100,6 +119,11 @@ class Method(nn.Module):
         """Settings of a method."""
 
     needs_labels: ClassVar[bool] = False
+    """Whether batches carry labels; only a method that says so ever sees them."""
+    trains: ClassVar[bool] = True
+    """False for lower bounds: a run of theirs has no steps, and every comparison shows them."""
+    min_global: ClassVar[int] = 2
+    """Global crops of an image that the loss takes at least."""
     paper: ClassVar[str] = ""
     alarms: ClassVar[tuple[Alarm, ...]] = ()
 
@@ -113,20 +137,34 @@ class Method(nn.Module):
         """Returns the loss of a batch."""
         raise NotImplementedError
 
-    def before_epoch(self, progress: Progress) -> None:
-        """Called before the first step of an epoch."""
+    def before_epoch(self, progress: Progress, data: EpochData) -> None:
+        """Called before the first step of an epoch, by all ranks; not when a run goes on within one."""
 
     def before_step(self, progress: Progress) -> None:
         """Called before the forward pass."""
 
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Returns trainable parameters that this step leaves as they are."""
+        return ()
+
     def after_backward(self, progress: Progress) -> None:
-        """Called when gradients are complete, before clipping: the place to freeze by `grad = None`."""
+        """Called when gradients are complete, before clipping.
+
+        Freezes: only a missing gradient keeps momentum and weight decay off a parameter, and changing
+        `requires_grad` would upset DistributedDataParallel.
+        """
+        for parameter in self.frozen(progress):
+            parameter.grad = None
 
     def after_step(self, progress: Progress) -> None:
         """Called after the optimizer's step."""
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
-        """Returns optimizer groups; `lr_scale` multiplies the schedule's rate for a group."""
+        """Returns optimizer groups.
+
+        A group may hold `lr_scale`, which multiplies its rate; `constant_lr=True`, which takes the
+        peak rate in place of the schedule's; and any setting of the optimizer.
+        """
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def rank_state(self) -> dict[str, Tensor]:
@@ -136,10 +174,24 @@ class Method(nn.Module):
     def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
         """Restores `rank_state` from the states of all ranks that saved, in rank order."""
 
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns what stands on `exported` and can be evaluated too, by the name of the layer.
+
+        Each is a module that takes features `(N, D)`: `head` gives embeddings of length one
+        `(N, d)`, `prototypes` scores `(N, K)`; further sets of prototypes are `prototypes.1`,
+        `prototypes.2`.
+        """
+        return {}
+
     @property
     def exported(self) -> Backbone:
         """The network that is evaluated and released; a submodule of this one."""
         return self.backbone
+
+    @property
+    def exported_settings(self) -> NamedConfig | None:
+        """Settings that build `exported`, where it is not of the run's kind of backbone."""
+        return None
 
 
 def encode(module: nn.Module, views: list[Tensor]) -> Tensor:

@@ -2,13 +2,16 @@
 
 import math
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from ssl_zoo.config import Config, default
+
+if TYPE_CHECKING:
+    from ssl_zoo.method import Progress
 
 _PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
 
@@ -47,6 +50,14 @@ class Duration(Config):
         """Returns the number of optimizer steps, rounded to the nearest."""
         return round(self.value * (steps_per_epoch if self.unit == "epochs" else 1))
 
+    def is_due(self, step: int, steps_per_epoch: int) -> bool:
+        """Says of a step that begins an epoch whether it is the first such since a multiple of this.
+
+        So what is done between epochs happens so often, at the start of training for the first time.
+        """
+        every = max(1, self.steps(steps_per_epoch))
+        return step == 0 or step // every > (step - steps_per_epoch) // every
+
     def epochs(self, steps_per_epoch: int) -> float:
         """Returns the number of epochs."""
         return self.value if self.unit == "epochs" else self.value / steps_per_epoch
@@ -78,6 +89,8 @@ class ScheduleConfig(Config):
     """Learning rate at step 0 of the warm-up."""
     final_lr: float = Field(default=0.0, ge=0)
     """Learning rate that the cosine ends at."""
+    final_weight_decay: float | None = Field(default=None, ge=0, le=10)
+    """Weight decay that half a cosine over the whole run ends at; none keeps the optimizer's."""
 
     def lr(self, step: int, *, peak_lr: float, total_steps: int, steps_per_epoch: int) -> float:
         """Returns the learning rate of a step, counted from 0."""
@@ -88,3 +101,62 @@ class ScheduleConfig(Config):
         return cosine(
             step - warmup_steps, total_steps - warmup_steps, start=peak_lr, end=self.final_lr
         )
+
+    def weight_decay(self, step: int, *, start: float, total_steps: int) -> float:
+        """Returns the weight decay of a step, from `start` to the final one."""
+        if self.final_weight_decay is None:
+            return start
+        return cosine(step, total_steps, start=start, end=self.final_weight_decay)
+
+
+class Ramp(Config):
+    """A value that moves while training goes on; a plain number stays as it is.
+
+    `{start: 0.996, end: 1.0}` is half a cosine over the whole run, as momentum teachers are updated
+    (Grill et al., 2020, arXiv:2006.07733); `{start: 0.04, end: 0.07, shape: linear, over: 30 epochs}`
+    a linear warm-up, as the teacher's temperature of Caron et al. (2021, arXiv:2104.14294).
+    """
+
+    start: float
+    """Value at step 0."""
+    end: float
+    """Value that it moves towards and then keeps."""
+    shape: Literal["cosine", "linear"] = "cosine"
+    """How it moves."""
+    over: Duration | None = None
+    """How long it moves; the whole run when not given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            return {"start": value, "end": value}
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "number"}, handler(schema)], "description": cls.__doc__}
+
+    def at(self, progress: "Progress") -> float:
+        """Returns the value of the step that training stands at."""
+        step, length = progress.step, progress.total_steps
+        if self.over is not None:
+            length = self.over.steps(progress.steps_per_epoch)
+        if step >= length:
+            return self.end
+        if self.shape == "cosine":
+            return cosine(step, length, start=self.start, end=self.end)
+        return self.start + (self.end - self.start) * step / length
+
+
+def bounded(ramp: Ramp, low: float, high: float) -> Ramp:
+    """Returns the ramp; for validators of settings.
+
+    Raises:
+        ValueError: it leaves `[low, high]`.
+    """
+    if not all(low <= value <= high for value in (ramp.start, ramp.end)):
+        raise ValueError(f"{ramp.start} to {ramp.end} must lie between {low} and {high}")
+    return ramp

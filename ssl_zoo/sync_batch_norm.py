@@ -11,23 +11,6 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.history import host
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """Sums over the ranks of a group, in the forward and in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        total = tensor.clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
-
-
 class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Synchronised batch normalisation from plain operations, because torch's needs a GPU."""
 
@@ -47,11 +30,12 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         local = x.new_tensor([x.numel() / x.shape[1]])
-        sums = _SumOverRanks.apply(torch.cat([x.sum(axes), local]), self.group)
+        sums = distributed.sum_over_ranks(torch.cat([x.sum(axes), local]), self.group)
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = x - mean.view(shape)
-        variance = _SumOverRanks.apply((centred**2).sum(axes), self.group) / count
+        squares = distributed.sum_over_ranks((centred**2).sum(axes), self.group)
+        variance = squares / count
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)

@@ -78,6 +78,7 @@ def everything() -> dict[str, Any]:
         "off": on_this_rank(4, (2, 2), "off"),
         "group of three": refusal_of_three(),
         "gather": gather_and_descend(),
+        "summed": sum_and_descend(),
         "collect": collect(),
     }
 
@@ -194,6 +195,27 @@ def test_gathered_rows_are_in_rank_order_and_their_gradients_are_summed(
     assert second.tolist() == [[12, 15], [18, 21]]
 
 
+def sum_and_descend() -> tuple[Tensor, Tensor]:
+    """Returns a sum, and this rank's gradient for losses that differ by rank."""
+    rank = distributed.rank()
+    mine = torch.arange(6.0).view(2, 3).add(10 * rank).requires_grad_()
+    total = distributed.sum_over_ranks(mine.t())  # not contiguous
+    torch.autograd.backward(((rank + 1) * total * torch.arange(6.0).view(3, 2)).sum())
+    assert mine.grad is not None
+    return total.detach(), mine.grad
+
+
+@pytest.mark.distributed
+def test_sums_are_the_same_on_all_ranks_and_so_are_their_gradients(
+    two_ranks: list[dict[str, Any]],
+) -> None:
+    (total, first), (other, second) = (found["summed"] for found in two_ranks)
+    assert total.tolist() == [[10, 16], [12, 18], [14, 20]]
+    assert torch.equal(total, other)
+    assert first.tolist() == [[0, 6, 12], [3, 9, 15]]  # 1 + 2 times the weights
+    assert torch.equal(first, second)
+
+
 def collect() -> dict[str, Any]:
     rank = distributed.rank()
     value = torch.tensor([float(rank), -float(rank)])
@@ -227,6 +249,7 @@ def test_collectives_of_one_process_change_nothing() -> None:
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     assert distributed.all_reduce(value) is value
     assert distributed.gather(value) is value
+    assert distributed.sum_over_ranks(value) is value
     assert distributed.broadcast_object("x") == "x"
     assert distributed.all_gather_object("x") == ["x"]
     distributed.barrier()

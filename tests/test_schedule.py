@@ -11,7 +11,8 @@ import pytest
 
 from ssl_zoo.config import validate
 from ssl_zoo.errors import UserError
-from ssl_zoo.schedule import Duration, ScheduleConfig, cosine, epochs
+from ssl_zoo.method import Progress
+from ssl_zoo.schedule import Duration, Ramp, ScheduleConfig, cosine, epochs
 
 STEPS_PER_EPOCH, TOTAL_STEPS, WARMUP_STEPS = 5, 50, 10
 PEAK, START, FINAL = 4.8, 0.3, 0.0048
@@ -100,3 +101,49 @@ def test_steps_are_epochs_too() -> None:
 def test_a_duration_reads_back_what_it_writes(text: str) -> None:
     duration = Duration.model_validate(text)
     assert Duration.model_validate(str(duration)) == duration
+
+
+def at(step: int, total_steps: int = 10) -> Progress:
+    """Returns the progress of a run with 5 steps an epoch."""
+    return Progress(step, step // 5, total_steps, 5)
+
+
+def test_a_plain_number_is_a_ramp_that_stays() -> None:
+    ramp = Ramp.model_validate(0.5)
+    assert [ramp.at(at(step)) for step in (0, 9)] == [0.5, 0.5]
+
+
+def test_a_cosine_ramp_is_byols_momentum() -> None:
+    """Equation of section 3.3 of arXiv:2006.07733: 1 - (1 - base) (cos(pi k / K) + 1) / 2."""
+    ramp = Ramp(start=0.99, end=1.0)
+    for step in (0, 3, 7, 10):
+        expected = 1 - (1 - 0.99) * (math.cos(math.pi * step / 10) + 1) / 2
+        assert ramp.at(at(step)) == pytest.approx(expected)
+
+
+def test_a_linear_ramp_ends_after_its_duration() -> None:
+    ramp = Ramp(start=0.04, end=0.07, shape="linear", over=Duration(value=2, unit="epochs"))
+    values = [ramp.at(at(step, 100)) for step in (0, 5, 10, 50)]
+    assert values == pytest.approx([0.04, 0.055, 0.07, 0.07])
+
+
+def test_weight_decay_moves_over_the_whole_run() -> None:
+    schedule = ScheduleConfig(final_weight_decay=0.4)
+    values = [schedule.weight_decay(step, start=0.04, total_steps=10) for step in (0, 5, 10)]
+    assert values == pytest.approx([0.04, 0.22, 0.4])
+    assert ScheduleConfig().weight_decay(5, start=0.04, total_steps=10) == 0.04
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs"),
+    [
+        ("1 epoch", [0, 1, 2, 3, 4, 5]),
+        ("2 epochs", [0, 2, 4]),
+        ("25 steps", [0, 3, 5]),
+        ("3 steps", [0, 1, 2, 3, 4, 5]),
+        ("0 epochs", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_what_happens_between_epochs_is_due_at_the_next(every: str, epochs: list[int]) -> None:
+    duration = Duration.model_validate(every)
+    assert [epoch for epoch in range(6) if duration.is_due(10 * epoch, 10)] == epochs

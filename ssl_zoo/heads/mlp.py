@@ -38,6 +38,8 @@ class MLP(nn.Module):
         """Whether the last linear layer has a bias."""
         output_batch_norm: bool = False
         """Whether the embedding is batch-normalised, as SimCLR's is."""
+        output_affine: bool = True
+        """Whether that normalisation has a scale and a shift; SimSiam's has none."""
 
     def __init__(self, config: Config, *, input_dim: int) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class MLP(nn.Module):
             width = hidden
         layers.append(nn.Linear(width, config.output_dim, bias=config.output_bias))
         if config.output_batch_norm:
-            layers.append(nn.BatchNorm1d(config.output_dim))
+            layers.append(nn.BatchNorm1d(config.output_dim, affine=config.output_affine))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.registries import HEADS
 
 
@@ -48,3 +49,33 @@ class Prototypes(nn.Module):
             return [
                 layer(embeddings.to(layer.get_parameter("weight").dtype)) for layer in self.sets
             ]
+
+
+def prototype_layers(head: nn.Module, prototypes: Prototypes) -> dict[str, nn.Module]:
+    """Returns `Method.layers` of a method whose prototypes stand on embeddings of length one.
+
+    Args:
+        head: maps features `(N, D)` to embeddings `(N, d)`.
+        prototypes: compared with embeddings of length one.
+    """
+    embed = nn.Sequential(head, _UnitLength())
+    layers: dict[str, nn.Module] = {"head": embed}
+    for number in range(len(prototypes.sets)):
+        name = f"prototypes.{number}" if number else "prototypes"
+        layers[name] = nn.Sequential(embed, _OneSet(prototypes, number))
+    return layers
+
+
+class _UnitLength(nn.Module):
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return l2_normalize(embeddings)
+
+
+class _OneSet(nn.Module):
+    def __init__(self, prototypes: Prototypes, number: int) -> None:
+        super().__init__()
+        self.prototypes, self.number = prototypes, number
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        scores: list[Tensor] = self.prototypes(embeddings)
+        return scores[self.number]

@@ -3,7 +3,20 @@
 Pure functions stay in their modules, whose names they bear: exported here they would hide those.
 """
 
+from ssl_zoo.losses.cluster_prediction import ClusterPredictionLoss, ClusterPredictionSettings
+from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings
+from ssl_zoo.losses.masked_pixels import MaskedPixelLoss
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings
 from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss, SwapSettings
 
-__all__ = ["NTXentLoss", "NTXentSettings", "SwapSettings", "SwappedPredictionLoss"]
+__all__ = [
+    "ClusterPredictionLoss",
+    "ClusterPredictionSettings",
+    "InfoNCELoss",
+    "InfoNCESettings",
+    "MaskedPixelLoss",
+    "NTXentLoss",
+    "NTXentSettings",
+    "SwapSettings",
+    "SwappedPredictionLoss",
+]

@@ -1,6 +1,6 @@
 """torch's SGD and AdamW under their registered names."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,8 @@ class SGD(torch.optim.SGD):
         """Multiple of the weights that is added to the gradient."""
         nesterov: bool = False
         """Looks ahead along the momentum."""
+        exclude_1d: bool = False
+        """Whether biases and normalisation layers get no weight decay."""
 
         @model_validator(mode="after")
         def _check_nesterov(self) -> "SGD.Config":
@@ -37,7 +39,7 @@ class SGD(torch.optim.SGD):
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(
-            params,
+            without_decay_of_1d(params) if config.exclude_1d else params,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -63,12 +65,29 @@ class AdamW(torch.optim.AdamW):
         """Decay of the squared gradient's running mean."""
         eps: float = Field(default=1e-8, gt=0, le=1)
         """Added to the root of the squared gradient's running mean."""
+        exclude_1d: bool = True
+        """Whether biases and normalisation layers get no weight decay, as in DINO and MAE."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(
-            params,
+            without_decay_of_1d(params) if config.exclude_1d else params,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.weight_decay,
         )
+
+
+def without_decay_of_1d(params: ParamsT) -> list[dict[str, Any]]:
+    """Returns the groups, each split into what keeps its weight decay and what has none."""
+    found = []
+    for item in params:
+        group = item if isinstance(item, dict) else {"params": [item]}
+        members = list(group["params"])
+        for chosen, own in (
+            ([p for p in members if p.ndim > 1], {}),
+            ([p for p in members if p.ndim <= 1], {"weight_decay": 0.0}),
+        ):
+            if chosen:
+                found.append({**group, **own, "params": chosen})
+    return found

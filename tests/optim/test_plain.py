@@ -31,11 +31,20 @@ def test_sgd_with_momentum_equals_a_hand_calculation() -> None:
 def test_adamw_is_that_of_torch() -> None:
     ours, theirs = parameters(), parameters()
     config = {"name": "adamw", "lr": 0.1, "beta1": 0.8, "beta2": 0.99, "weight_decay": 0.3}
-    take_steps(build(ours, config), ours, range(len(LRS)))
+    take_steps(build(ours, {**config, "exclude_1d": False}), ours, range(len(LRS)))
     optimizer = torch.optim.AdamW(theirs, lr=0.1, betas=(0.8, 0.99), weight_decay=0.3)
     take_steps(optimizer, theirs, range(len(LRS)))
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_and_norms_can_go_without_weight_decay(name: str) -> None:
+    layer = torch.nn.Linear(3, 2)
+    config = {"name": name, "weight_decay": 0.3, "exclude_1d": True}
+    groups = OPTIMIZERS.build(config, params=[{"params": layer.parameters(), "lr_scale": 2.0}])
+    found = [(g["weight_decay"], g["lr_scale"], len(g["params"])) for g in groups.param_groups]
+    assert found == [(0.3, 2.0, 1), (0.0, 2.0, 1)]
 
 
 def test_nesterov_without_momentum_is_refused() -> None:

@@ -1,0 +1,82 @@
+"""What stood on a backbone when it was trained, kept beside it: a head and prototypes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
+from ssl_zoo.registries import HEADS
+
+
+@dataclass(frozen=True)
+class Top:
+    """A head and prototypes as settings and weights, which a file can hold.
+
+    Attributes:
+        head: settings of the head.
+        input_dim: length of the features that it takes.
+        n_prototypes: number of prototypes in each set.
+        weights: `head.NAME` and `prototypes.NAME`.
+    """
+
+    head: dict[str, Any]
+    input_dim: int
+    n_prototypes: list[int]
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls, layers: Mapping[str, nn.Module], *, head: dict[str, Any], input_dim: int
+    ) -> "Top | None":
+        """Returns what `prototype_layers` has made layers of; None for layers of another kind.
+
+        Args:
+            head: settings of the head.
+            input_dim: length of the features that it takes.
+        """
+        state = {
+            part: tensor.detach()
+            for name, layer in layers.items()
+            if name.partition(".")[0] == "prototypes"
+            for part, tensor in layer.state_dict().items()
+        }
+        weights = {
+            new + name.removeprefix(old): tensor
+            for name, tensor in state.items()
+            for old, new in (("0.0.", "head."), ("1.prototypes.", "prototypes."))
+            if name.startswith(old)
+        }
+        sets = [len(t) for name, t in weights.items() if name.startswith("prototypes.sets.")]
+        return cls(head, input_dim, sets, weights) if sets else None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all but the weights, as JSON can hold it."""
+        return {
+            "head": self.head,
+            "input_dim": self.input_dim,
+            "n_prototypes": self.n_prototypes,
+        }
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns modules that take features, as `Method.layers` does, in evaluation mode.
+
+        Raises:
+            UserError: weights and settings do not belong together.
+        """
+        head = HEADS.build(self.head, input_dim=self.input_dim)
+        prototypes = Prototypes(
+            Prototypes.Config(n_prototypes=self.n_prototypes),
+            input_dim=int(head.output_dim),  # type: ignore[arg-type]
+        )
+        both = nn.ModuleDict({"head": head, "prototypes": prototypes}).eval()
+        try:
+            both.load_state_dict(self.weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1:2] or [str(error)]
+            raise UserError(
+                f"the weights of head and prototypes do not fit their settings ({reason[0].strip()})"
+            ) from None
+        return prototype_layers(head, prototypes)

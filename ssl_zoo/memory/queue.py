@@ -1,0 +1,87 @@
+"""The queue that gives codes of small batches enough company (section 5.3 of arXiv:2006.09882)."""
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.errors import UserError
+
+
+class EmbeddingQueue:
+    """The newest embeddings of one rank, separately for each global view.
+
+    Args:
+        length: embeddings that this rank keeps for each view.
+        dim: length of an embedding.
+    """
+
+    def __init__(self, length: int, dim: int) -> None:
+        self.length = length
+        self.dim = dim
+        self._rows: Tensor | None = None  # (V_g, length, d), a ring
+        self._position = 0
+        self._filled = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every row holds an embedding; before that the queue must not be used."""
+        return self.length > 0 and self._filled >= self.length
+
+    def embeddings(self, device: torch.device) -> Tensor | None:
+        """Returns all rows `(V_g, length, d)`, or None while the queue is not full."""
+        if not self.is_full or self._rows is None:
+            return None
+        self._rows = self._rows.to(device)
+        return self._rows
+
+    def push(self, embeddings: Tensor) -> None:
+        """Overwrites the oldest rows with those of a batch, `(V_g, B, d)`; B must divide the length."""
+        n_views, n_new, dim = embeddings.shape
+        if self.length % n_new:
+            raise ValueError(f"a queue of {self.length} rows cannot take batches of {n_new}")
+        if self._rows is None:
+            self._rows = embeddings.new_zeros(n_views, self.length, dim)
+        self._rows[:, self._position : self._position + n_new] = embeddings
+        self._position = (self._position + n_new) % self.length
+        self._filled = min(self._filled + n_new, self.length)
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what `load` needs; empty before the first batch."""
+        if self._rows is None:
+            return {}
+        return {
+            "rows": self._rows.cpu(),
+            "position": torch.tensor(self._position),
+            "filled": torch.tensor(self._filled),
+        }
+
+    def load(self, states: list[dict[str, Tensor]], *, rank: int, world_size: int) -> None:
+        """Takes this rank's share of the states of all ranks that saved.
+
+        A step fills the same rows on every rank, so row `i` of all ranks together is a global batch's
+        share; with another number of ranks the same global queue is dealt out anew.
+
+        Raises:
+            UserError: the saved queue has another length.
+        """
+        if not states or not states[0]:
+            return
+        old_world = len(states)
+        total = states[0]["rows"].shape[1] * old_world
+        if total != self.length * world_size:
+            raise UserError(
+                f"the checkpoint's queue holds {total} embeddings, this run's {self.length * world_size}"
+            )
+        # Position and fill count rows of one rank; in global rows they are the same on any world size.
+        position = int(states[0]["position"]) * old_world // world_size
+        filled = int(states[0]["filled"]) * old_world // world_size
+        if old_world == world_size:
+            rows = states[rank]["rows"]
+        else:
+            # Codes depend on which rows are queued, not on which rank holds which, so any deal of
+            # whole time slices is right: rank blocks are interleaved row by row, then cut.
+            merged = torch.stack([state["rows"] for state in states], dim=2)  # (V, L, W, d)
+            merged = merged.flatten(1, 2)  # oldest rows of all ranks stay together
+            slices = merged.reshape(len(merged), -1, world_size, self.dim)  # (V, L', W', d)
+            rows = slices[:, :, rank]
+        self._rows = rows.clone().contiguous()
+        self._position, self._filled = position, filled

@@ -1,0 +1,71 @@
+"""A queue of embeddings that is the same on all ranks, as MoCo's negatives are."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+
+
+class SharedQueue:
+    """The newest embeddings of all ranks, equal on each; begins with random vectors of length one.
+
+    As in MoCo (He et al., 2020, arXiv:1911.05722; facebookresearch/moco, moco/builder.py) it is used
+    from the first step on. It is no buffer of a module: checkpoints hold it once, not once a rank.
+
+    Args:
+        length: embeddings that are kept; a multiple of the global batch size.
+        dim: length of an embedding.
+    """
+
+    def __init__(self, length: int, dim: int) -> None:
+        self._rows = functional.normalize(torch.randn(length, dim), dim=1)
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def embeddings(self, like: Tensor) -> Tensor:
+        """Returns all rows `(length, d)`, on the device and in the type of another tensor."""
+        self._rows = self._rows.to(like)
+        return self._rows
+
+    @torch.no_grad()
+    def push(self, embeddings: Tensor) -> None:
+        """Overwrites the oldest rows with those of all ranks' batches, `(B, d)` on each.
+
+        Raises:
+            ValueError: the global batch does not divide the length.
+        """
+        gathered = distributed.gather(embeddings.detach().contiguous())
+        if len(self) % len(gathered):
+            raise ValueError(f"a queue of {len(self)} rows cannot take batches of {len(gathered)}")
+        self._rows = self._rows.to(
+            gathered
+        ).clone()  # the old rows may still await a backward pass
+        self._rows[self._position : self._position + len(gathered)] = gathered
+        self._position = (self._position + len(gathered)) % len(self)
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what `load` needs, on rank 0; nothing on the others."""
+        if not distributed.is_main():
+            return {}
+        return {"rows": self._rows.cpu(), "position": torch.tensor(self._position)}
+
+    def load(self, states: list[dict[str, Tensor]]) -> None:
+        """Takes the queue from the states of all ranks that saved, however many they were.
+
+        Raises:
+            UserError: the saved queue has another length or other embeddings.
+        """
+        if not states or not states[0]:
+            return
+        rows = states[0]["rows"]
+        if rows.shape != self._rows.shape:
+            raise UserError(
+                f"the checkpoint's queue holds {len(rows)} embeddings of {rows.shape[1]} numbers, this "
+                f"run's {len(self)} of {self._rows.shape[1]}"
+            )
+        self._rows = rows.clone()
+        self._position = int(states[0]["position"])

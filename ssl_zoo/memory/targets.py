@@ -1,0 +1,186 @@
+"""The cluster of every image, which networks learn to predict until images are clustered anew."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import Alarm, Metrics, RunInfo
+
+UNKNOWN = -100
+"""Target of an image without a cluster; cross entropy ignores it."""
+
+
+class Targets:
+    """Clusters of all images, equal on all ranks, one row for each clustering.
+
+    Args:
+        run: sizes of the run.
+        n_clusters: number of clusters of each clustering.
+    """
+
+    def __init__(self, run: RunInfo, n_clusters: Sequence[int]) -> None:
+        self._run = run
+        self._n_clusters = tuple(n_clusters)
+        self._clusters = torch.full((len(n_clusters), run.n_samples), UNKNOWN, dtype=torch.int32)
+        self._weights: dict[int, Tensor] = {}  # of each clustering, once asked for
+        self._facts = torch.zeros(len(n_clusters), 3)  # of each clustering, see `metrics`
+
+    def of(self, index: Tensor) -> Tensor:
+        """Returns the targets of images, `(H, B)` int64; `UNKNOWN` where there are none."""
+        self._clusters = self._clusters.to(index.device)
+        return self._clusters[:, index].long()
+
+    def assign(self, head: int, index: Tensor, clusters: Tensor) -> None:
+        """Replaces a clustering by that of all ranks; images on no rank become unknown.
+
+        Args:
+            head: which clustering.
+            index: positions of this rank's images in the data set, `(n,)`.
+            clusters: their clusters, `(n,)`.
+        """
+        new = torch.full_like(self._clusters[head], UNKNOWN, device=index.device)
+        # The largest, where a corrupt image's stand-in has two: whatever the ranks, the same.
+        new.scatter_reduce_(0, index, clusters.to(new.dtype), "amax")
+        distributed.all_reduce(new, "max")
+        self._clusters = self._clusters.to(index.device)
+        self._facts[head] = torch.tensor(
+            [_changed(self._clusters[head], new), *_spread(new, self._n_clusters[head])]
+        )
+        self._clusters[head] = new
+        self._weights.pop(head, None)
+
+    def weights(self, head: int) -> Tensor:
+        """Returns weights `(K,)` under which all clusters count equally, 1 on average over images."""
+        if head not in self._weights:
+            counts = _counts(self._clusters[head], self._n_clusters[head]).float()
+            active = counts > 0
+            fair = counts.sum() / active.sum().clamp(min=1)
+            self._weights[head] = torch.where(active, fair / counts.clamp(min=1), 0)
+        return self._weights[head]
+
+    def metrics(self, losses: Tensor) -> Metrics:
+        """Returns what tells a healthy run from a collapsed one, averaged over clusterings.
+
+        Args:
+            losses: cross entropy with each clustering, `(H,)`.
+
+        Returns:
+            `loss_over_ln_k`: 1 where predictions are uniform; `changed_targets`: share of images
+            that left the cluster most of whose images they are with now, when images were last
+            clustered; `active_clusters`: share of clusters with images, of those that could have
+            any; `cluster_entropy`: entropy of cluster sizes over ln K.
+        """
+        ratios = [
+            loss / math.log(k)
+            for loss, k in zip(losses.detach().tolist(), self._n_clusters, strict=True)
+        ]
+        changed, active, entropy = self._facts.mean(dim=0).tolist()
+        return {
+            "loss_over_ln_k": sum(ratios) / len(ratios),
+            "changed_targets": changed,
+            "active_clusters": active,
+            "cluster_entropy": entropy,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns this rank's share of what `load` needs."""
+        return {
+            "targets": self._clusters[:, distributed.rank() :: distributed.world_size()].cpu(),
+            "target_facts": self._facts,
+        }
+
+    def load(self, states: list[dict[str, Tensor]]) -> None:
+        """Takes the targets from the states of all ranks that saved, however many they were.
+
+        Raises:
+            UserError: the saved targets are of other data or of another number of clusterings.
+        """
+        if not states:
+            return
+        n_heads, n_samples = len(states[0]["targets"]), sum(s["targets"].shape[1] for s in states)
+        if (n_heads, n_samples) != self._clusters.shape:
+            raise UserError(
+                f"the checkpoint holds {n_heads} clusterings of {n_samples} images, this run has "
+                f"{len(self._clusters)} of {self._clusters.shape[1]}; start a new run"
+            )
+        self._clusters = torch.empty_like(self._clusters, device="cpu")
+        for rank, state in enumerate(states):
+            self._clusters[:, rank :: len(states)] = state["targets"]
+        self._facts = states[0]["target_facts"].clone()
+        self._weights.clear()
+
+
+def check_cluster_counts(setting: str, n_clusters: Sequence[int], run: RunInfo) -> None:
+    """Checks that an epoch has images for every cluster.
+
+    Args:
+        setting: what the numbers of clusters are called in the config.
+
+    Raises:
+        UserError: there are fewer images than clusters.
+    """
+    n_images = run.steps_per_epoch * run.global_batch_size
+    if max(n_clusters) > n_images:
+        raise UserError(
+            f"{setting} of {max(n_clusters)} is above the {n_images} images of an epoch; use fewer"
+        )
+
+
+def cluster_alarms(setting: str) -> tuple[Alarm, ...]:
+    """Returns alarms for `Targets.metrics`.
+
+    Args:
+        setting: the setting that holds the number of clusters.
+    """
+    return (
+        Alarm(
+            metric="loss_over_ln_k",
+            above=0.995,
+            patience=5,
+            advice="the loss sits at ln K, the value of uniform predictions: lower optimizer.lr, "
+            f"lengthen schedule.warmup, or use fewer clusters ({setting})",
+        ),
+        Alarm(
+            metric="active_clusters",
+            below=0.1,
+            advice="fewer than a tenth of the clusters hold any image, so features have collapsed or "
+            f"clusters are too many: lower optimizer.lr or use fewer clusters ({setting})",
+        ),
+        Alarm(
+            metric="cluster_entropy",
+            below=0.5,
+            advice="a few clusters hold most images: lower optimizer.lr, use stronger views, or "
+            f"fewer clusters ({setting})",
+        ),
+    )
+
+
+def _counts(clusters: Tensor, n_clusters: int) -> Tensor:
+    return torch.bincount(clusters[clusters != UNKNOWN].long(), minlength=n_clusters)
+
+
+def _spread(clusters: Tensor, n_clusters: int) -> tuple[float, float]:
+    """Returns the share of clusters in use and the entropy of their sizes over ln K."""
+    counts = _counts(clusters, n_clusters).double()
+    n_images = counts.sum()
+    active = (counts > 0).sum() / n_images.clamp(min=1, max=n_clusters)
+    entropy = torch.special.entr(counts / n_images.clamp(min=1)).sum() / math.log(n_clusters)
+    return float(active), float(entropy)
+
+
+def _changed(old: Tensor, new: Tensor) -> float:
+    """Returns the share of images outside the old cluster that most of their new cluster comes from.
+
+    So numbering clusters anew changes nothing. 1 where there is nothing to compare.
+    """
+    both = (old != UNKNOWN) & (new != UNKNOWN)
+    if not bool(both.any()):
+        return 1.0
+    n_new = int(new.max()) + 1
+    pairs, counts = torch.unique(old[both].long() * n_new + new[both], return_counts=True)
+    largest = counts.new_zeros(n_new).scatter_reduce_(0, pairs % n_new, counts, "amax")
+    return 1 - float(largest.sum() / counts.sum())

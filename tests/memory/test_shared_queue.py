@@ -1,0 +1,73 @@
+"""The queue that all ranks share."""
+
+import pytest
+import torch
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+from ssl_zoo.memory import SharedQueue
+from tests.distributed import run_on_ranks
+
+
+def queue(length: int = 8, dim: int = 2) -> SharedQueue:
+    torch.manual_seed(0)
+    return SharedQueue(length, dim)
+
+
+def test_it_begins_with_random_vectors_of_length_one() -> None:
+    rows = queue().embeddings(torch.zeros(1))
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(8))
+    assert len({tuple(row) for row in rows.tolist()}) == 8
+
+
+def test_the_oldest_rows_go_first() -> None:
+    full = queue()
+    for step in range(3):
+        full.push(torch.full((4, 2), float(step)))
+    assert full.embeddings(torch.zeros(1))[:, 0].tolist() == [2.0] * 4 + [1.0] * 4
+
+
+def test_rows_that_a_loss_uses_are_left_alone() -> None:
+    full = queue()
+    used = full.embeddings(torch.zeros(1))
+    before = used.clone()
+    full.push(torch.zeros(8, 2))
+    assert torch.equal(used, before)
+
+
+def test_it_goes_on_from_its_state() -> None:
+    one, other = queue(), SharedQueue(8, 2)
+    one.push(torch.ones(4, 2))
+    other.load([one.state(), {}])
+    for each in (one, other):
+        each.push(torch.full((4, 2), 2.0))
+    assert torch.equal(one.embeddings(torch.zeros(1)), other.embeddings(torch.zeros(1)))
+
+
+def test_a_batch_that_does_not_divide_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="a queue of 8 rows cannot take batches of 3"):
+        queue().push(torch.zeros(3, 2))
+
+
+def test_another_length_is_refused() -> None:
+    with pytest.raises(
+        UserError, match="queue holds 8 embeddings of 2 numbers, this run's 4 of 2"
+    ):
+        queue(4).load([queue(8).state()])
+
+
+def filled() -> tuple[torch.Tensor, int]:
+    shared = queue()
+    rows = torch.arange(8.0).view(4, 2)
+    own = rows.chunk(distributed.world_size())[distributed.rank()]
+    shared.push(own)
+    return shared.embeddings(torch.zeros(1)), len(shared.state())
+
+
+@pytest.mark.distributed
+def test_it_is_the_same_on_all_ranks_and_saved_once() -> None:
+    alone, _ = filled()
+    (first, saved), (second, not_saved) = run_on_ranks(filled, 2)
+    assert torch.equal(first, alone)
+    assert torch.equal(second, alone)
+    assert (saved, not_saved) == (2, 0)
