@@ -38,6 +38,14 @@ class Augmentation(Generic[ParamsT]):
         """
         raise NotImplementedError
 
+    def draw_masks(self, keys: Tensor) -> Tensor | None:
+        """Draws the patches of the first view that a method hides, `(B, L)` bool; None for none.
+
+        Args:
+            keys: as in `draw`.
+        """
+        return None
+
     def apply(self, images: Tensor | Sequence[Tensor], params: ParamsT) -> list[Tensor]:
         """Makes the views that the parameters describe.
 

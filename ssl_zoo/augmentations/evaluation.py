@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_zoo.augmentations.base import Augmentation
+
 Interpolation = Literal["bilinear", "bicubic"]
+
+PHOTO_MARGIN = 256 / 224
+"""Shorter side of a photograph before its centre is cut out, over the side of the crop."""
 
 
 def evaluation_view(
@@ -54,6 +59,25 @@ def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) ->
         images = F.interpolate(images, (height, width), mode=interpolation, antialias=True)
     top, left = round((height - size) / 2), round((width - size) / 2)
     return images[..., top : top + size, left : left + size].contiguous()
+
+
+class PlainView(Augmentation[None]):
+    """The view of scoring in place of random ones, for passes over the training images.
+
+    Args:
+        size: height and width in pixels.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.view_counts = {size: 1}
+
+    def draw(self, sizes: Tensor, keys: Tensor) -> None:
+        """Draws nothing."""
+
+    def apply(self, images: Tensor | Sequence[Tensor], params: None) -> list[Tensor]:
+        """Returns one tensor `(1, B, 3, size, size)` uint8; see `evaluation_view`."""
+        return [evaluation_view(images, self.size)[None]]
 
 
 def normalize(

@@ -7,7 +7,7 @@ closely.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -15,11 +15,15 @@ from torch import Tensor
 
 from ssl_zoo.augmentations import params as draw
 from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations.masks import Mask, draw_mask
 from ssl_zoo.augmentations.params import ViewParams
 from ssl_zoo.augmentations.render import render
 from ssl_zoo.config import Config, NamedConfig
 from ssl_zoo.data import random
 from ssl_zoo.registries import AUGMENTATIONS
+
+if TYPE_CHECKING:
+    from ssl_zoo.run_config import RunConfig
 
 MultiCropParams = dict[int, ViewParams]
 """Parameters of all views, by size in pixels."""
@@ -100,6 +104,8 @@ class MultiCrop(Augmentation[MultiCropParams]):
             default=[Crop(size=32, count=2, scale=(0.2, 1.0))], min_length=1, max_length=16
         )
         """Views, global crops first; entries of one size end up in one tensor."""
+        local_crops: bool = True
+        """Whether views of other sizes than the first are made: the switch of multi-crop."""
         ratio: tuple[float, float] = (3 / 4, 4 / 3)
         """Smallest and largest width / height of a crop."""
         flip: float = Field(default=0.5, ge=0, le=1)
@@ -112,31 +118,51 @@ class MultiCrop(Augmentation[MultiCropParams]):
         """Gaussian blur."""
         solarize: float = Field(default=0.0, ge=0, le=1)
         """How often values from 128 on are inverted."""
+        mask: Mask | None = None
+        """What is hidden of the first view, for methods that predict it."""
 
         @model_validator(mode="after")
         def _check(self) -> "MultiCrop.Config":
             low, high = self.ratio
             if not 0 < low <= high:
                 raise ValueError(f"ratio of {low} to {high} is no range; write 0 < low <= high")
+            if self.mask is not None:
+                self.mask.check_size(self.crops[0].size)
             return self
+
+        def check(self, run: "RunConfig") -> None:
+            """Raises `ValueError` when masks do not fit the backbone."""
+            if self.mask is not None:
+                self.mask.check_backbone(run.backbone)
+
+        @property
+        def made(self) -> list[Crop]:
+            """The crops that are made."""
+            first = self.crops[0].size
+            return [crop for crop in self.crops if self.local_crops or crop.size == first]
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.view_counts: dict[int, int] = {}
-        for crop in config.crops:
+        for crop in config.made:
             self.view_counts[crop.size] = self.view_counts.get(crop.size, 0) + crop.count
 
     def draw(self, sizes: Tensor, keys: Tensor) -> MultiCropParams:
         """Draws all parameters on the CPU; see `Augmentation.draw`."""
         sizes, keys = sizes.cpu(), keys.cpu()
-        view_keys = random.split_keys(keys, sum(crop.count for crop in self.config.crops))
+        view_keys = random.split_keys(keys, sum(crop.count for crop in self.config.made))
         parts: dict[int, list[ViewParams]] = {}
         start = 0
-        for crop in self.config.crops:
+        for crop in self.config.made:
             chosen = view_keys[start : start + crop.count]
             parts.setdefault(crop.size, []).append(self._draw_crop(crop, sizes, chosen))
             start += crop.count
         return {size: draw.concatenate(drawn) for size, drawn in parts.items()}
+
+    def draw_masks(self, keys: Tensor) -> Tensor | None:
+        """Draws masks on the CPU; see `Augmentation.draw_masks`."""
+        mask = self.config.mask
+        return None if mask is None else draw_mask(mask, self.config.crops[0].size, keys.cpu())
 
     def apply(self, images: Tensor | Sequence[Tensor], params: MultiCropParams) -> list[Tensor]:
         """Makes the views that the parameters describe; see `Augmentation.apply`."""

@@ -15,15 +15,16 @@ _LAYERS = {
     "resnet101": ("bottleneck", [3, 4, 23, 3]),
     "resnet152": ("bottleneck", [3, 8, 36, 3]),
 }
-_USUAL_SIZES = {"imagenet": 224, "cifar": 32}
+_USUAL_SIZES = {"imagenet": 224, "cifar": 32, "cifar_padded": 32}
 
 
 class ResNetSettings(NamedConfig):
     """Settings that all ResNets share."""
 
-    stem: Literal["imagenet", "cifar"] = "imagenet"
+    stem: Literal["imagenet", "cifar", "cifar_padded"] = "imagenet"
     """`imagenet`: 7x7 convolution of stride 2 and max pooling; `cifar`: one 3x3 convolution, stride 1
-    (SimCLR, Chen et al., 2020, arXiv:2002.05709, appendix B.9)."""
+    (SimCLR, Chen et al., 2020, arXiv:2002.05709, appendix B.9); `cifar_padded`: the same with a
+    padding of 2, as in solo-learn's checkpoints."""
     zero_init_residual: bool = False
     """Whether residual branches start at zero; SwAV's released models do not."""
 
@@ -33,9 +34,10 @@ def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1)
 
     net = resnet(kind, layers, width=width, zero_init_residual=config.zero_init_residual)
     net.fc = nn.Identity()
-    if config.stem == "cifar":
+    if config.stem != "imagenet":
         channels = net.get_parameter("conv1.weight").shape[0]
-        net.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        padding = 1 if config.stem == "cifar" else 2
+        net.conv1 = nn.Conv2d(3, channels, 3, padding=padding, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.maxpool = nn.Identity()
     return net

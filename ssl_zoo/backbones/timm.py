@@ -3,18 +3,22 @@
 import importlib
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.tokens import TokenBackbone, resample_positions
 from ssl_zoo.config import NamedConfig, closest
 from ssl_zoo.errors import UserError
 from ssl_zoo.registries import BACKBONES
 
 
 @BACKBONES.register
-class Timm(Backbone):
-    """A model of timm (github.com/huggingface/pytorch-image-models) without its classifier."""
+class Timm(TokenBackbone):
+    """A model of timm (github.com/huggingface/pytorch-image-models) without its classifier.
+
+    Tokens can be dropped from those that are timm's plain vision transformer.
+    """
 
     class Config(NamedConfig):
         """Settings of a timm model."""
@@ -52,11 +56,60 @@ class Timm(Backbone):
             config.model, "input_size"
         )
         self.usual_image_size = config.image_size or (pretrained_size or (3, 224, 224))[-1]
+        self.has_tokens = _is_plain(self.trunk)
+        if self.has_tokens:
+            trunk: Any = self.trunk
+            self.patch_size, self.width = trunk.patch_embed.patch_size[0], trunk.embed_dim
+            self.n_prefix = trunk.num_prefix_tokens
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""
+        if self.has_tokens:
+            self.grid(images)
         features: Tensor = self.trunk(images)
         return features
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Returns a token for each patch, without positions, `(N, L, width)`."""
+        self.grid(images)
+        tokens: Tensor = self.trunk.get_submodule("patch_embed")(images)
+        return tokens.flatten(1, -2)  # (N, rows, columns, width) where images may have any size
+
+    def positions(self, images: Tensor) -> Tensor:
+        """Returns the positions of these images' patches, `(1, L, width)`."""
+        trunk: Any = self.trunk
+        of_patches = (
+            trunk.pos_embed if trunk.no_embed_class else trunk.pos_embed[:, self.n_prefix :]
+        )
+        return resample_positions(of_patches, trunk.patch_embed.grid_size, self.grid(images))
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Maps tokens `(N, M, width)` to `(N, n_prefix + M, width)`."""
+        trunk: Any = self.trunk
+        prefix = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        if prefix:
+            first = torch.cat(prefix, dim=1)  # (1, n_prefix, width)
+            if not trunk.no_embed_class:
+                first = first + trunk.pos_embed[:, : self.n_prefix]
+            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        encoded: Tensor = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(tokens))))
+        return encoded
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """Returns pooled features `(N, feature_dim)`."""
+        trunk: Any = self.trunk
+        features: Tensor = trunk.forward_head(encoded, pre_logits=True)
+        return features
+
+
+def _is_plain(trunk: nn.Module) -> bool:
+    """Says whether a token is made of its own patch alone and has its position added."""
+    transformers = importlib.import_module("timm.models.vision_transformer")
+    return (
+        type(trunk) is transformers.VisionTransformer
+        and type(trunk.patch_embed) is transformers.PatchEmbed
+        and trunk.pos_embed is not None
+    )
 
 
 def _create(timm: Any, config: Any) -> nn.Module:

@@ -14,6 +14,7 @@ from ssl_zoo.augmentations.render import plan
 from ssl_zoo.config import validate
 from ssl_zoo.data import random
 from ssl_zoo.errors import UserError
+from ssl_zoo.registries import AUGMENTATIONS
 from tests.augmentations import reference
 
 
@@ -175,3 +176,17 @@ def test_each_row_is_in_one_chunk_and_slices_hold_what_they_say() -> None:
 def test_bad_settings_are_refused_by_name(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         validate(MultiCrop.Config, settings)
+
+
+def test_the_switch_of_multi_crop_leaves_global_crops() -> None:
+    crops = [
+        {"size": 32, "count": 2, "scale": (0.3, 1.0)},
+        {"size": 16, "count": 4, "scale": (0.1, 0.3)},
+    ]
+    with_local = AUGMENTATIONS.build({"name": "multicrop", "crops": crops})
+    without = AUGMENTATIONS.build({"name": "multicrop", "crops": crops, "local_crops": False})
+    assert (with_local.view_counts, without.view_counts) == ({32: 2, 16: 4}, {32: 2})
+    keys = torch.arange(3)
+    sizes = torch.tensor([[32, 32]] * 3)
+    both = with_local.draw(sizes, keys)[32]
+    assert torch.equal(without.draw(sizes, keys)[32].box, both.box)

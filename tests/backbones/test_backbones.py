@@ -7,7 +7,8 @@ from ssl_zoo.backbones.base import Backbone, flop_count, parameter_count
 from ssl_zoo.registries import BACKBONES
 
 HEAVY = ("resnet101", "resnet152", "resnet50_w2", "resnet50_w4", "resnet50_w5")
-LIGHT = [name for name in BACKBONES.names() if name not in (*HEAVY, "timm")]
+OF_OTHERS = ("timm", "torchvision")  # which take the name of a model; see tests of their own
+LIGHT = [name for name in BACKBONES.names() if name not in (*HEAVY, *OF_OTHERS)]
 
 
 def build(name: str) -> Backbone:
@@ -54,7 +55,7 @@ def test_equal_seeds_give_equal_weights(name: str) -> None:
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "timm"])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in OF_OTHERS])
 def test_it_can_be_laid_out_without_memory(name: str) -> None:
     with torch.device("meta"):
         backbone = BACKBONES.build(name)

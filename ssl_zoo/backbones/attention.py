@@ -1,0 +1,34 @@
+"""Self-attention with fewer copies than torch's module makes, on the same weights."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` for tokens `(N, L, D)` among themselves, without dropout and masks.
+
+    One product for queries, keys and values, and no transposition of the batch, as in timm's vision
+    transformers. Parameters and their names are those of torch's module.
+    """
+
+    def forward(self, query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+        """Returns what the tokens attend to, `(N, L, D)`, and no weights."""
+        n, length, width = query.shape
+        made = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
+        heads = made.view(n, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = heads.unbind(0)  # (N, H, L, D / H)
+        found = functional.scaled_dot_product_attention(queries, keys, values)
+        mixed: Tensor = self.out_proj(found.transpose(1, 2).reshape(n, length, width))
+        return mixed, None
+
+
+def quicken(module: nn.Module) -> nn.Module:
+    """Makes all self-attention of a network `SelfAttention`, in place; its layers must be batch-first."""
+    for layer in module.modules():
+        if type(layer) is nn.MultiheadAttention:
+            assert layer.batch_first
+            assert not layer.dropout
+            layer.__class__ = SelfAttention
+    return module

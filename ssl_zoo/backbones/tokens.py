@@ -1,0 +1,132 @@
+"""The contract of backbones that masked image modelling takes, and positions of patches.
+
+A plain vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) works on any set of tokens, so a
+method may drop some of them (He et al., 2022, arXiv:2111.06377) or put others in their place (Xie et
+al., 2022, arXiv:2111.09886).
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+
+NEEDS_TOKENS = (
+    "hides patches and needs a plain vision transformer; set backbone=vit, or a model of timm "
+    "such as backbone=timm:vit_base_patch16_224"
+)
+
+
+class PatchSettings(NamedConfig):
+    """Settings of a backbone that says the size of its patches."""
+
+    patch_size: int = Field(default=16, ge=1, le=64)
+    """Height and width of a patch, in pixels."""
+
+
+class TokenBackbone(Backbone):
+    """A vision transformer in parts, so that tokens can be dropped or replaced on the way.
+
+    `forward(images)` is `pool(encode(embed(images) + positions(images)))`.
+
+    Attributes:
+        patch_size: height and width of a patch, in pixels.
+        width: length of a token.
+        n_prefix: tokens, such as a class token, that `encode` puts before those of patches.
+        has_tokens: False where the network is of another kind and only `forward` works.
+    """
+
+    patch_size: int
+    width: int
+    n_prefix: int
+    has_tokens: bool = True
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Returns a token for each patch in reading order, without positions, `(N, L, width)`."""
+        raise NotImplementedError
+
+    def positions(self, images: Tensor) -> Tensor:
+        """Returns what tells the places of these images' patches, `(1, L, width)`."""
+        raise NotImplementedError
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Maps any M tokens with their positions to `(N, n_prefix + M, width)`."""
+        raise NotImplementedError
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """Maps what `encode` returns to features `(N, feature_dim)`."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns features `(N, feature_dim)`."""
+        return self.pool(self.encode(self.embed(images) + self.positions(images)))
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Returns the rows and columns of patches.
+
+        Raises:
+            UserError: the images do not consist of whole patches.
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"images of {height}x{width} pixels do not consist of patches of {self.patch_size}; "
+                f"use sizes that are multiples of {self.patch_size}"
+            )
+        return height // self.patch_size, width // self.patch_size
+
+
+def with_tokens(backbone: Backbone, *, method: str) -> TokenBackbone:
+    """Returns the backbone if tokens can be dropped from it.
+
+    Args:
+        method: the name of the method that needs it, for the message.
+
+    Raises:
+        UserError: it is no plain vision transformer.
+    """
+    if isinstance(backbone, TokenBackbone) and backbone.has_tokens:
+        return backbone
+    raise UserError(f"method '{method}' {NEEDS_TOKENS}")
+
+
+def resample_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Interpolates the positions of one grid of patches for another one.
+
+    Bicubic with antialiasing, as timm does it (layers/pos_embed.py).
+
+    Args:
+        positions: `(1, L, D)`, in reading order.
+        old: rows and columns that they belong to.
+        new: rows and columns that are wanted.
+    """
+    if old == new:
+        return positions
+    grid = positions.view(1, *old, -1).permute(0, 3, 1, 2)
+    grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=True)
+    return grid.flatten(2).transpose(1, 2)
+
+
+def sincos_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Returns sines and cosines of the place of each patch, `(rows * columns, width)`.
+
+    The first half tells the column and the second the row, each with wavelengths from 2 pi to 20000 pi
+    patches, as in MAE (He et al., 2022, arXiv:2111.06377; facebookresearch/mae, util/pos_embed.py).
+
+    Raises:
+        ValueError: the width is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width of {width} is no multiple of 4, as sines and cosines need")
+    frequencies = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+
+    def line(length: int) -> Tensor:
+        angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)  # (length, width / 2)
+
+    column = line(columns)[None].expand(rows, -1, -1)
+    row = line(rows)[:, None].expand(-1, columns, -1)
+    return torch.cat([column, row], dim=2).flatten(0, 1).to(torch.get_default_dtype())

@@ -1,0 +1,126 @@
+"""Plain vision transformers of any size, made of torchvision's."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.attention import quicken
+from ssl_zoo.backbones.tokens import (
+    PatchSettings,
+    TokenBackbone,
+    resample_positions,
+    sincos_positions,
+)
+from ssl_zoo.registries import AUGMENTATIONS, BACKBONES
+
+if TYPE_CHECKING:
+    from ssl_zoo.run_config import RunConfig
+
+
+@BACKBONES.register
+class ViT(TokenBackbone):
+    """Vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) without its classifier.
+
+    The state dict has torchvision's names, so that weights go both ways. Positions are interpolated
+    for images of other sizes than the network is made for.
+    """
+
+    class Config(PatchSettings):
+        """Settings of a vision transformer; the defaults make one for 32x32 images on a CPU."""
+
+        name: Literal["vit"] = "vit"
+        image_size: int = Field(default=32, ge=1, le=1024)
+        """Height and width of the images that positions are made for, in pixels."""
+        patch_size: int = Field(default=4, ge=1, le=64)
+        """Height and width of a patch, in pixels."""
+        width: int = Field(default=64, ge=1, le=4096)
+        """Length of a token."""
+        depth: int = Field(default=4, ge=1, le=64)
+        """Number of blocks."""
+        heads: int = Field(default=4, ge=1, le=64)
+        """Number of attention heads."""
+        mlp_ratio: float = Field(default=4.0, gt=0, le=16)
+        """Width of an MLP's hidden layer, in widths of a token."""
+        pooling: Literal["class", "mean", "max"] = "class"
+        """What is a feature: the class token, or mean or maximum of the patches' tokens."""
+        positions: Literal["learnt", "sincos"] = "learnt"
+        """Whether positions are learnt, or fixed sines and cosines as in MAE (arXiv:2111.06377)."""
+
+        @model_validator(mode="after")
+        def _check(self) -> "ViT.Config":
+            if self.image_size % self.patch_size:
+                raise ValueError(
+                    f"image_size of {self.image_size} is no multiple of patch_size={self.patch_size}"
+                )
+            if self.width % self.heads:
+                raise ValueError(f"width of {self.width} is no multiple of heads={self.heads}")
+            if self.positions == "sincos" and self.width % 4:
+                raise ValueError(f"positions=sincos takes a width of 4 times n, not {self.width}")
+            return self
+
+        def check(self, run: "RunConfig") -> None:
+            """Raises `ValueError` when a view does not consist of whole patches."""
+            for size in AUGMENTATIONS.build(run.augmentation).view_counts:
+                if size % self.patch_size:
+                    raise ValueError(
+                        f"augmentation.crops of size {size} do not consist of patches of "
+                        f"backbone.patch_size={self.patch_size}; use sizes that are multiples of it"
+                    )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.trunk = _trunk(config)
+        self.pooling = config.pooling
+        self.patch_size, self.width, self.n_prefix = config.patch_size, config.width, 1
+        self.feature_dim = config.width
+        self.usual_image_size = config.image_size
+        self._own_grid = (config.image_size // config.patch_size,) * 2
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Returns a token for each patch, without positions, `(N, L, width)`."""
+        self.grid(images)
+        maps: Tensor = self.trunk.get_submodule("conv_proj")(images)
+        return maps.flatten(2).transpose(1, 2)
+
+    def positions(self, images: Tensor) -> Tensor:
+        """Returns the positions of these images' patches, `(1, L, width)`."""
+        of_patches = self.trunk.get_parameter("encoder.pos_embedding")[:, 1:]
+        return resample_positions(of_patches, self._own_grid, self.grid(images))
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Maps tokens `(N, M, width)` to `(N, 1 + M, width)`, the class token first."""
+        trunk: Any = self.trunk
+        first = trunk.class_token + trunk.encoder.pos_embedding[:, :1]
+        tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        encoded: Tensor = trunk.encoder.ln(trunk.encoder.layers(tokens))
+        return encoded
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """Returns the class token, or mean or maximum of the others, `(N, width)`."""
+        if self.pooling == "class":
+            return encoded[:, 0]
+        patches = encoded[:, 1:]
+        return patches.mean(dim=1) if self.pooling == "mean" else patches.amax(dim=1)
+
+
+def _trunk(config: ViT.Config) -> nn.Module:
+    from torchvision.models.vision_transformer import VisionTransformer  # takes two seconds
+
+    trunk: Any = VisionTransformer(
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        num_layers=config.depth,
+        num_heads=config.heads,
+        hidden_dim=config.width,
+        mlp_dim=round(config.mlp_ratio * config.width),
+    )
+    trunk.heads = nn.Identity()
+    if config.positions == "sincos":
+        side = config.image_size // config.patch_size
+        positions = trunk.encoder.pos_embedding.requires_grad_(False)  # (1, 1 + L, width)
+        with torch.no_grad():
+            positions[:, :1] = 0
+            positions[:, 1:] = sincos_positions(config.width, side, side)
+    return quicken(trunk)
