@@ -3,5 +3,6 @@
 from ssl_zoo.data.digits import Digits, DigitsAffine
 from ssl_zoo.data.image_folder import ImageFolder
 from ssl_zoo.data.torchvision_sets import Cifar10, Cifar100, Stl10
+from ssl_zoo.data.voc import Voc
 
-__all__ = ["Cifar10", "Cifar100", "Digits", "DigitsAffine", "ImageFolder", "Stl10"]
+__all__ = ["Cifar10", "Cifar100", "Digits", "DigitsAffine", "ImageFolder", "Stl10", "Voc"]

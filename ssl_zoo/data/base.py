@@ -20,7 +20,8 @@ class Dataset:
 
     Attributes:
         config: the settings it was built from.
-        labels: class of each image, `(N,)` int64; None where there are none.
+        labels: class of each image, `(N,)` int64, or `(N, C)` of 0 and 1 where an image shows
+            several; None where there are none.
         class_names: one for each class; empty without labels.
         in_memory: whether `load` only indexes a tensor, so that loader workers are of no use.
         max_corrupt: images that may fail to decode before a run stops.

@@ -57,8 +57,26 @@ def decode(path: Path) -> Tensor | None:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+class ImageFiles(Dataset):
+    """Images that are read from files when they are needed."""
+
+    in_memory = False
+    _paths: PathList
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def load(self, indices: Tensor) -> list[Tensor | None]:
+        """Decodes the images at positions `(B,)`; None stands for one that cannot be read."""
+        return [decode(self._paths[index]) for index in indices.tolist()]
+
+    def describe(self, index: int) -> str:
+        """Returns the path of an image."""
+        return str(self._paths[index])
+
+
 @DATASETS.register
-class ImageFolder(Dataset):
+class ImageFolder(ImageFiles):
     """Image files below `root/train` and `root/val`, in a folder for each class."""
 
     class Config(Dataset.Config):
@@ -76,8 +94,6 @@ class ImageFolder(Dataset):
         """Whether the first folder below a split is the class, or there are no classes."""
         max_corrupt: int = Field(default=100, ge=0)
         """Images that may fail to decode before a run stops."""
-
-    in_memory = False
 
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
@@ -116,17 +132,6 @@ class ImageFolder(Dataset):
         self.class_names = known
         self.labels = torch.tensor(labels, dtype=torch.int64)
         return files
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def load(self, indices: Tensor) -> list[Tensor | None]:
-        """Decodes the images at positions `(B,)`; None stands for one that cannot be read."""
-        return [decode(self._paths[index]) for index in indices.tolist()]
-
-    def describe(self, index: int) -> str:
-        """Returns the path of an image."""
-        return str(self._paths[index])
 
     @functools.cached_property
     def fingerprint(self) -> str:

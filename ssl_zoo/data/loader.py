@@ -6,14 +6,14 @@ workers without a batch changing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.base import Augmentation
-from ssl_zoo.augmentations.evaluation import Interpolation, evaluation_view
+from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
 from ssl_zoo.data import random
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_readable
@@ -42,7 +42,8 @@ class _ViewMaker:
             return LoadedBatch([], index, None, corrupt)
         sizes = torch.tensor([image.shape[1:] for image in images])
         views = self.augmentation.apply(images, self.augmentation.draw(sizes, keys))
-        return LoadedBatch(views, index, _labels(self.dataset, index, self.with_labels), corrupt)
+        labels = _labels(self.dataset, index, self.with_labels)
+        return LoadedBatch(views, index, labels, corrupt, self.augmentation.draw_masks(keys))
 
 
 class ViewLoader:
@@ -63,8 +64,8 @@ class ViewLoader:
         with_labels: whether batches carry labels.
 
     Raises:
-        UserError: there are fewer images than one batch takes, no labels where they are asked for,
-            or a batch cannot be split over the ranks.
+        UserError: there are fewer images than one batch takes, an image without a label where they
+            are asked for, or a batch cannot be split over the ranks.
     """
 
     def __init__(
@@ -109,29 +110,41 @@ class ViewLoader:
         Raises:
             UserError: more images cannot be decoded than the data set allows.
         """
+        return self._batches(epoch, start_step, self.augmentation)
+
+    def plain_epoch(self, epoch: int) -> Iterator[LoadedBatch]:
+        """Yields the images of `epoch`, each in the one view that scoring sees."""
+        return self._batches(epoch, 0, PlainView(self.image_size))
+
+    def _batches(
+        self, epoch: int, start_step: int, augmentation: Augmentation[Any]
+    ) -> Iterator[LoadedBatch]:
         order = random.permutation(len(self.dataset), self.seed, epoch)
         keys = random.sample_keys(self.seed, epoch, order)
         first = self.rank * self.batch_size
         steps = range(start_step, self.steps_per_epoch)
         starts = [step * self.global_batch_size + first for step in steps]
+        work = _ViewMaker(
+            self.dataset, augmentation, self.with_labels, order, keys, self.batch_size
+        )
         if self._images is not None:
-            return self._from_memory(self._images, order, keys, starts)
-        return self._from_files(order, keys, starts)
+            return self._from_memory(self._images, work, starts)
+        return self._from_files(work, starts)
 
     def _from_memory(
-        self, images: Tensor, order: Tensor, keys: Tensor, starts: list[int]
+        self, images: Tensor, work: _ViewMaker, starts: list[int]
     ) -> Iterator[LoadedBatch]:
         sizes = torch.tensor(images.shape[2:]).expand(self.batch_size, 2)
         for start in starts:
-            index = order[start : start + self.batch_size]
-            params = self.augmentation.draw(sizes, keys[start : start + self.batch_size])
-            views = self.augmentation.apply(images[index.to(self.device)], params)
-            yield LoadedBatch(views, index, _labels(self.dataset, index, self.with_labels))
+            index = work.order[start : start + self.batch_size]
+            keys = work.keys[start : start + self.batch_size]
+            params = work.augmentation.draw(sizes, keys)
+            views = work.augmentation.apply(images[index.to(self.device)], params)
+            labels = _labels(self.dataset, index, self.with_labels)
+            masks = work.augmentation.draw_masks(keys)
+            yield LoadedBatch(views, index, labels, masks=masks)
 
-    def _from_files(self, order: Tensor, keys: Tensor, starts: list[int]) -> Iterator[LoadedBatch]:
-        work = _ViewMaker(
-            self.dataset, self.augmentation, self.with_labels, order, keys, self.batch_size
-        )
+    def _from_files(self, work: _ViewMaker, starts: list[int]) -> Iterator[LoadedBatch]:
         on_gpu = self.device.type == "cuda"
         loaded: LoadedBatch
         for loaded in in_processes(work, starts, num_workers=self.num_workers, pin_memory=on_gpu):
@@ -141,7 +154,7 @@ class ViewLoader:
                     f"none of the {len(self.dataset)} images can be decoded; check data.root"
                 )
             views = [view.to(self.device, non_blocking=True) for view in loaded.views]
-            yield LoadedBatch(views, loaded.index, loaded.labels, loaded.corrupt)
+            yield replace(loaded, views=views)
 
 
 def _all_images(dataset: Dataset) -> Tensor:
@@ -167,9 +180,26 @@ def _check(dataset: Dataset, global_batch_size: int, world_size: int, with_label
             f"data set of {len(dataset)} images is smaller than global_batch_size of "
             f"{global_batch_size}; set global_batch_size={len(dataset)} or less"
         )
-    if with_labels and dataset.labels is None:
+    if with_labels:
+        _check_labels(dataset)
+
+
+def _check_labels(dataset: Dataset) -> None:
+    labels, n_classes = dataset.labels, len(dataset.class_names)
+    if labels is None:
         raise UserError(
             "this method needs labels, but the data set has none; choose another data set"
+        )
+    if labels.ndim != 1:
+        raise UserError(
+            f"this method needs one class for each image, but labels mark {labels.shape[1]} classes "
+            "each; choose another data set"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (n_classes and high >= n_classes):
+        raise UserError(
+            f"this method needs a class for each image, but labels run from {low} to {high} and the "
+            f"data set names {n_classes} classes; leave out images without a class"
         )
 
 

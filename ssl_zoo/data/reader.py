@@ -27,16 +27,19 @@ class LoadedBatch:
         index: position of each image in the data set, `(B,)`, on the CPU.
         labels: `(B,)`, or None when they were not asked for.
         corrupt: what images are called that could not be decoded and were replaced.
+        masks: patches to hide, `(B, L)` bool, or None when the augmentation draws none.
     """
 
     views: list[Tensor]
     index: Tensor
     labels: Tensor | None = None
     corrupt: list[str] = field(default_factory=list)
+    masks: Tensor | None = None
 
     def pin_memory(self) -> "LoadedBatch":
-        """Returns the batch with its views in page-locked memory; torch's loader calls this."""
-        return replace(self, views=[view.pin_memory() for view in self.views])
+        """Returns the batch with views and masks in page-locked memory; torch's loader calls this."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return replace(self, views=[view.pin_memory() for view in self.views], masks=masks)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.data.base import Dataset, Split
@@ -19,6 +20,8 @@ class _TorchvisionConfig(Dataset.Config):
     """Folder that holds the extracted files."""
     download: bool = False
     """Whether missing files are fetched into `root`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only so many of the first training images, in the official order; all when not given."""
 
 
 def _open(config: Any, build: Callable[..., Any], **arguments: Any) -> Any:
@@ -40,12 +43,30 @@ def _open(config: Any, build: Callable[..., Any], **arguments: Any) -> Any:
         ) from None
 
 
+def _kept(config: Any, n_images: int, split: Split) -> int:
+    """Returns how many images are used.
+
+    Raises:
+        UserError: there are fewer than the limit asks for.
+    """
+    if split == "test" or config.limit is None:
+        return n_images
+    limit: int = config.limit
+    if limit > n_images:
+        raise UserError(
+            f"data.limit of {limit} is above the {n_images} training images of {config.name}; lower it"
+        )
+    return limit
+
+
 class _Cifar(TensorDataset):
     def _read(self, config: Any, split: Split, build: Callable[..., Any]) -> None:
         self.config = config
         found = _open(config, build, train=split == "train")
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
-        self.hold(images, torch.tensor(found.targets, dtype=torch.int64), list(found.classes))
+        labels = torch.tensor(found.targets, dtype=torch.int64)
+        kept = _kept(config, len(images), split)
+        self.hold(images[:kept], labels[:kept], list(found.classes))
 
 
 @DATASETS.register
@@ -120,4 +141,6 @@ class Stl10(TensorDataset):
         if part in ("train", "test"):
             labels = torch.from_numpy(found.labels).to(torch.int64)
         names = [] if labels is None else list(found.classes)
-        self.hold(torch.from_numpy(found.data), labels, names)
+        kept = _kept(config, len(found.data), split)
+        images = torch.from_numpy(found.data)[:kept]
+        self.hold(images, None if labels is None else labels[:kept], names)

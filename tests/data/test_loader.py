@@ -175,6 +175,23 @@ def test_labels_that_do_not_exist_are_refused() -> None:
         loader(unlabelled, with_labels=True)
 
 
+@pytest.mark.parametrize(("label", "said"), [(-1, "from -1 to 6"), (9, "from 0 to 9")])
+def test_labels_that_are_no_class_are_refused(label: int, said: str) -> None:
+    strange = Memory()
+    strange.class_names = [*"abcdefg"]
+    assert strange.labels is not None
+    strange.labels[3] = label
+    with pytest.raises(UserError, match=f"labels run {said} and the data set names 7 classes"):
+        loader(strange, with_labels=True)
+
+
+def test_fewer_labels_than_classes_are_no_trouble() -> None:
+    few = Memory()
+    few.class_names = [*"abcdefghijk"]
+    batch = next(loader(few, with_labels=True).epoch(0))
+    assert batch.labels is not None
+
+
 def read(dataset: Dataset, **arguments: Any) -> tuple[Tensor, Tensor]:
     """Returns all views and positions of an evaluation pass."""
     views, index = zip(*evaluation_batches(dataset, **arguments), strict=True)
@@ -211,3 +228,19 @@ def test_evaluation_leaves_corrupt_images_out_and_says_so(
         _, index = read(found, batch_size=4, size=16)
     assert index.tolist() == [*range(8), *range(9, 16)]
     assert "0.png" in caplog.text
+
+
+def test_a_plain_epoch_has_the_same_images_in_one_view(dataset: Dataset) -> None:
+    made = loader(dataset, 6)
+    pairs = list(zip(made.plain_epoch(1), made.epoch(1), strict=True))
+    assert len(pairs) == made.steps_per_epoch
+    for plain, augmented in pairs:
+        assert torch.equal(plain.index, augmented.index)
+        assert [view.shape for view in plain.views] == [(1, 6, 3, 8, 8)]
+
+
+def test_images_of_several_classes_are_refused_where_one_is_needed() -> None:
+    dataset = Memory()
+    dataset.labels = torch.ones(40, 3, dtype=torch.int64)
+    with pytest.raises(UserError, match="needs one class for each image, but labels mark 3"):
+        loader(dataset, with_labels=True)

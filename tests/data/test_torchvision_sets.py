@@ -60,3 +60,25 @@ def test_stl10_opens_the_chosen_part(
     found = DATASETS.build({"name": "stl10", "train_split": chosen}, split=split)
     assert (found.labels is not None) == labelled
     assert len(found.class_names) == (10 if labelled else 0)
+
+
+def cifar_of(n_images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.zeros((n_images, 32, 32, 3), np.uint8)
+    found = SimpleNamespace(data=data, targets=list(range(n_images)), classes=[])
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", lambda **_: found)
+
+
+def test_a_limit_takes_the_first_training_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar_of(5, monkeypatch)
+    train, test = (
+        DATASETS.build({"name": "cifar10", "limit": 3}, split=split) for split in ("train", "test")
+    )
+    assert train.labels is not None
+    assert train.labels.tolist() == [0, 1, 2]
+    assert (len(train), len(test)) == (3, 5)
+
+
+def test_a_limit_above_the_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar_of(5, monkeypatch)
+    with pytest.raises(UserError, match="data.limit of 6 is above the 5 training images"):
+        DATASETS.build({"name": "cifar10", "limit": 6}, split="train")

@@ -1,0 +1,47 @@
+"""Some of the images of a data set."""
+
+import functools
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.data.base import Dataset
+
+
+class Subset(Dataset):
+    """Images of another data set, in a given order, with labels of one's own.
+
+    Args:
+        dataset: the other one.
+        rows: positions in it, `(n,)` int64.
+        labels: of the images, `(n,)`; those of the other data set where None.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Tensor, labels: Tensor | None = None) -> None:
+        self._whole, self._rows = dataset, rows
+        self.config = dataset.config
+        self.in_memory, self.max_corrupt = dataset.in_memory, dataset.max_corrupt
+        own = None if dataset.labels is None else dataset.labels[rows]
+        self.labels = own if labels is None else labels
+        self.class_names = dataset.class_names if labels is None else []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def load(self, indices: Tensor) -> list[Tensor | None] | Tensor:
+        """Returns the images at positions `(B,)` of the subset; see `Dataset.load`."""
+        return self._whole.load(self._rows[indices])
+
+    def describe(self, index: int) -> str:
+        """Returns what the other data set calls the image."""
+        return self._whole.describe(int(self._rows[index]))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of the other data set's, the positions and the labels."""
+        digest = hashlib.sha256(self._whole.fingerprint.encode())
+        labels = torch.empty(0) if self.labels is None else self.labels
+        for part in (self._rows, labels):
+            digest.update(part.numpy().tobytes())
+        return digest.hexdigest()[:16]
