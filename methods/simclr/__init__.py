@@ -1,5 +1,6 @@
 """SimCLR: contrasting views of one image with those of others."""
 
 from ssl_zoo.methods.simclr.method import SimCLR
+from ssl_zoo.methods.simclr.official import Official
 
-__all__ = ["SimCLR"]
+__all__ = ["Official", "SimCLR"]

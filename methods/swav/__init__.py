@@ -1,5 +1,6 @@
 """SwAV: swapping assignments between views."""
 
 from ssl_zoo.methods.swav.method import SwAV
+from ssl_zoo.methods.swav.official import Official
 
-__all__ = ["SwAV"]
+__all__ = ["Official", "SwAV"]

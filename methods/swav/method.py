@@ -2,25 +2,26 @@
 assignments", arXiv:2006.09882), after its text and the facts of facebookresearch/swav."""
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.errors import UserError
 from ssl_zoo.heads.mlp import l2_normalize
-from ssl_zoo.heads.prototypes import Prototypes
+from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 from ssl_zoo.losses.swapped_prediction import (
     SwappedPredictionLoss,
     SwapSettings,
     swapped_prediction,
 )
+from ssl_zoo.memory import EmbeddingQueue, check_whole_batches
 from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.methods.swav.queue import EmbeddingQueue
 from ssl_zoo.registries import HEADS, METHODS
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.schedule import Duration
@@ -64,13 +65,7 @@ class SwAV(Method):
 
         def check(self, run: RunConfig) -> None:
             """Raises `ValueError` when the queue does not consist of whole batches."""
-            if self.queue_length % run.global_batch_size:
-                raise ValueError(
-                    f"method.queue_length of {self.queue_length} is no multiple of the "
-                    f"global_batch_size of {run.global_batch_size}; use "
-                    f"{self.queue_length // run.global_batch_size * run.global_batch_size} or "
-                    f"{(self.queue_length // run.global_batch_size + 1) * run.global_batch_size}"
-                )
+            check_whole_batches(self.queue_length, run.global_batch_size)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -117,18 +112,20 @@ class SwAV(Method):
         """Puts prototypes back to length one; scores are cosines from here on."""
         self.prototypes.normalize()
 
-    def after_backward(self, progress: Progress) -> None:
-        """Freezes prototypes: only a missing gradient keeps momentum and weight decay off them."""
-        frozen = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
-        if progress.step < frozen:
-            for parameter in self.prototypes.parameters():
-                parameter.grad = None
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Returns the prototypes in the first steps."""
+        until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
+        return self.prototypes.parameters() if progress.step < until else ()
 
     def after_step(self, progress: Progress) -> None:
         """Queues the embeddings of this step, so that no batch meets itself in the queue."""
         if self._pending:
             self.queue.push(torch.cat(self._pending, dim=1))
             self._pending.clear()
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns the head and each set of prototypes."""
+        return prototype_layers(self.head, self.prototypes)
 
     def rank_state(self) -> dict[str, Tensor]:
         """Returns this rank's part of the queue."""

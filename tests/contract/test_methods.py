@@ -1,24 +1,32 @@
-"""What every registered method must do; registering a method signs it up for these tests."""
+"""What every registered method must do; registering a method signs it up for these tests.
+
+Lower bounds, which do not train, must only be named, exported and saved.
+"""
 
 import copy
 import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from ssl_zoo.method import Method
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import recipe_names, run_config
-from tests.small import batch, fast_config, progress, run_info, small_method
+from ssl_zoo.method import Batch, Method
+from ssl_zoo.registries import AUGMENTATIONS, METHODS
+from ssl_zoo.run_config import recipe_names, recipe_text, run_config
+from tests.small import Epoch, batch, progress, run_info, small_method
 
 NAMES = METHODS.names()
+TRAINED = [name for name in NAMES if METHODS[name].trains]
+OURS = [name for name in TRAINED if METHODS[name].__module__.startswith("ssl_zoo.methods.")]
 
 
 def take_step(
     method: Method, optimizer: torch.optim.Optimizer, step: int, **shape: object
 ) -> float:
     torch.manual_seed(step)
+    if step % 10 == 0:
+        method.before_epoch(progress(step), Epoch(**shape))  # type: ignore[arg-type]
     method.before_step(progress(step))
     optimizer.zero_grad()
     output = method(batch(**shape), progress(step))  # type: ignore[arg-type]
@@ -35,46 +43,61 @@ def prepared(name: str) -> tuple[Method, torch.optim.Optimizer]:
     return method, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_is_a_finite_scalar(name: str) -> None:
     method, optimizer = prepared(name)
     assert all(math.isfinite(take_step(method, optimizer, step)) for step in range(2))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_it_runs_without_local_crops(name: str) -> None:
     method, optimizer = prepared(name)
     assert math.isfinite(take_step(method, optimizer, 0, counts=((32, 2),)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_it_survives_duplicated_images(name: str) -> None:
     method, _ = prepared(name)
+    method.before_epoch(progress(50), Epoch())
     same = batch(1)
     views = [view.expand(-1, 8, -1, -1, -1).contiguous() for view in same.views]
-    output = method(type(same)(views, torch.arange(8)), progress(50))
+    labels, masks = torch.zeros(8, dtype=torch.long), batch(8).masks
+    output = method(Batch(views, torch.arange(8), labels, masks), progress(50))
     output.loss.backward()
     assert torch.isfinite(output.loss)
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_moves_once_nothing_is_frozen(name: str) -> None:
-    torch.manual_seed(0)
-    config = fast_config(name).method
-    if "freeze_prototypes" in type(config).model_fields:
-        config = fast_config(name, "method.freeze_prototypes=0 steps").method
-    small = small_method(name, run=run_info(400))
-    method: Method = METHODS.build(config, backbone=small.backbone, run=run_info(400))
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_trainable_parameter_moves_or_is_named_as_frozen(name: str) -> None:
+    method, optimizer = prepared(name)
     before = copy.deepcopy(method.state_dict())
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     for step in range(2):
         take_step(method, optimizer, step)
-    unmoved = [key for key, p in method.named_parameters() if torch.equal(p, before[key])]
+    named = {id(p) for step in range(2) for p in method.frozen(progress(step))}
+    unmoved = [
+        key
+        for key, p in method.named_parameters()
+        if p.requires_grad and torch.equal(p, before[key]) and id(p) not in named
+    ]
     assert unmoved == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
+def test_frozen_parameters_stay(name: str) -> None:
+    method, optimizer = prepared(name)
+    before = copy.deepcopy(method.state_dict())
+    take_step(method, optimizer, 0)
+    frozen = {id(p) for p in method.frozen(progress(0))}
+    moved = [
+        key
+        for key, p in method.named_parameters()
+        if id(p) in frozen and not torch.allclose(p, before[key], atol=1e-6)
+    ]
+    assert moved == []
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_restored_method_takes_the_same_step(name: str) -> None:
     method, optimizer = prepared(name)
     for step in range(3):
@@ -86,11 +109,12 @@ def test_a_restored_method_takes_the_same_step(name: str) -> None:
     assert take_step(method, optimizer, 3) == take_step(other, other_optimizer, 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_is_finite(name: str, dtype: torch.dtype) -> None:
     method, _ = prepared(name)
     torch.manual_seed(0)
+    method.before_epoch(progress(), Epoch())
     with torch.autocast("cpu", dtype):
         output = method(batch(), progress())
     output.loss.backward()
@@ -112,11 +136,32 @@ def test_it_says_what_it_is(name: str) -> None:
     assert "digits" in recipe_names(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_digits_recipe_is_small(name: str) -> None:
     config = run_config(name)
-    assert config.backbone.name == "tiny_resnet"
+    assert config.backbone.name in ("tiny_resnet", "vit")
     assert config.data.name == "digits_affine"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_says_where_it_comes_from(name: str) -> None:
+    for recipe in recipe_names(name):
+        said = [line for line in recipe_text(name, recipe).splitlines() if line.startswith("#")]
+        for word in ("Source", "Expected", "Cost", "Command"):
+            assert any(word in line for line in said), f"{name}@{recipe} does not state its {word}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_small_crops_are_a_switch_of_every_recipe_that_can_use_them(name: str) -> None:
+    for recipe in recipe_names(name):
+        augmentation: Any = run_config(f"{name}@{recipe}").augmentation
+        if augmentation.mask is not None:
+            continue  # of an image with hidden patches there is one view
+        sizes = [
+            len(AUGMENTATIONS.build({**augmentation.model_dump(), "local_crops": on}).view_counts)
+            for on in (False, True)
+        ]
+        assert sizes[0] == 1 < sizes[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -101,7 +101,7 @@ def test_a_recipe_of_another_package_resolves(installed: Path, tmp_path: Path) -
     shown = subprocesses.ssl_zoo("show", "method", "barlow_sketch", cwd=tmp_path, path=installed)
     assert "barlow_sketch@digits  The sketch on small digits" in shown.stdout
     resolved = subprocesses.ssl_zoo("config", "barlow_sketch@digits", cwd=tmp_path, path=installed)
-    assert "epochs: 40" in resolved.stdout
+    assert "epochs: 30" in resolved.stdout
 
 
 @pytest.mark.packaging

@@ -1,0 +1,7 @@
+"""Barlow Twins: coordinates of embeddings that agree between views and do not repeat each other."""
+
+from ssl_zoo.methods.barlow_twins.loss import BarlowTwinsLoss
+from ssl_zoo.methods.barlow_twins.method import BarlowTwins
+from ssl_zoo.methods.barlow_twins.official import Official
+
+__all__ = ["BarlowTwins", "BarlowTwinsLoss", "Official"]

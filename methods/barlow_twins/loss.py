@@ -1,0 +1,81 @@
+"""The loss of Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230), equations 1 and 2."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.losses.moments import cross_moment, n_images, off_diagonal_square, standardized
+from ssl_zoo.losses.pairs import view_pairs
+from ssl_zoo.registries import LOSSES
+
+
+class BarlowTwinsSettings(Config):
+    """Settings of the loss."""
+
+    redundancy: float = Field(default=5e-3, ge=0, le=1)
+    """Weight of correlations between different coordinates: lambda in equation 1 (section 2.2)."""
+
+
+class CorrelationTerms(NamedTuple):
+    """The two sums of equation 1, scalars with gradient.
+
+    Attributes:
+        invariance: over coordinates, of the squared distance of their correlation between views to 1.
+        redundancy: over pairs of different coordinates, of their squared correlation.
+    """
+
+    invariance: Tensor
+    redundancy: Tensor
+
+
+@LOSSES.register
+class BarlowTwinsLoss(nn.Module):
+    """The distance of the cross-correlation of two views, over all ranks, to the identity.
+
+    Args:
+        config: any settings that hold those of the loss, such as a method's.
+    """
+
+    class Config(BarlowTwinsSettings, NamedConfig):
+        """Settings of the loss."""
+
+        name: Literal["barlow_twins"] = "barlow_twins"
+
+    def __init__(self, config: BarlowTwinsSettings) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, embeddings: Tensor, n_global: int) -> Tensor:
+        """Returns the loss, a scalar with gradient; arguments as in `correlation_terms`."""
+        return self.weigh(correlation_terms(embeddings, n_global))
+
+    def weigh(self, terms: CorrelationTerms) -> Tensor:
+        """Returns the loss that terms add up to."""
+        return terms.invariance + self.config.redundancy * terms.redundancy
+
+
+def correlation_terms(embeddings: Tensor, n_global: int) -> CorrelationTerms:
+    """Returns the terms of the loss: means over the pairs of a global view and another view.
+
+    Each view is standardised over the images of all ranks, so one image alone correlates with
+    nothing. All ranks get the same. Computed in float32 at least.
+
+    Args:
+        embeddings: `(V, B, d)`, global views first.
+        n_global: how many views are global.
+
+    Raises:
+        ValueError: there is no pair of views, or `n_global` does not fit the views.
+    """
+    pairs = view_pairs(len(embeddings), n_global)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        z = standardized(embeddings)
+        invariance, redundancy = [], []
+        for one, two in pairs:
+            correlation = cross_moment(z[one], z[two]) / n_images(z)  # (d, d)
+            invariance.append((correlation.diagonal() - 1).square().sum())
+            redundancy.append(off_diagonal_square(correlation))
+        return CorrelationTerms(torch.stack(invariance).mean(), torch.stack(redundancy).mean())

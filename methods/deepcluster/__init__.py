@@ -1,0 +1,5 @@
+"""DeepCluster."""
+
+from ssl_zoo.methods.deepcluster.method import DeepCluster
+
+__all__ = ["DeepCluster"]

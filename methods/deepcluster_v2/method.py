@@ -1,0 +1,120 @@
+"""DeepCluster-v2 (Caron et al., 2020, "Unsupervised learning of visual features by contrasting
+cluster assignments", arXiv:2006.09882, appendix), after its text and the facts of
+facebookresearch/swav, main_deepclusterv2.py."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
+from ssl_zoo.kmeans import spherical_kmeans
+from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
+from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.method import (
+    Alarm,
+    Batch,
+    EpochData,
+    Method,
+    Progress,
+    RunInfo,
+    StepOutput,
+    encode,
+)
+from ssl_zoo.registries import HEADS, METHODS
+
+
+@METHODS.register
+class DeepClusterV2(Method):
+    """Predicts the k-means cluster that an image's embedding had in the last epoch."""
+
+    paper: ClassVar[str] = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
+    alarms: ClassVar[tuple[Alarm, ...]] = cluster_alarms("method.n_prototypes")
+
+    class Config(ClusterPredictionSettings, NamedConfig):
+        """Settings of DeepCluster-v2; defaults are those of the released ImageNet models."""
+
+        name: Literal["deepcluster_v2"] = "deepcluster_v2"
+        head: Annotated[NamedConfig, HEADS] = default("mlp")
+        """Projection head between features and embeddings."""
+        n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(
+            default=[3000, 3000, 3000], min_length=1
+        )
+        """Number of clusters of each clustering; losses are averaged."""
+        kmeans_iterations: int = Field(default=10, ge=1, le=1000)
+        """Rounds of k-means between epochs."""
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        check_cluster_counts("method.n_prototypes", config.n_prototypes, run)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.prototypes = Prototypes(
+            Prototypes.Config(n_prototypes=config.n_prototypes),
+            input_dim=int(self.head.output_dim),  # type: ignore[arg-type]
+        )
+        self.prototypes.requires_grad_(False)  # they are centroids
+        self.loss = ClusterPredictionLoss(config)
+        self.bank = EmbeddingBank(run)
+        self.targets = Targets(run, config.n_prototypes)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the cross entropy of all views, small crops too, with the images' clusters."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        embeddings = l2_normalize(self.head(features))  # (V * B, d)
+        losses = self.loss(self.prototypes(embeddings), self.targets.of(batch.index))
+        if self.training:
+            kept = embeddings[: n_global * n_images]
+            self.bank.keep(batch.index, kept.view(n_global, n_images, -1))
+        return StepOutput(
+            losses.mean(),
+            features.detach()[: n_global * n_images],
+            lambda: self.targets.metrics(losses),
+        )
+
+    def before_epoch(self, progress: Progress, data: EpochData) -> None:
+        """Clusters the embeddings of the last epoch; centroids become the prototypes.
+
+        Before the first epoch there is a pass over its images, without gradient. It is made in
+        training mode, as by the authors: batch statistics make these embeddings like those that the
+        bank holds later, while running statistics know nothing of the data yet.
+        """
+        if self.bank.is_empty:
+            self.bank.fill(data.views(), self._embed)
+        self.bank.to(self.prototypes.sets[0].get_parameter("weight").device)
+        for head, n_prototypes in enumerate(self.config.n_prototypes):
+            view = head % self.bank.n_views
+            generator = self.bank.generator(progress.epoch, head)
+            centroids, clusters = spherical_kmeans(
+                self.bank.embeddings(view),
+                self.bank.sample(view, n_prototypes, generator),
+                n_iterations=self.config.kmeans_iterations,
+            )
+            self.prototypes.sets[head].get_parameter("weight").copy_(centroids)
+            self.targets.assign(head, self.bank.index, clusters)
+
+    def after_step(self, progress: Progress) -> None:
+        """Puts the embeddings of this step into the bank."""
+        self.bank.commit(progress)
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns the head and each set of prototypes."""
+        return prototype_layers(self.head, self.prototypes)
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns this rank's rows of the bank and its share of the targets."""
+        return {**self.bank.state(), **self.targets.state()}
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores bank and targets, also when the number of ranks has changed."""
+        self.bank.load(states)
+        self.targets.load(states)
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """Returns the embeddings of the global views, `(V_g, B, d)`."""
+        n_global, n_images = batch.views[0].shape[:2]
+        embeddings = l2_normalize(self.head(encode(self.backbone, batch.views[:1])))
+        return embeddings.view(n_global, n_images, -1)

@@ -1,0 +1,151 @@
+"""DINO (Caron et al., 2021, "Emerging properties in self-supervised vision transformers",
+arXiv:2104.14294), after its text and the facts of facebookresearch/dino."""
+
+import math
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.losses.swapped_prediction import swapped_prediction
+from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
+from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
+from ssl_zoo.registries import METHODS
+from ssl_zoo.schedule import Duration, Ramp, bounded
+from ssl_zoo.teacher import Teacher
+
+
+@METHODS.register
+class DINO(Method):
+    """Predicts a momentum teacher's distribution over prototypes for other views of an image."""
+
+    paper: ClassVar[str] = "Caron et al., ICCV 2021, arXiv:2104.14294"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="teacher_entropy",
+            above=0.99,
+            patience=5,
+            advice="the teacher says the same of all prototypes: lower method.teacher_temperature, "
+            "or freeze prototypes longer (method.freeze_prototypes)",
+        ),
+        Alarm(
+            metric="mean_target_entropy",
+            below=0.1,
+            advice="one prototype takes nearly all images: let the centre follow faster (a lower "
+            "method.center_momentum), raise method.teacher_temperature, or set "
+            "method.centering=sinkhorn",
+        ),
+    )
+
+    class Config(NamedConfig):
+        """Settings of DINO; defaults are those of the paper for ImageNet."""
+
+        name: Literal["dino"] = "dino"
+        head: HeadConfig = HeadConfig()
+        """Head between features and scores, of the student and of the teacher."""
+        momentum: Ramp = Ramp(start=0.996, end=1.0)
+        """Share of the teacher's weights that stays at each step."""
+        student_temperature: float = Field(default=0.1, ge=0.01, le=10)
+        """Divides the student's scores."""
+        teacher_temperature: Ramp = Ramp(
+            start=0.04, end=0.07, shape="linear", over=Duration(value=30, unit="epochs")
+        )
+        """Divides the teacher's scores; lower than the student's, it sharpens."""
+        centering: Literal["mean", "sinkhorn"] = "mean"
+        """What keeps one prototype from taking all: a running mean that is taken off, or balanced codes."""
+        center_momentum: float = Field(default=0.9, ge=0, lt=1)
+        """Share of the running mean that stays at each step."""
+        sinkhorn_iterations: int = Field(default=3, ge=1, le=100)
+        """Normalisations that make balanced codes."""
+        freeze_prototypes: Duration = default("1 epoch")
+        """How long the student's prototypes stay as they were drawn."""
+
+        @field_validator("momentum")
+        @classmethod
+        def _check_momentum(cls, value: Ramp) -> Ramp:
+            return bounded(value, 0, 1)
+
+        @field_validator("teacher_temperature")
+        @classmethod
+        def _check_temperature(cls, value: Ramp) -> Ramp:
+            return bounded(value, 0.001, 10)
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        self.head = DINOHead(config.head, input_dim=backbone.feature_dim)
+        self.teacher = Teacher(backbone, self.head)
+        self.targets = (
+            MeanCentering(config.head.n_prototypes, momentum=config.center_momentum)
+            if config.centering == "mean"
+            else SinkhornCentering(config.sinkhorn_iterations)
+        )
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the cross entropy of teacher and student over pairs of a global and another view."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        scores = self.head(features)  # (V * B, K)
+        temperature = self.config.teacher_temperature.at(progress)
+        targets = self.targets(self.teacher(batch.views[:1]), temperature=temperature)
+        targets = targets.view(n_global, n_images, -1)
+        loss = swapped_prediction(
+            scores.view(-1, n_images, scores.shape[1]),
+            targets,
+            temperature=self.config.student_temperature,
+        )
+        return StepOutput(
+            loss,
+            features.detach()[: n_global * n_images],
+            lambda: target_metrics(loss, targets),
+        )
+
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Returns the student's prototypes while they are frozen."""
+        steps = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
+        return [self.head.prototypes] if progress.step < steps else []
+
+    def after_step(self, progress: Progress) -> None:
+        """Lets teacher and centre follow."""
+        momentum = self.config.momentum.at(progress)
+        self.teacher.follow(self.backbone, self.head, momentum=momentum)
+        self.targets.update()
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns the teacher's head, which ends in prototypes."""
+        return {"prototypes": self.teacher.head}
+
+    @property
+    def exported(self) -> Backbone:
+        """The teacher's backbone, which is better than the student's all along (section 5.2)."""
+        backbone = self.teacher.backbone
+        assert isinstance(backbone, Backbone)
+        return backbone
+
+
+@torch.no_grad()
+def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
+    """Returns what tells both ways to collapse apart (section 5.3 and figure 7).
+
+    Args:
+        loss: cross entropy of teacher and student, scalar.
+        targets: the teacher's distributions, `(V_g, B, K)`.
+
+    Returns:
+        `teacher_entropy`: mean entropy of a target over ln K, 1 where all are uniform;
+        `mean_target_entropy`: the same of the mean target of all ranks, 0 where one prototype takes
+        all; `kl`: divergence of the student from the teacher, 0 where both are constant.
+    """
+    ln_k = math.log(targets.shape[-1])
+    entropy = float(torch.special.entr(targets).sum(dim=-1).mean())
+    mean = distributed.all_reduce(targets.mean(dim=(0, 1))) / distributed.world_size()
+    return {
+        "teacher_entropy": entropy / ln_k,
+        "mean_target_entropy": float(torch.special.entr(mean).sum()) / ln_k,
+        "kl": float(loss.detach()) - entropy,
+    }

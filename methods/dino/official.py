@@ -1,0 +1,58 @@
+"""The checkpoints that DINO's code writes."""
+
+from typing import ClassVar, Literal
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.importers.base import ForeignFile, Format, Imported
+from ssl_zoo.importers.networks import NetworkSettings, is_network, read_below
+from ssl_zoo.registries import FORMATS
+
+
+@FORMATS.register
+class Official(Format):
+    """Official checkpoints of DINO: a `teacher` and a `student`, each with `backbone.` and `head.`.
+
+    The teacher is read unless the settings say otherwise; a ResNet or a vision transformer. The
+    files with the teacher's backbone alone are plain ones of timm or torchvision, and are recognised
+    as such. For images of another size than in training, positions are interpolated with antialiasing,
+    which the authors' code does without.
+    """
+
+    source: ClassVar[str] = (
+        "facebookresearch/dino, main_dino.py, utils.py (load_pretrained_weights), vision_transformer.py"
+    )
+
+    class Config(NetworkSettings):
+        """Settings of DINO's official format."""
+
+        shorthand: ClassVar[str] = "network"
+
+        name: Literal["dino"] = "dino"
+        network: Literal["teacher", "student"] = "teacher"
+        """Which of both networks."""
+
+    def recognises(self, file: ForeignFile) -> bool:
+        """Says whether there are a teacher and a student."""
+        return "teacher" in file.dicts and "student" in file.dicts
+
+    def read(self, file: ForeignFile) -> Imported:
+        """Returns the backbone of the teacher, unless the settings say otherwise.
+
+        Raises:
+            UserError: there is neither a teacher or student nor a plain backbone.
+        """
+        heads = self.config.heads
+        weights = file.dicts.get(self.config.network)
+        if weights is None and is_network(file.main()):
+            return read_below("", file, {}, heads=heads, method="dino")
+        if weights is None:
+            raise UserError(
+                f"'{file.what}' has no '{self.config.network}'; its keys are: {', '.join(file.keys)}"
+            )
+        found = read_below(
+            "backbone.", file, {"head": "the head"}, weights=weights, heads=heads, method="dino"
+        )
+        other = "student" if self.config.network == "teacher" else "teacher"
+        if other in file.dicts:
+            found.aside[f"the {other}"] = file.dicts[other]
+        return found

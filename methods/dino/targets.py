@@ -1,0 +1,68 @@
+"""What the teacher's scores become: distributions over prototypes that avoid both ways to collapse."""
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.losses.sinkhorn import sinkhorn
+
+
+class MeanCentering(nn.Module):
+    """A sharp softmax of scores less their running mean over the batches of all ranks.
+
+    DINO (Caron et al., 2021, arXiv:2104.14294), equation 4. Sharpening alone ends in one prototype
+    for all images, centring alone in the uniform distribution (section 5.3).
+
+    The centre is a buffer: all ranks compute the same one, and it goes with the checkpoint.
+
+    Args:
+        n_prototypes: length of a row of scores.
+        momentum: share of the old centre that stays.
+    """
+
+    center: Tensor
+
+    def __init__(self, n_prototypes: int, *, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("center", torch.zeros(n_prototypes))
+        self._pending: list[Tensor] = []  # mean scores (K,) of the forward passes of this step
+
+    @torch.no_grad()
+    def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
+        """Returns the targets `(N, K)` of scores `(N, K)`; notes the scores for `update`."""
+        if self.training:
+            self._pending.append(scores.mean(dim=0))
+        return ((scores - self.center) / temperature).softmax(dim=1)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Moves the centre towards the mean of the scores that came since the last call."""
+        if not self._pending:
+            return
+        mean = torch.stack(self._pending).mean(dim=0)
+        mean = distributed.all_reduce(mean) / distributed.world_size()
+        self.center.lerp_(mean.to(self.center), 1 - self.momentum)
+        self._pending.clear()
+
+
+class SinkhornCentering(nn.Module):
+    """Codes that use all prototypes equally, over the global views of all ranks together.
+
+    As in DINOv2 (Oquab et al., 2023, arXiv:2304.07193, section 4; facebookresearch/dinov2,
+    loss/dino_clstoken_loss.py), where the temperature stands for the entropy regularisation.
+
+    Args:
+        n_iterations: normalisations of prototypes and samples.
+    """
+
+    def __init__(self, n_iterations: int) -> None:
+        super().__init__()
+        self.n_iterations = n_iterations
+
+    def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
+        """Returns the targets `(N, K)` of scores `(N, K)`."""
+        return sinkhorn(scores, epsilon=temperature, n_iterations=self.n_iterations)
+
+    def update(self) -> None:
+        """Does nothing: each batch is balanced by itself."""

@@ -1,0 +1,111 @@
+"""MoCo v2 (Chen et al., 2020, "Improved baselines with momentum contrastive learning",
+arXiv:2003.04297) on MoCo (He et al., 2020, arXiv:1911.05722), after the text and the facts of
+facebookresearch/moco."""
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
+from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
+from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.run_config import RunConfig
+from ssl_zoo.schedule import Ramp, bounded
+from ssl_zoo.teacher import Teacher
+
+
+@METHODS.register
+class MoCoV2(Method):
+    """Tells the key of one's own image from a long queue of other images' keys."""
+
+    paper: ClassVar[str] = "Chen et al., 2020, arXiv:2003.04297"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="loss_over_chance",
+            above=0.995,
+            patience=5,
+            advice="queries find their keys no better than by guessing: lower optimizer.lr, or "
+            "lengthen schedule.warmup",
+        ),
+    )
+
+    class Config(InfoNCESettings, NamedConfig):
+        """Settings of MoCo v2; defaults are the paper's for ImageNet."""
+
+        name: Literal["moco_v2"] = "moco_v2"
+        head: Annotated[NamedConfig, HEADS] = default({"name": "mlp", "batch_norm": False})
+        """Projection head between features and embeddings, the teacher's too."""
+        queue_length: int = Field(default=65536, ge=2)
+        """Keys of earlier batches, over all processes, that serve as negatives."""
+        momentum: Ramp = default(0.999)
+        """Share of the teacher's weights that a step keeps."""
+        symmetric: bool = False
+        """Whether every global view gives a key for all other views, not just the last one.
+
+        Twice the pairs of a step for a teacher's pass over all global views; not in the paper, but in
+        the authors' demo for CIFAR-10.
+        """
+
+        @field_validator("momentum")
+        @classmethod
+        def _is_a_share(cls, momentum: Ramp) -> Ramp:
+            return bounded(momentum, 0, 1)
+
+        def check(self, run: RunConfig) -> None:
+            """Raises `ValueError` when the queue does not consist of whole batches."""
+            check_whole_batches(self.queue_length, run.global_batch_size)
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        check_fits_data(config.queue_length, run.n_samples, run.global_batch_size)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.teacher = Teacher(backbone, self.head)
+        self.dim = int(self.head.output_dim)  # type: ignore[arg-type]
+        self.queue = SharedQueue(config.queue_length, self.dim)
+        self.loss = InfoNCELoss(config)
+        self._pending: list[Tensor] = []  # keys (B, d) since the last step
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the loss of all other views against the keys of the last, or of all, global views."""
+        global_views, *local_views = batch.views
+        n_images, symmetric = global_views.shape[1], self.config.symmetric
+        asking = global_views if symmetric else global_views[:-1]
+        features = encode(self.backbone, [asking, *local_views])  # (V * B, D)
+        queries = l2_normalize(self.head(features)).view(-1, n_images, self.dim)
+        keyed = global_views if symmetric else global_views[-1:]
+        keys = l2_normalize(self.teacher([keyed])).view(-1, n_images, self.dim)  # (K, B, d)
+        loss = self.loss(queries, keys, self.queue.embeddings(keys), same_views=symmetric)
+        if self.training:
+            self._pending.append(keys[-1])
+        return StepOutput(
+            loss,
+            features.detach()[: len(asking) * n_images],
+            lambda: {
+                "loss_over_chance": float(loss.detach()) / math.log(1 + len(self.queue)),
+                "positive_cosine": float(positive_cosine(queries, keys, same_views=symmetric)),
+            },
+        )
+
+    def after_step(self, progress: Progress) -> None:
+        """Moves the teacher, and queues the keys of this step: no batch meets its own there."""
+        momentum = self.config.momentum.at(progress)
+        self.teacher.follow(self.backbone, self.head, momentum=momentum)
+        if self._pending:
+            self.queue.push(torch.cat(self._pending))
+            self._pending.clear()
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns the queue, once for all ranks."""
+        state: dict[str, Tensor] = self.queue.state()
+        return state
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores the queue."""
+        self.queue.load(states)

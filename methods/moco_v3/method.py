@@ -1,0 +1,102 @@
+"""MoCo v3 (Chen, Xie & He, 2021, "An empirical study of training self-supervised vision
+transformers", arXiv:2104.02057), after its Algorithm 1 and the facts of facebookresearch/moco-v3."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from ssl_zoo import distributed
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.predictor import build_predictor
+from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
+from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.schedule import Ramp, bounded
+from ssl_zoo.teacher import Teacher
+
+_HEAD: dict[str, Any] = {
+    "name": "mlp",
+    "hidden_dims": [4096],
+    "output_dim": 256,
+    "hidden_bias": False,
+    "output_bias": False,
+    "output_batch_norm": True,
+    "output_affine": False,
+}
+_PREDICTOR: dict[str, Any] = {
+    "name": "mlp",
+    "hidden_dims": [4096],
+    "output_dim": 256,
+    "hidden_bias": False,
+    "output_bias": False,
+}
+"""Heads for a ResNet, as in moco/builder.py of facebookresearch/moco-v3; a ViT's differ."""
+
+
+@METHODS.register
+class MoCoV3(Method):
+    """Tells the teacher's key of one's own image from those of the rest of the batch."""
+
+    paper: ClassVar[str] = "Chen, Xie & He, ICCV 2021, arXiv:2104.02057"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="loss_over_chance",
+            above=0.995,
+            patience=5,
+            advice="predictions find their keys no better than by guessing: lower optimizer.lr or "
+            "method.temperature, or lengthen schedule.warmup",
+        ),
+    )
+
+    class Config(InfoNCESettings, NamedConfig):
+        """Settings of MoCo v3; defaults are the authors' for ResNet-50."""
+
+        name: Literal["moco_v3"] = "moco_v3"
+        temperature: float = Field(default=1.0, ge=0.01, le=10)
+        """Divides the cosine similarities (1: ResNet-50; 0.2: ViTs)."""
+        head: Annotated[NamedConfig, HEADS] = default(_HEAD)
+        """Projection head between features and embeddings, the teacher's too; ViTs have three layers."""
+        predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
+        """Head that turns a student's embedding into a query; a ViT's ends on batch normalisation."""
+        momentum: Ramp = default({"start": 0.99, "end": 1.0})
+        """Share of the teacher's weights that a step keeps."""
+
+        @field_validator("momentum")
+        @classmethod
+        def _is_a_share(cls, momentum: Ramp) -> Ramp:
+            return bounded(momentum, 0, 1)
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.predictor = build_predictor(config.predictor, self.head)
+        self.teacher = Teacher(backbone, self.head)
+        self.loss = InfoNCELoss(config)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the loss of all views against the teacher's keys of the other global views.
+
+        Algorithm 1 adds up both directions and scales each by twice the temperature; hence twice
+        the mean over pairs here, whatever their number.
+        """
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        queries = self.predictor(self.head(features)).unflatten(0, (-1, n_images))  # (V, B, d)
+        keys = self.teacher(batch.views[:1]).unflatten(0, (-1, n_images))  # (V_g, B, d)
+        cross_entropy = self.loss(queries, keys)
+        chance = math.log(max(2, n_images * distributed.world_size()))
+        return StepOutput(
+            2 * (2 * self.config.temperature) * cross_entropy,
+            features.detach()[: n_global * n_images],
+            lambda: {
+                "loss_over_chance": float(cross_entropy.detach()) / chance,
+                "positive_cosine": float(positive_cosine(queries, keys)),
+            },
+        )
+
+    def after_step(self, progress: Progress) -> None:
+        """Moves the teacher towards the student."""
+        momentum = self.config.momentum.at(progress)
+        self.teacher.follow(self.backbone, self.head, momentum=momentum)

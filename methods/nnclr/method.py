@@ -1,0 +1,137 @@
+"""NNCLR (Dwibedi et al., 2021, "With a little help from my friends: nearest-neighbor contrastive
+learning of visual representations", arXiv:2104.14548), after its equation 4 and pseudo-code."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ssl_zoo import distributed
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.heads.predictor import build_predictor
+from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
+from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
+from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.run_config import RunConfig
+
+_HEAD: dict[str, Any] = {
+    "name": "mlp",
+    "hidden_dims": [2048, 2048],
+    "output_dim": 256,
+    "hidden_bias": False,
+    "output_batch_norm": True,
+}
+_PREDICTOR: dict[str, Any] = {
+    "name": "mlp",
+    "hidden_dims": [4096],
+    "output_dim": 256,
+    "hidden_bias": False,
+}
+
+
+@METHODS.register
+class NNCLR(Method):
+    """Predicts, from a view, which neighbour another view of its image has in a support set."""
+
+    paper: ClassVar[str] = "Dwibedi et al., ICCV 2021, arXiv:2104.14548"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="loss_over_chance",
+            above=0.995,
+            patience=5,
+            advice="neighbours say nothing of their images: lower optimizer.lr, lengthen "
+            "schedule.warmup, or use a shorter support set (method.queue_length)",
+        ),
+        Alarm(
+            metric="distinct_neighbors",
+            below=0.1,
+            advice="nine images in ten share their neighbour with another: use a longer support set "
+            "(method.queue_length), or lower optimizer.lr",
+        ),
+    )
+
+    class Config(InfoNCESettings, NamedConfig):
+        """Settings of NNCLR; defaults are the paper's for ImageNet."""
+
+        name: Literal["nnclr"] = "nnclr"
+        temperature: float = Field(default=0.1, ge=0.01, le=10)
+        """Divides the cosine similarities."""
+        head: Annotated[NamedConfig, HEADS] = default(_HEAD)
+        """Projection head between features and embeddings."""
+        predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
+        """Head that turns an embedding into the prediction of a neighbour."""
+        queue_length: int = Field(default=98304, ge=2)
+        """Embeddings of earlier batches, over all processes, among which neighbours are sought."""
+
+        def check(self, run: RunConfig) -> None:
+            """Raises `ValueError` when the queue does not consist of whole batches."""
+            check_whole_batches(self.queue_length, run.global_batch_size)
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        check_fits_data(config.queue_length, run.n_samples, run.global_batch_size)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.predictor = build_predictor(config.predictor, self.head)
+        self.queue = SharedQueue(config.queue_length, int(self.head.output_dim))  # type: ignore[arg-type]
+        self.loss = InfoNCELoss(config)
+        self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the loss of the global views' neighbours against the other views' predictions.
+
+        A neighbour is the query, which has no gradient; the predictions of all ranks' images are its
+        keys, and do have one.
+        """
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        projections = self.head(features)
+        predictions = self.predictor(projections).unflatten(0, (-1, n_images))  # (V, B, d)
+        embeddings = l2_normalize(projections.detach()[: n_global * n_images])
+        support = self.queue.embeddings(embeddings)  # (Q, d)
+        nearest = nearest_rows(embeddings, support)
+        neighbors = support[nearest].view(n_global, n_images, -1)
+        loss = self.loss(neighbors, predictions)
+        if self.training:
+            self._pending.append(embeddings[:n_images])
+        return StepOutput(
+            loss,
+            features.detach()[: n_global * n_images],
+            lambda: _metrics(loss, neighbors, predictions, nearest[:n_images]),
+        )
+
+    def after_step(self, progress: Progress) -> None:
+        """Queues the first views' embeddings of this step, so that no image finds itself."""
+        if self._pending:
+            self.queue.push(torch.cat(self._pending))
+            self._pending.clear()
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns the queue, once for all ranks."""
+        state: dict[str, Tensor] = self.queue.state()
+        return state
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores the queue."""
+        self.queue.load(states)
+
+
+@torch.no_grad()
+def nearest_rows(embeddings: Tensor, rows: Tensor) -> Tensor:
+    """Returns the index of the row `(Q, d)` with the largest cosine to each embedding `(N, d)`."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return (embeddings @ rows.T).argmax(dim=1)
+
+
+def _metrics(loss: Tensor, neighbors: Tensor, predictions: Tensor, nearest: Tensor) -> Metrics:
+    """Returns what tells of trouble; `nearest` are the neighbours of one view, `(B,)`."""
+    n_images = len(nearest) * distributed.world_size()
+    return {
+        "loss_over_chance": float(loss.detach()) / math.log(max(2, n_images)),
+        "positive_cosine": float(positive_cosine(neighbors, predictions)),
+        "distinct_neighbors": len(torch.unique(nearest)) / len(nearest),
+    }

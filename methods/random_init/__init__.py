@@ -1,0 +1,5 @@
+"""The network as it was drawn: a lower bound."""
+
+from ssl_zoo.methods.random_init.method import RandomInit
+
+__all__ = ["RandomInit"]

@@ -1,0 +1,38 @@
+"""Raw pixels: what the images are worth without any network."""
+
+from typing import Any, ClassVar, Literal
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.pixels import Pixels
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.method import Method, RunInfo
+from ssl_zoo.registries import METHODS
+
+
+@METHODS.register
+class RawPixels(Method):
+    """Takes the normalised image as its feature, whatever the backbone: a lower bound."""
+
+    trains: ClassVar[bool] = False
+    min_global: ClassVar[int] = 1
+    paper: ClassVar[str] = "a lower bound; no source"
+
+    class Config(NamedConfig):
+        """There is nothing to set."""
+
+        name: Literal["raw_pixels"] = "raw_pixels"
+
+    def __init__(self, config: Any, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        self.settings = Pixels.Config(image_size=run.image_size)
+        self.pixels = Pixels(self.settings)
+
+    @property
+    def exported(self) -> Backbone:
+        """The pixels."""
+        return self.pixels
+
+    @property
+    def exported_settings(self) -> NamedConfig:
+        """Settings of the pixel features, in the place of the run's backbone."""
+        return self.settings

@@ -1,0 +1,100 @@
+"""SeLa (Asano et al., 2020, "Self-labelling via simultaneous clustering and representation
+learning", arXiv:1911.05371), after its text and the facts of yukimasano/self-label."""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.losses.balanced_assignment import balanced_assignment
+from ssl_zoo.losses.cluster_prediction import cluster_prediction
+from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.method import (
+    Alarm,
+    Batch,
+    EpochData,
+    Method,
+    Progress,
+    RunInfo,
+    StepOutput,
+    encode,
+)
+from ssl_zoo.registries import METHODS
+from ssl_zoo.schedule import Duration
+
+
+@METHODS.register
+class SeLa(Method):
+    """Classifies images into labels of its own, the likeliest that use all classes equally."""
+
+    paper: ClassVar[str] = "Asano et al., ICLR 2020, arXiv:1911.05371"
+    min_global: ClassVar[int] = 1
+    alarms: ClassVar[tuple[Alarm, ...]] = cluster_alarms("method.n_clusters")
+
+    class Config(NamedConfig):
+        """Settings of SeLa; defaults from the paper, sections 3 and 4, for ImageNet."""
+
+        name: Literal["sela"] = "sela"
+        n_clusters: list[Annotated[int, Field(ge=2)]] = Field(default=[3000] * 10, min_length=1)
+        """Number of labels of each head; losses are averaged."""
+        sharpness: float = Field(default=25.0, ge=0.1, le=1000)
+        """Lambda: predictions are raised to this power before they are balanced."""
+        sinkhorn_iterations: int = Field(default=200, ge=1, le=100_000)
+        """Most iterations of a labelling; it ends before when all labels have nearly their share."""
+        relabel_every: Duration = default("1 epoch")
+        """How often images are labelled anew, always before the next epoch begins."""
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        check_cluster_counts("method.n_clusters", config.n_clusters, run)
+        self.classifiers = nn.ModuleList(
+            nn.Linear(backbone.feature_dim, n_clusters) for n_clusters in config.n_clusters
+        )
+        self.bank = EmbeddingBank(run)  # empty but for the time of a labelling
+        self.targets = Targets(run, config.n_clusters)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the cross entropy of all views with the images' labels, mean over heads."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        scores = [classifier(features) for classifier in self.classifiers]
+        losses = cluster_prediction(scores, self.targets.of(batch.index))
+        return StepOutput(
+            losses.mean(),
+            features.detach()[: n_global * n_images],
+            lambda: self.targets.metrics(losses),
+        )
+
+    @torch.no_grad()
+    def before_epoch(self, progress: Progress, data: EpochData) -> None:
+        """Labels the epoch's images anew when it is time to.
+
+        Sinkhorn-Knopp on log-probabilities times lambda is Sinkhorn-Knopp on logits with an epsilon
+        of 1 / lambda: normalising a sample undoes what makes the one into the other. For the same
+        reason the biases of a classifier change nothing: they are undone with the prototypes.
+        """
+        if not self.config.relabel_every.is_due(progress.step, progress.steps_per_epoch):
+            return
+        self.bank.fill_with_features(self.backbone, data.images())
+        features = self.bank.embeddings(0)
+        for head, classifier in enumerate(self.classifiers):
+            labels = balanced_assignment(
+                features,
+                classifier.get_parameter("weight"),
+                epsilon=1 / self.config.sharpness,
+                max_iterations=self.config.sinkhorn_iterations,
+            )
+            self.targets.assign(head, self.bank.index, labels)
+        self.bank.clear()
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns this rank's share of the labels."""
+        state: dict[str, Tensor] = self.targets.state()
+        return state
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores the labels, also when the number of ranks has changed."""
+        self.targets.load(states)

@@ -1,0 +1,136 @@
+"""SeLa-v2 (Caron et al., 2020, "Unsupervised learning of visual features by contrasting cluster
+assignments", arXiv:2006.09882, appendix): SeLa with the improvements of DeepCluster-v2.
+
+The authors released no code; facebookresearch/swav, issue 59, says how to come by it: start from
+DeepCluster-v2, let Sinkhorn-Knopp assign in place of k-means, and learn prototypes as in SwAV.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.mlp import l2_normalize
+from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
+from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
+from ssl_zoo.losses.balanced_assignment import balanced_assignment
+from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.method import (
+    Alarm,
+    Batch,
+    EpochData,
+    Method,
+    Progress,
+    RunInfo,
+    StepOutput,
+    encode,
+)
+from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.schedule import Duration
+
+
+@METHODS.register
+class SeLaV2(Method):
+    """Predicts the prototype that an image got in a balanced assignment of the last epoch."""
+
+    paper: ClassVar[str] = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
+    alarms: ClassVar[tuple[Alarm, ...]] = cluster_alarms("method.n_prototypes")
+
+    class Config(ClusterPredictionSettings, NamedConfig):
+        """Settings of SeLa-v2; defaults from DeepCluster-v2, SwAV (freezing) and SeLa (sharpness)."""
+
+        name: Literal["sela_v2"] = "sela_v2"
+        head: Annotated[NamedConfig, HEADS] = default("mlp")
+        """Projection head between features and embeddings."""
+        n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(
+            default=[3000, 3000, 3000], min_length=1
+        )
+        """Number of prototypes of each set; losses are averaged."""
+        freeze_prototypes: Duration = default("313 steps")
+        """How long prototypes stay as they were drawn."""
+        sharpness: float = Field(default=25.0, ge=0.1, le=1000)
+        """SeLa's lambda: predictions are raised to this power before they are balanced; the larger, the
+        more nearly each prototype gets equally many images."""
+        sinkhorn_iterations: int = Field(default=200, ge=1, le=100_000)
+        """Most iterations of an assignment; it ends before when all prototypes have nearly their share."""
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        check_cluster_counts("method.n_prototypes", config.n_prototypes, run)
+        self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
+        self.prototypes = Prototypes(
+            Prototypes.Config(n_prototypes=config.n_prototypes),
+            input_dim=int(self.head.output_dim),  # type: ignore[arg-type]
+        )
+        self.loss = ClusterPredictionLoss(config)
+        self.bank = EmbeddingBank(run)
+        self.targets = Targets(run, config.n_prototypes)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the cross entropy of all views, small crops too, with the images' prototypes."""
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        embeddings = l2_normalize(self.head(features))  # (V * B, d)
+        losses = self.loss(self.prototypes(embeddings), self.targets.of(batch.index))
+        if self.training:
+            kept = embeddings[: n_global * n_images]
+            self.bank.keep(batch.index, kept.view(n_global, n_images, -1))
+        return StepOutput(
+            losses.mean(),
+            features.detach()[: n_global * n_images],
+            lambda: self.targets.metrics(losses),
+        )
+
+    def before_epoch(self, progress: Progress, data: EpochData) -> None:
+        """Assigns the embeddings of the last epoch to prototypes, equally many to each.
+
+        Before the first epoch there is a pass over its images, without gradient and in training mode:
+        batch statistics make these embeddings like those that the bank holds later.
+        """
+        self.prototypes.normalize()
+        if self.bank.is_empty:
+            self.bank.fill(data.views(), self._embed)
+        self.bank.to(self.prototypes.sets[0].get_parameter("weight").device)
+        for head, layer in enumerate(self.prototypes.sets):
+            clusters = balanced_assignment(
+                self.bank.embeddings(head % self.bank.n_views),
+                layer.get_parameter("weight"),
+                epsilon=self.config.temperature / self.config.sharpness,
+                max_iterations=self.config.sinkhorn_iterations,
+            )
+            self.targets.assign(head, self.bank.index, clusters)
+
+    def before_step(self, progress: Progress) -> None:
+        """Puts prototypes back to length one; scores are cosines from here on."""
+        self.prototypes.normalize()
+
+    def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
+        """Returns the prototypes in the first steps."""
+        until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
+        return self.prototypes.parameters() if progress.step < until else ()
+
+    def after_step(self, progress: Progress) -> None:
+        """Puts the embeddings of this step into the bank."""
+        self.bank.commit(progress)
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Returns the head and each set of prototypes."""
+        return prototype_layers(self.head, self.prototypes)
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns this rank's rows of the bank and its share of the targets."""
+        return {**self.bank.state(), **self.targets.state()}
+
+    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores bank and targets, also when the number of ranks has changed."""
+        self.bank.load(states)
+        self.targets.load(states)
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """Returns the embeddings of the global views, `(V_g, B, d)`."""
+        n_global, n_images = batch.views[0].shape[:2]
+        embeddings = l2_normalize(self.head(encode(self.backbone, batch.views[:1])))
+        return embeddings.view(n_global, n_images, -1)

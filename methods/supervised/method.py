@@ -1,0 +1,63 @@
+"""Cross entropy on labels: what a backbone learns from the same views when it is told the classes."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.registries import METHODS
+
+
+@METHODS.register
+class Supervised(Method):
+    """Tells the class of each view from its features; an upper baseline, not self-supervised."""
+
+    needs_labels: ClassVar[bool] = True
+    min_global: ClassVar[int] = 1
+    paper: ClassVar[str] = (
+        "an upper baseline, as in Caron et al., NeurIPS 2020, arXiv:2006.09882, Figure 3"
+    )
+
+    class Config(NamedConfig):
+        """Settings of training with labels."""
+
+        name: Literal["supervised"] = "supervised"
+        label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+        """Share of a target that is spread over all classes (Szegedy et al., 2016, arXiv:1512.00567)."""
+
+    def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
+        super().__init__(config, backbone=backbone, run=run)
+        if run.n_classes is None:
+            raise UserError(
+                "this method needs classes, but the data set names none; choose a data set with labels"
+            )
+        self.classifier = nn.Linear(backbone.feature_dim, run.n_classes)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Returns the mean cross entropy over all views, global and local."""
+        assert batch.labels is not None, "the loader gives labels to methods that ask for them"
+        n_global, n_images = batch.views[0].shape[:2]
+        features = encode(self.backbone, batch.views)  # (V * B, D)
+        logits = self.classifier(features)  # (V * B, n_classes)
+        labels = batch.labels.repeat(len(features) // n_images)  # views of an image lie B apart
+        loss = _cross_entropy(logits, labels, self.config)
+        return StepOutput(
+            loss,
+            features.detach()[: n_global * n_images],
+            lambda: {"top1": 100 * float((logits.argmax(dim=1) == labels).double().mean())},
+        )
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
+    with torch.autocast(logits.device.type, enabled=False):
+        return functional.cross_entropy(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            labels,
+            label_smoothing=config.label_smoothing,
+        )

@@ -1,0 +1,7 @@
+"""VICReg: embeddings that agree between views, vary over images, and do not repeat themselves."""
+
+from ssl_zoo.methods.vicreg.loss import VICRegLoss
+from ssl_zoo.methods.vicreg.method import VICReg
+from ssl_zoo.methods.vicreg.official import Official
+
+__all__ = ["Official", "VICReg", "VICRegLoss"]
