@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Features
+from ssl_zoo.evaluators.mapped import let_go
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def check_features(evaluator: str, *, train: Features, test: Features) -> None:
             f"{test.values.shape[1]}; extract both splits with the same backbone"
         )
     for split, features in (("train", train), ("test", test)):
-        _check_values(split, features.values)
+        check_values(split, features.values)
 
 
 def check_labels(
@@ -51,6 +52,11 @@ def check_labels(
     if labels is None:
         raise UserError(
             f"{evaluator} needs labels, and the {split} split has none; choose a labelled data set"
+        )
+    if labels.ndim == 2 and len(labels) == len(features):
+        raise UserError(
+            f"{evaluator} needs one class for each image, and those of the {split} split show "
+            "several; score them with knn or svm"
         )
     if labels.shape != (len(features),):
         raise UserError(
@@ -71,13 +77,19 @@ def check_labels(
     return labels
 
 
-def _check_values(split: str, values: NDArray[np.float32]) -> None:
+def check_values(split: str, values: NDArray[np.float32]) -> None:
+    """Refuses features `(N, D)` that are not finite and warns of zeros; `split` names them.
+
+    Raises:
+        UserError: some are NaN or infinite.
+    """
     n_bad = n_zero = 0
     rows = max(1, _BLOCK // values.shape[1])
     for start in range(0, len(values), rows):
         block = values[start : start + rows]
         n_bad += int((~np.isfinite(block).all(axis=1)).sum())
         n_zero += int((~block.any(axis=1)).sum())
+        let_go(values)
     if n_bad:
         raise UserError(
             f"{n_bad} of {len(values)} {split} features hold NaN or infinite numbers; "

@@ -5,26 +5,40 @@ Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimina
 """
 
 import logging
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features, check_labels
-from ssl_zoo.evaluators.protocols import PROTOCOLS, KnnProtocol
-from ssl_zoo.evaluators.search import nearest
+from ssl_zoo.evaluators.multilabel import (
+    check_multilabels,
+    precision_interval,
+    score_multilabels,
+)
+from ssl_zoo.evaluators.protocols import BICUBIC, PROTOCOLS, Index, KnnProtocol, Normalise
+from ssl_zoo.evaluators.search import Metric, Precision, nearest
+from ssl_zoo.evaluators.votes import Ballot, class_details, count_votes
 from ssl_zoo.registries import EVALUATORS
 from ssl_zoo.statistics import bootstrap_interval
 
+if TYPE_CHECKING:
+    from ssl_zoo.augmentations.evaluation import Interpolation
+
 logger = logging.getLogger(__name__)
 
-VOTE_NUMBERS = 1 << 23
-"""Votes that are held at a time: classes times test features."""
-
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Temperature = Annotated[float, Field(gt=0, le=1000)]
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Ballots = dict[tuple[int, float | None], Ballot]
+"""What comes out of votes for each `k` and temperature."""
 
 
 @EVALUATORS.register
@@ -32,131 +46,220 @@ class Knn(Evaluator):
     """kNN accuracy with exact search.
 
     Scores are `top1@k=K` for each `k` of the protocol and, with more than 5 classes, `top5@k=K`
-    for each from 5 up, in percent; the intervals are bootstrapped over test images.
+    for each from 5 up, in percent; the intervals are bootstrapped over test images. Details are
+    accuracies by class and confusions at the headline's `k`. Where images show several classes,
+    scores are `map@k=K`, mean average precisions, of which the headline has an interval. Several
+    temperatures give `top1@k=K,t=T`.
     """
 
     class Config(NamedConfig):
-        """Settings of kNN classification."""
+        """Settings of kNN classification. Those of a protocol that are changed make it `custom`."""
 
         shorthand: ClassVar[str | None] = "protocol"
 
         name: Literal["knn"] = "knn"
-        protocol: Literal["dino", "instdisc"] = "dino"
-        """Where normalisation, weights, numbers of neighbours and temperature come from."""
-        k: tuple[Count, ...] | None = Field(default=None, min_length=1)
-        """Numbers of neighbours instead of the protocol's, which is then called `custom`."""
-        temperature: float | None = Field(default=None, gt=0, le=1000)
-        """Temperature instead of the protocol's, which is then called `custom`."""
+        protocol: Literal["dino", "dinov2", "instdisc", "solo", "vissl", "spt", "nearest"] = "dino"
+        """Where normalisation, metric, weights, numbers of neighbours and temperature come from."""
+        k: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=1000)
+        """Numbers of neighbours instead of the protocol's; all come from one search."""
+        temperature: Temperature | tuple[Temperature, ...] | None = None
+        """Temperature, or several, instead of the protocol's; all come from one search."""
+        metric: Metric | None = None
+        """Similarity instead of the protocol's."""
+        normalise: Normalise | None = None
+        """What is done to features instead of what the protocol does."""
+        index: Index = "exact"
+        """How neighbours are searched: `ivf` (of each feature, in the cells near to it), `pq`
+        (among compressed features) and `fp16` miss some; details tell how many they find."""
+        precision: Precision = "fp32"
+        """Arithmetic of the search: `bf16` is quicker for `k` up to 64 where the processor has it
+        (AVX-512 BF16, AMX, a GPU), and finds the same neighbours."""
+        shots: int | None = Field(default=None, ge=1, le=1_000_000)
+        """Train images that are drawn of each class, for scores from few labels; all unless given."""
+        n_seeds: int = Field(default=10, ge=1, le=10_000)
+        """Draws of `shots` images; scores are means over them."""
+        memory_mb: int | None = Field(default=None, ge=128)
+        """Megabytes that the search may use beside the features; does not touch the scores."""
         n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
         """Bootstrap samples behind the intervals; does not touch the scores."""
 
-        @field_validator("k")
+        @field_validator("k", mode="before")
         @classmethod
-        def _differ(cls, k: tuple[int, ...] | None) -> tuple[int, ...] | None:
-            if k is not None and len(set(k)) < len(k):
-                raise ValueError(f"k names a number twice: {list(k)}; write each once")
-            return k
+        def _one_or_several(cls, k: Any) -> Any:
+            return (k,) if isinstance(k, int) and not isinstance(k, bool) else k
+
+        @field_validator("k", "temperature")
+        @classmethod
+        def _differ(cls, values: Any) -> Any:
+            if isinstance(values, tuple):
+                if not values:
+                    raise ValueError("an empty list names none; leave it out for the protocol's")
+                if len({f"{value:g}" for value in values}) < len(values):
+                    raise ValueError(f"{list(values)} names a number twice; write each once")
+            return values
+
+        @model_validator(mode="after")
+        def _is_a_protocol(self) -> "Knn.Config":
+            self.resolved()
+            return self
+
+        def resolved(self) -> KnnProtocol:
+            """Returns the protocol with its overrides."""
+            return PROTOCOLS[self.protocol].override(
+                k=self.k,
+                temperature=self.temperature,
+                metric=self.metric,
+                normalise=self.normalise,
+                index=self.index,
+                shots=self.shots,
+                n_draws=None if self.shots is None else self.n_seeds,
+            )
 
     config: Config
 
     @property
     def protocol(self) -> KnnProtocol:
         """The protocol with the overrides of the config."""
-        base = PROTOCOLS[self.config.protocol]
-        return base.override(k=self.config.k, temperature=self.config.temperature)
+        return self.config.resolved()
+
+    @property
+    def interpolation(self) -> "Interpolation":
+        """How images are resized for it: as the authors of the protocol do."""
+        return "bicubic" if self.config.protocol in BICUBIC else "bilinear"
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns the accuracies on `test` of a vote among `train`.
 
         Raises:
             UserError: features are empty, not finite or of two sizes; labels are missing, negative
-                or all the same in train.
+                or all the same in train; a class has fewer images than `shots`.
         """
-        protocol = self.protocol
         check_features("knn", train=train, test=test)
+        if train.labels is not None and train.labels.ndim == 2:
+            return self._evaluate_multilabel(train, test, seed)
         classes, train_labels = np.unique(check_labels("knn", "train", train), return_inverse=True)
-        truth = _places(classes, check_labels("knn", "test", test, min_classes=1))
-        if len(train) < protocol.k[-1]:
+        test_labels = check_labels("knn", "test", test, min_classes=1)
+        truth = _places(classes, test_labels)
+        found: list[Ballots] = []
+        details: dict[str, Any] = {}
+        for rows in self._draws(train_labels, classes, seed):
+            values = train.values if rows is None else train.values[rows]
+            labels = train_labels if rows is None else train_labels[rows]
+            sims, ids, details = self._search(values, test.values)
+            found.append(self._vote(sims, labels[ids], truth, len(classes)))
+        guesses = [classes[ballots[self.protocol.headline].guesses] for ballots in found]
+        details |= class_details(np.tile(test_labels, len(found)), np.concatenate(guesses))
+        return self._scores(found, len(classes), details, seed)
+
+    def _evaluate_multilabel(self, train: Features, test: Features, seed: int) -> Scores:
+        if self.config.shots is not None:
+            raise UserError("shots are of images of one class; leave shots out for several labels")
+        labels, truth = check_multilabels("knn", train, test)
+        sims, ids, details = self._search(train.values, test.values)
+        found = score_multilabels(sims, ids, labels, truth, self.protocol)
+        low, high = precision_interval(
+            found.votes, found.truth, seed=seed, n_resamples=self.config.n_resamples
+        )
+        headline = self.protocol.score_name("map", *self.protocol.headline)
+        return Scores(
+            values=found.values,
+            intervals={headline: (100 * low, 100 * high)},
+            protocol={"evaluator": "knn", **self.protocol.describe()},
+            headline=headline,
+            details={**details, "average_precision_by_class": found.by_class},
+        )
+
+    def _draws(self, labels: Ids, classes: Ids, seed: int) -> Iterator[Ids | None]:
+        """Yields the train images of each draw in rising order; None for all of them."""
+        shots = self.config.shots
+        if shots is None:
+            yield None
+            return
+        counts = np.bincount(labels)
+        if counts.min() < shots:
+            raise UserError(
+                f"class {classes[counts.argmin()]} has {counts.min()} train images, fewer than "
+                f"shots of {shots}; lower shots or leave the class out"
+            )
+        places = [np.flatnonzero(labels == one) for one in range(len(classes))]
+        for source in np.random.SeedSequence(seed).spawn(self.config.n_seeds):
+            generator = np.random.default_rng(source)
+            chosen = [generator.choice(one, shots, replace=False) for one in places]
+            yield np.sort(np.concatenate(chosen))
+
+    def _search(self, train: Floats, test: Floats) -> tuple[Floats, Ids, dict[str, Any]]:
+        """Returns similarities and indices of neighbours, `(Q, K)`, and details of the search."""
+        protocol, k = self.protocol, self.protocol.k[-1]
+        if len(train) < k:
             logger.warning("knn: %d train features are all neighbours at larger k", len(train))
-        cosines, ids = nearest(train.values, test.values, k=protocol.k[-1])
-        ranks = truth_ranks(
-            cosines, train_labels[ids], truth,
-            k=protocol.k, temperature=protocol.temperature, n_classes=len(classes),
-        )  # fmt: skip
-        return self._scores(protocol, ranks, len(classes), seed)
+        if protocol.index != "exact":
+            from ssl_zoo.evaluators.approximate import nearest_approximately
+
+            return nearest_approximately(
+                train, test, k=k, protocol=protocol, memory_mb=self.config.memory_mb
+            )
+        sims, ids = nearest(
+            train,
+            test,
+            k=k,
+            metric=protocol.metric,
+            unit=protocol.normalise == "l2",
+            precision=self.config.precision,
+            memory_mb=self.config.memory_mb,
+        )
+        return sims, ids, {}
+
+    def _vote(self, sims: Floats, labels: Ids, truth: Ids, n_classes: int) -> Ballots:
+        """Returns what comes out for each `k` and temperature."""
+        protocol = self.protocol
+        return {
+            (k, temperature): ballot
+            for temperature in protocol.temperatures
+            for k, ballot in count_votes(
+                sims,
+                labels,
+                truth,
+                weigh=partial(protocol.weigh, temperature=temperature),
+                k=protocol.k,
+                n_classes=n_classes,
+            ).items()
+        }
 
     def _scores(
-        self, protocol: KnnProtocol, ranks: dict[int, NDArray[np.int64]], n_classes: int, seed: int
+        self,
+        found: list[Ballots],
+        n_classes: int,
+        details: dict[str, Any],
+        seed: int,
     ) -> Scores:
-        tops = (1, 5) if n_classes > 5 else (1,)
-        hits = {f"top{top}@k={k}": ranks[k] < top for top in tops for k in protocol.k if k >= top}
-        intervals = {}
-        for name, hit in hits.items():
-            low, high = bootstrap_interval(hit, seed=seed, n_resamples=self.config.n_resamples)
-            intervals[name] = (100 * low, 100 * high)
+        protocol = self.protocol
+        values, intervals, outcomes = {}, {}, {}
+        for top in (1, 5) if n_classes > 5 else (1,):
+            for key in found[0]:
+                if key[0] < top:
+                    continue
+                name = protocol.score_name(f"top{top}", *key)
+                hits = np.stack([ballots[key].ranks < top for ballots in found])
+                outcome = hits[0] if len(hits) == 1 else hits.mean(axis=0, dtype=np.float32)
+                values[name] = 100 * float(outcome.mean(dtype=np.float64))
+                if len(hits) > 1:
+                    values[f"{name}_std"] = 100 * float(hits.mean(axis=1).std(ddof=1))
+                low, high = bootstrap_interval(
+                    outcome, seed=seed, n_resamples=self.config.n_resamples
+                )
+                intervals[name] = (100 * low, 100 * high)
+                outcomes[name] = outcome
         return Scores(
-            values={name: 100 * float(hit.mean()) for name, hit in hits.items()},
+            values=values,
             intervals=intervals,
             protocol={"evaluator": "knn", **protocol.describe()},
-            headline=f"top1@k={protocol.headline_k}",
+            headline=protocol.score_name("top1", *protocol.headline),
+            outcomes=outcomes,
+            details=details,
         )
 
 
-def truth_ranks(
-    cosines: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    truth: NDArray[np.int64],
-    *,
-    k: tuple[int, ...],
-    temperature: float,
-    n_classes: int,
-) -> dict[int, NDArray[np.int64]]:
-    """Says how many classes are voted for more than the true one, `(Q,)` for each `k`.
-
-    Of classes with equal votes the lower one is ahead. Where the true class has no vote the rank
-    is `n_classes`.
-
-    Args:
-        cosines: of neighbours in falling order, `(Q, K)`; -inf where there is none.
-        labels: classes of the neighbours from 0 to `n_classes - 1`, `(Q, K)`.
-        truth: class of each test feature, `(Q,)`; -1 for one that has no neighbours at all.
-        k: numbers of neighbours that vote, rising.
-    """
-    step = max(1, VOTE_NUMBERS // n_classes)
-    blocks = [
-        _ranks_in_block(cosines[rows], labels[rows], truth[rows], k, temperature, n_classes)
-        for rows in (slice(start, start + step) for start in range(0, len(truth), step))
-    ]
-    return {n: np.concatenate([block[n] for block in blocks]) for n in k}
-
-
-def _ranks_in_block(
-    cosines: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    truth: NDArray[np.int64],
-    k: tuple[int, ...],
-    temperature: float,
-    n_classes: int,
-) -> dict[int, NDArray[np.int64]]:
-    n = len(truth)
-    # Relative to the nearest neighbour, so that no temperature overflows.
-    weights = np.exp((cosines.astype(np.float64) - cosines[:, :1]) / temperature)
-    votes = np.zeros((n, n_classes))
-    rows, classes = np.arange(n)[:, None], np.arange(n_classes)
-    ranks, done = {}, 0
-    for count in k:
-        # Added one by one in the order of neighbours: equal sets of votes give equal sums.
-        part = slice(done, count)
-        np.add.at(votes, (rows, labels[:, part]), weights[:, part])
-        done = count
-        own = votes[rows[:, 0], truth][:, None]
-        ahead = (votes > own) | ((votes == own) & (classes < truth[:, None]))
-        voted = (own[:, 0] > 0) & (truth >= 0)
-        ranks[count] = np.where(voted, ahead.sum(axis=1), n_classes)
-    return ranks
-
-
-def _places(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _places(classes: Ids, labels: Ids) -> Ids:
     """Returns the position of each label among sorted classes, -1 where it is none of them."""
     places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
     return np.where(classes[places] == labels, places, -1)

@@ -1,123 +1,113 @@
-"""Exact nearest neighbours and k-means on the unit sphere: the only module that imports faiss.
+"""Exact nearest neighbours within a memory budget."""
 
-Johnson, Douze and Jégou, "Billion-scale similarity search with GPUs", 2017 (arXiv:1702.08734).
-"""
-
-import math
-from collections.abc import Iterator
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
+from ssl_zoo.evaluators.distances import nearest_by_distance
+from ssl_zoo.evaluators.flat import BLOCK_BYTES, Floats, Ids, unit_rows
+from ssl_zoo.evaluators.mapped import let_go
+from ssl_zoo.evaluators.products import nearest_by_product
 
-CHUNK_BYTES = 512 << 20
-"""Largest normalised copy of train features that is held at a time."""
-TIE_BYTES = 128 << 20
-"""Largest block of similarities that is held when ties are resolved."""
+__all__ = ["Metric", "Precision", "nearest", "unit_rows"]
 
+Metric = Literal["cosine", "dot", "euclidean"]
+Precision = Literal["fp32", "bf16"]
 
-def _faiss() -> Any:
-    import torch  # noqa: F401  first, so that faiss joins torch's OpenMP runtime
-
-    import faiss  # isort: skip
-
-    return faiss
-
-
-def unit_rows(values: Floats) -> Floats:
-    """Returns a copy with rows of L2 norm 1; rows of zeros stay zero."""
-    norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
-    norms[norms == 0] = 1
-    unit = np.empty(values.shape, dtype=np.float32)
-    np.divide(values, norms[:, None], out=unit, casting="same_kind")
-    return unit
+CHUNK_BYTES = 64 << 20
+"""Train features that are prepared for the search at a time, where no budget is given."""
+LARGEST_CHUNK_BYTES = 256 << 20
+"""The same where the budget would allow more, which would gain nothing."""
+OVERHEAD_BYTES: dict[Precision, int] = {"fp32": 48 << 20, "bf16": 112 << 20}
+"""What the libraries hold at a time: faiss, similarities of 4096 test and 1024 train features, and
+heaps; torch, features in an order of its own, and what is looked at one by one."""
+RERANKED_NEIGHBOURS = 64
+"""Most neighbours for which products in bfloat16 pay."""
 
 
-def nearest(train: Floats, test: Floats, *, k: int) -> tuple[Floats, Ids]:
-    """Finds the `k` train features of largest cosine for each test feature.
+def nearest(
+    train: Floats,
+    test: Floats,
+    *,
+    k: int,
+    metric: Metric = "cosine",
+    unit: bool = False,
+    precision: Precision = "fp32",
+    memory_mb: int | None = None,
+) -> tuple[Floats, Ids]:
+    """Finds the `k` train features that are most similar to each test feature.
 
-    Neighbours are ordered by falling cosine, then by rising index, and where several compete for
-    the last place the lowest indices win. Cosines are float32 sums, whose last bits can set equal
-    features apart. Memory: a normalised copy of `test`, one of at most `CHUNK_BYTES` of `train`,
-    and the result twice.
+    Neighbours are ordered by falling similarity, then by rising index, and where several compete
+    for the last place the lowest indices win. Cosines and dot products are float32 sums, whose
+    last bits can set equal features apart; distances are computed in float64 and then rounded to
+    float32, and are 0 between equal features.
+
+    Train features are read from first to last, chunk by chunk, once for each block of test
+    features that the budget allows, and are let go of where they are a memory map.
 
     Args:
         train: `(N, D)`.
         test: `(Q, D)`.
         k: a `k` above `N` finds all `N`.
+        metric: `cosine`, `dot`, or `euclidean`.
+        unit: whether distances are between features of norm 1.
+        precision: of the products that pick candidates. With `bf16` cosines and dot products are
+            float64 sums, rounded, and neighbours the same but where float32 cannot tell them
+            apart; distances, and a `k` above 64, are searched in float32 all the same.
+        memory_mb: megabytes to stay within beside `train`, `test` and the result.
 
     Returns:
-        Cosines and indices, `(Q, min(k, N))`.
+        Similarities and indices, `(Q, min(k, N))`; distances come with a minus.
+
+    Raises:
+        UserError: features are so long that similarities overflow.
     """
-    queries = unit_rows(test)
-    n, k = len(train), min(k, len(train))
-    wanted = min(k + 1, n)  # one more, to see whether the last place is contested
-    cosines = np.empty((len(queries), 0), dtype=np.float32)
-    ids = np.empty((len(queries), 0), dtype=np.int64)
-    for start, chunk in _unit_chunks(train):
-        faiss = _faiss()
-        found, places = faiss.knn(
-            queries, chunk, min(wanted, len(chunk)), faiss.METRIC_INNER_PRODUCT
+    k = min(k, len(train))
+    rows, chunk_bytes = _split_budget(test.shape, k, metric, precision, memory_mb)
+    sims = np.empty((len(test), k), dtype=np.float32)
+    ids = np.empty((len(test), k), dtype=np.int64)
+    for start in range(0, len(test), rows):
+        part = slice(start, start + rows)
+        if metric == "euclidean":
+            sims[part], ids[part] = nearest_by_distance(
+                train, test[part], k, chunk_bytes, unit=unit
+            )
+        else:
+            both = precision == "bf16" and k <= RERANKED_NEIGHBOURS
+            search = _nearest_by_both if both else nearest_by_product
+            sims[part], ids[part] = search(
+                train, test[part], k, chunk_bytes, unit=metric == "cosine"
+            )
+    let_go(test)
+    return sims, ids
+
+
+def _split_budget(
+    shape: tuple[int, ...], k: int, metric: Metric, precision: Precision, memory_mb: int | None
+) -> tuple[int, int]:
+    """Returns how many test features, and bytes of train features, are worked on at a time."""
+    n, d = shape
+    # Features, and similarities and indices: the best so far, those found, both, and in order.
+    if metric == "euclidean":
+        row_bytes = 8 * d + 84 * (k + max(8, k // 4))
+    else:
+        row_bytes = 4 * d + 84 * (k + 1)
+    if memory_mb is None:
+        return max(1, min(n, 4 * CHUNK_BYTES // row_bytes)), CHUNK_BYTES
+    overhead = OVERHEAD_BYTES[precision] + BLOCK_BYTES
+    room = max(memory_mb * 10**6 - overhead, 1 << 20)
+    rows = max(1, min(n, room // 2 // row_bytes))
+    return rows, min(max(room - rows * row_bytes, 1 << 20), LARGEST_CHUNK_BYTES)
+
+
+def _nearest_by_both(
+    train: Floats, test: Floats, k: int, chunk_bytes: int, *, unit: bool
+) -> tuple[Floats, Ids]:
+    from ssl_zoo.evaluators.reranked import nearest_reranked
+
+    sims, ids, unsure = nearest_reranked(train, test, k, chunk_bytes, unit=unit)
+    if len(unsure):
+        sims[unsure], ids[unsure] = nearest_by_product(
+            train, test[unsure], k, chunk_bytes, unit=unit
         )
-        cosines = np.concatenate([cosines, found], axis=1)
-        ids = np.concatenate([ids, places + start], axis=1)
-        cosines, ids = _in_order(cosines, ids)
-        cosines, ids = cosines[:, :wanted], ids[:, :wanted]
-    if wanted > k:
-        contested = np.flatnonzero(cosines[:, k - 1] == cosines[:, k])
-        cosines, ids = cosines[:, :k].copy(), ids[:, :k].copy()
-        step = max(1, TIE_BYTES // (4 * n))
-        for start in range(0, len(contested), step):
-            rows = contested[start : start + step]
-            cosines[rows], ids[rows] = _scan(train, queries[rows], k)
-    return cosines, ids
-
-
-def _unit_chunks(values: Floats) -> Iterator[tuple[int, Floats]]:
-    rows = max(1, CHUNK_BYTES // (4 * values.shape[1]))
-    for start in range(0, len(values), rows):
-        yield start, unit_rows(values[start : start + rows])
-
-
-def _in_order(cosines: Floats, ids: Ids) -> tuple[Floats, Ids]:
-    order = np.lexsort((ids, -cosines), axis=1)
-    return np.take_along_axis(cosines, order, 1), np.take_along_axis(ids, order, 1)
-
-
-def _scan(train: Floats, queries: Floats, k: int) -> tuple[Floats, Ids]:
-    """Finds neighbours by looking at all cosines, because faiss keeps any of those that tie."""
-    cosines = np.concatenate([queries @ chunk.T for _, chunk in _unit_chunks(train)], axis=1)
-    last = np.partition(cosines, -k, axis=1)[:, -k, None]
-    above, level = cosines > last, cosines == last
-    room = k - above.sum(axis=1, keepdims=True)
-    chosen = above | (level & (level.cumsum(axis=1) <= room))
-    ids = np.nonzero(chosen)[1].reshape(-1, k).astype(np.int64)
-    return _in_order(cosines[chosen].reshape(-1, k), ids)
-
-
-def spherical_kmeans(
-    fit: Floats, test: Floats, *, n_clusters: int, n_iterations: int, n_restarts: int, seed: int
-) -> Ids:
-    """Clusters directions by k-means on all of `fit` and assigns each test feature to a cluster.
-
-    The best of `n_restarts` random starts is used; both arrays must have rows of norm 1.
-
-    Returns:
-        Cluster of each test feature, `(Q,)`.
-    """
-    kmeans = _faiss().Kmeans(
-        fit.shape[1],
-        n_clusters,
-        niter=n_iterations,
-        nredo=n_restarts,
-        seed=seed,
-        spherical=True,
-        min_points_per_centroid=1,  # small clusters are no reason for a warning
-        max_points_per_centroid=math.ceil(len(fit) / n_clusters),  # else faiss takes a subsample
-    )
-    kmeans.train(fit)
-    clusters: Ids = kmeans.assign(test)[1]
-    return clusters
+    return sims, ids

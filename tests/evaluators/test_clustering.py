@@ -7,9 +7,10 @@ from sklearn import metrics
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import clustering as module
-from ssl_zoo.evaluators import search
 from ssl_zoo.evaluators.base import Features, Scores
 from ssl_zoo.evaluators.clustering import Clustering, agreement, contingency, hungarian_accuracy
+from ssl_zoo.evaluators.spherical import spherical_kmeans
+from ssl_zoo.registries import EVALUATORS
 
 
 def separated(n: int, seed: int, *, n_classes: int = 5) -> Features:
@@ -102,17 +103,17 @@ def test_collapsed_features_score_as_chance_does() -> None:
     assert values["accuracy"] <= 40
 
 
-def test_all_features_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_split_that_is_asked_for_is_clustered(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def watch(fit: Any, test: Any, **settings: Any) -> Any:
-        seen.append((len(fit), len(test)))
-        return original(fit, test, **settings)
+    def watch(points: Any, **settings: Any) -> Any:
+        seen.append(len(points))
+        return spherical_kmeans(points, **settings)
 
-    original = search.spherical_kmeans
     monkeypatch.setattr(module, "spherical_kmeans", watch)
-    score(noise(700, 0, n_classes=2), noise(50, 1, n_classes=2), fit="train", n_seeds=1)
-    assert seen == [(700, 50)]  # 2 clusters: faiss would take 512 on its own
+    for fit in ("train", "test"):
+        score(noise(700, 0, n_classes=2), noise(50, 1, n_classes=2), fit=fit, n_seeds=1)
+    assert seen == [700, 50]
 
 
 def test_means_and_spreads_are_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,3 +170,83 @@ def test_train_needs_no_labels_and_test_needs_classes() -> None:
         score(test, Features(test.values))
     with pytest.raises(UserError, match="at least 2 classes"):
         score(test, Features(test.values, np.zeros(20, np.int64)))
+
+
+def test_scores_of_default_settings_stay_those_of_version_one() -> None:
+    """Measured before clusters were scored without classes too, so that old results stay comparable."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((200, 8)).astype(np.float32)
+    scores = score(*2 * (Features(values, generator.integers(0, 5, 200)),))
+    assert scores.protocol["digest"] == "2cdea171e56e"
+    expected = {
+        "nmi": 2.319466,
+        "ami": -0.267876,
+        "ari": -0.078443,
+        "purity": 28.8,
+        "accuracy": 27,
+    }
+    assert {name: scores.values[name] for name in expected} == pytest.approx(expected, abs=0.5)
+
+
+def test_several_factors_are_scored_as_each_alone() -> None:
+    test = noise(120, 0)
+    both = score(test, test, over_cluster=[1, 2.5])
+    one, more = score(test, test), score(test, test, over_cluster=2.5)
+    assert both.headline == "nmi@x1"
+    assert both.protocol["n_clusters"] == [5, 12]
+    expected = {f"{name}@x1": value for name, value in one.values.items() if "_std" not in name}
+    expected |= {
+        f"{name}@x2.5": value for name, value in more.values.items() if "_std" not in name
+    }
+    expected |= {"nmi@x1_std": one.values["nmi_std"], "ari@x2.5_std": more.values["ari_std"]}
+    assert {name: both.values[name] for name in expected} == expected
+
+
+def test_clusters_are_scored_without_classes_too() -> None:
+    values = score(separated(60, 0), separated(60, 1), n_restarts=20).values
+    assert values["balance"] == pytest.approx(100)
+    assert values["silhouette"] > 95
+
+
+def test_details_tell_the_sizes_of_clusters_largest_first() -> None:
+    test = noise(90, 0)
+    sizes = score(test, test, over_cluster=[1, 2]).details
+    assert {mark: (len(each), sum(each)) for mark, each in sizes.items()} == {
+        "sizes@x1": (5, 90),
+        "sizes@x2": (10, 90),
+    }
+    assert sizes["sizes@x1"] == sorted(sizes["sizes@x1"], reverse=True)
+
+
+def test_nan_features_are_refused() -> None:
+    test = noise(20, 0)
+    test.values[3, 1] = np.nan
+    with pytest.raises(UserError, match="1 of 20 train features hold NaN"):
+        score(test, test)
+
+
+def test_zero_and_duplicate_features_are_scored() -> None:
+    test = noise(60, 0)
+    test.values[:20] = 0
+    test.values[20:40] = test.values[20]
+    assert all(np.isfinite(value) for value in score(test, test).values.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "0 should be one or more numbers above 0"),
+        ([], r"\[\] should be one or more numbers"),
+        ([1, 1], r"\[1, 1\] names a factor twice"),
+        ("many", "'many' is no number and no list of numbers"),
+    ],
+)
+def test_factors_that_make_no_sense_are_one_line(value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        EVALUATORS.config({"name": "clustering", "over_cluster": value})
+    assert "\n" not in str(raised.value)
+
+
+def test_factors_that_print_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match="names a factor twice"):
+        Clustering.Config(over_cluster=(1.0, 1.0000001))

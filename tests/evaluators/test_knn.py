@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import knn as knn_module
+from ssl_zoo.evaluators import search, votes
 from ssl_zoo.evaluators.base import Features, Scores
-from ssl_zoo.evaluators.knn import Knn, truth_ranks
+from ssl_zoo.evaluators.knn import Knn
+from ssl_zoo.evaluators.protocols import PROTOCOLS
 from ssl_zoo.registries import EVALUATORS
 
 
@@ -31,23 +33,45 @@ def signs(n: int, seed: int, *, n_classes: int = 7) -> Features:
     return Features(values.astype(np.float32), generator.integers(0, n_classes, n))
 
 
+def votes_of(protocol: str, similarities: list[float], temperature: float) -> list[float]:
+    """Returns the votes of neighbours in falling order as the authors' code has them."""
+    if protocol == "nearest":
+        return [1.0] * len(similarities)
+    if protocol == "spt":
+        return [1 / (-similarity + temperature) for similarity in similarities]
+    # Any common factor is right, and this one keeps the largest finite.
+    return [np.exp((one - similarities[0]) / temperature) for one in similarities]
+
+
 def by_definition(
-    train: Features, test: Features, *, k: int, temperature: float, top: int
+    train: Features,
+    test: Features,
+    *,
+    k: int,
+    temperature: float,
+    top: int,
+    protocol: str = "dino",
 ) -> float:
-    """Returns the accuracy in percent by loops over images, neighbours and classes."""
+    """Returns the accuracy in percent by loops over images, neighbours and classes, in float64."""
     assert train.labels is not None
     assert test.labels is not None
     hits = 0
+    rows = train.values.astype(np.float64)
     for value, truth in zip(test.values.astype(np.float64), test.labels, strict=True):
-        rows = train.values.astype(np.float64)
-        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(value)
-        cosines = np.round(rows @ value / norms, 12)
-        order = sorted(range(len(rows)), key=lambda i: (-cosines[i], i))[:k]
+        if protocol in ("spt", "nearest"):
+            similarities = [-float(np.sqrt(((row - value) ** 2).sum())) for row in rows]
+        elif protocol == "vissl":
+            similarities = [float(row @ value) for row in rows]
+        else:
+            norms = [np.linalg.norm(row) * np.linalg.norm(value) or 1.0 for row in rows]
+            similarities = [float(row @ value / n) for row, n in zip(rows, norms, strict=True)]
+        near = sorted((round(-one, 12), i) for i, one in enumerate(similarities))[:k]
         votes: dict[int, float] = {}
-        for i in order:
+        weights = votes_of(protocol, [-distance for distance, _ in near], temperature)
+        for weight, (_, i) in zip(weights, near, strict=True):
             label = int(train.labels[i])
-            votes[label] = votes.get(label, 0.0) + np.exp((cosines[i] - 1) / temperature)
-        ranking = sorted(votes, key=lambda label: (-round(votes[label], 12), label))
+            votes[label] = votes.get(label, 0.0) + weight
+        ranking = sorted(votes, key=lambda label: (-float(f"{votes[label]:.11e}"), label))
         hits += int(truth) in ranking[:top]
     return 100 * hits / len(test)
 
@@ -56,26 +80,141 @@ def score(train: Features, test: Features, **settings: Any) -> Scores:
     return Knn(Knn.Config(**settings)).evaluate(train, test)
 
 
-@pytest.mark.parametrize("protocol", ["dino", "instdisc"])
+def assert_same(a: Scores, b: Scores) -> None:
+    assert (a.values, a.intervals, a.details) == (b.values, b.intervals, b.details)
+    np.testing.assert_equal(a.outcomes, b.outcomes)
+
+
+# What papers and their code say, written here once more.
+SETTINGS: dict[str, tuple[list[int], float]] = {
+    "dino": ([10, 20, 100, 200], 0.07),
+    "dinov2": ([10, 20, 100, 200], 0.07),
+    "instdisc": ([200], 0.1),
+    "solo": ([20], 0.07),
+    "vissl": ([200], 0.1),
+    "spt": ([5], 0.07),
+    "nearest": ([1], 1.0),
+}
+
+
+def expected(train: Features, test: Features, protocol: str) -> dict[str, float]:
+    assert train.labels is not None
+    ks, temperature = SETTINGS[protocol]
+    return {
+        f"top{top}@k={k}": by_definition(
+            train, test, k=k, temperature=temperature, top=top, protocol=protocol
+        )
+        for top in ((1, 5) if len(set(train.labels)) > 5 else (1,))
+        for k in ks
+        if k >= top
+    }
+
+
+def test_every_protocol_is_tested_here() -> None:
+    assert set(SETTINGS) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize("protocol", SETTINGS)
 def test_all_scores_follow_the_definition(protocol: str) -> None:
     train, test = blobs(400, 0), blobs(60, 1)
     scores = score(train, test, protocol=protocol)
-    ks, temperature = {"dino": ([10, 20, 100, 200], 0.07), "instdisc": ([200], 0.1)}[protocol]
-    expected = {
-        f"top{top}@k={k}": by_definition(train, test, k=k, temperature=temperature, top=top)
-        for top in (1, 5)
-        for k in ks
-    }
-    assert scores.values == pytest.approx(expected, abs=1e-9)
-    assert 30 < scores.values["top1@k=200"] < 90  # neither trivial nor hopeless
+    assert scores.values == pytest.approx(expected(train, test, protocol), abs=1e-9)
+    assert 30 < scores.values[scores.headline] < 90  # neither trivial nor hopeless
+
+
+@pytest.mark.parametrize("protocol", SETTINGS)
+def test_ties_follow_the_definition_of_every_protocol(protocol: str) -> None:
+    train, test = signs(300, 0), signs(60, 1)
+    scores = score(train, test, protocol=protocol)
+    assert scores.values == pytest.approx(expected(train, test, protocol), abs=1e-9)
+
+
+@pytest.mark.parametrize("protocol", SETTINGS)
+def test_edges_follow_the_definition_of_every_protocol(protocol: str) -> None:
+    """Fewer features than neighbours, duplicates, a zero, and classes that only one split has."""
+    train, test = signs(30, 0, n_classes=4), signs(20, 1, n_classes=6)
+    assert test.labels is not None
+    values = train.values.copy()
+    values[10:20] = values[:10]
+    values[7] = 0
+    train = Features(values, train.labels)
+    test = Features(
+        np.concatenate([test.values, values[5:9]]), np.append(test.labels, [0, 1, 2, 9])
+    )
+    scores = score(train, test, protocol=protocol)
+    assert scores.values == pytest.approx(expected(train, test, protocol), abs=1e-9)
 
 
 def test_ties_follow_the_definition() -> None:
     train, test = signs(300, 0), signs(60, 1)
     scores = score(train, test, k=[1, 2, 3, 10, 50], temperature=0.5)
     for k in (1, 2, 3, 10, 50):
-        expected = by_definition(train, test, k=k, temperature=0.5, top=1)
-        assert scores.values[f"top1@k={k}"] == pytest.approx(expected)
+        wanted = by_definition(train, test, k=k, temperature=0.5, top=1)
+        assert scores.values[f"top1@k={k}"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("protocol", ["vissl", "spt", "nearest"])
+def test_protocols_without_normalisation_see_the_scale(protocol: str) -> None:
+    train, test = blobs(300, 0), blobs(50, 1)
+    scales = np.random.default_rng(5).uniform(0.2, 5, (300, 1)).astype(np.float32)
+    scaled = Features(train.values * scales, train.labels)
+    assert (
+        score(scaled, test, protocol=protocol).values
+        != score(train, test, protocol=protocol).values
+    )
+
+
+def test_dot_products_of_any_size_have_finite_votes() -> None:
+    train, test = blobs(100, 0), blobs(40, 1)
+    large = Features(train.values * 1e9, train.labels), Features(test.values * 1e9, test.labels)
+    votes_of_the_first = score(*large, protocol="vissl", k=[1]).values["top1@k=1"]
+    assert score(*large, protocol="vissl", k=[30]).values["top1@k=30"] == votes_of_the_first
+
+
+def test_a_neighbour_has_a_vote_however_far_it_is() -> None:
+    values = np.array([[100, 0], [0, 1], [0, 2]], dtype=np.float32)
+    train = Features(values, np.array([1, 2, 3]))
+    test = Features(values[:1], np.array([2]))
+    found = score(train, test, protocol="vissl", k=[3])
+    assert np.exp((0.0 - 100**2) / 0.1) == 0
+    ballots = Knn(Knn.Config(protocol="vissl", k=3))._vote(
+        np.array([[1e4, 0, 0]], dtype=np.float32), np.array([[0, 1, 2]]), np.array([1]), 3
+    )
+    assert found.values["top1@k=3"] == 0
+    assert ballots[3, 0.1].ranks.tolist() == [1]
+
+
+@pytest.mark.parametrize("protocol", ["vissl", "spt", "nearest"])
+def test_features_whose_products_overflow_are_refused(protocol: str) -> None:
+    train, test = blobs(100, 0), blobs(40, 1)
+    large = Features(train.values * 1e19, train.labels), Features(test.values * 1e19, test.labels)
+    with pytest.raises(UserError, match="features are (so|as) long"):
+        score(*large, protocol=protocol)
+
+
+def test_all_temperatures_and_numbers_of_neighbours_come_from_one_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, test = blobs(200, 0), blobs(40, 1)
+    searches = []
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        searches.append(settings["k"])
+        return search.nearest(*args, **settings)
+
+    monkeypatch.setattr(knn_module, "nearest", counted)
+    found = score(train, test, k=[3, 30], temperature=[0.5, 0.02])
+    assert searches == [30]
+    assert found.headline == "top1@k=30,t=0.02"
+    for k in (3, 30):
+        for temperature in (0.02, 0.5):
+            name = f"top1@k={k},t={temperature}"
+            wanted = by_definition(train, test, k=k, temperature=temperature, top=1)
+            assert found.values[name] == pytest.approx(wanted)
+
+
+def test_one_number_of_neighbours_needs_no_list() -> None:
+    assert Knn.Config(k=7).k == (7,)
 
 
 def test_equal_votes_go_to_the_lowest_class() -> None:
@@ -155,26 +294,38 @@ def test_any_temperature_gives_finite_votes(temperature: float) -> None:
 def test_votes_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = blobs(100, 0), blobs(40, 1)
     whole = score(train, test)
-    monkeypatch.setattr(knn_module, "VOTE_NUMBERS", 30)
-    assert score(train, test) == whole
-
-
-def test_absent_neighbours_have_no_vote() -> None:
-    cosines = np.array([[0.5, 0.4, -np.inf, -np.inf]], dtype=np.float32)
-    labels = np.array([[1, 0, 2, 2]])
-    ranks = truth_ranks(cosines, labels, np.array([2]), k=(4,), temperature=1000.0, n_classes=3)
-    assert ranks[4].tolist() == [3]
+    monkeypatch.setattr(votes, "VOTE_NUMBERS", 30)
+    assert_same(score(train, test), whole)
 
 
 def test_intervals_hold_the_scores_and_depend_on_the_seed_only() -> None:
     train, test = blobs(300, 0), blobs(100, 1)
     evaluator = Knn(Knn.Config())
     first, again, other = (evaluator.evaluate(train, test, seed=seed) for seed in (0, 0, 1))
-    assert first == again
+    assert_same(first, again)
     assert first.values == other.values
     assert first.intervals.keys() == first.values.keys()
     for name, (low, high) in first.intervals.items():
         assert low <= first.values[name] <= high
+
+
+def test_every_score_comes_with_the_hits_it_is_the_mean_of() -> None:
+    scores = score(blobs(300, 0), blobs(77, 1))
+    assert scores.outcomes.keys() == scores.values.keys()
+    for name, hits in scores.outcomes.items():
+        assert hits.dtype == np.bool_
+        assert hits.shape == (77,)
+        assert 100 * hits.mean() == pytest.approx(scores.values[name])
+
+
+def test_details_have_classes_as_the_data_set_numbers_them() -> None:
+    train = Features(np.eye(4, dtype=np.float32), np.array([30, 10, 20, 20]))
+    values = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3]]
+    details = score(train, Features(values, np.array([30, 10, 10, 20, 77])), k=[1]).details
+    assert details == {
+        "accuracy_by_class": {"10": 50.0, "20": 100.0, "30": 100.0, "77": 0.0},
+        "confusion": [[10, 10, 1], [10, 30, 1], [20, 20, 1], [30, 30, 1], [77, 20, 1]],
+    }
 
 
 def test_protocol_and_headline_are_in_the_scores() -> None:
@@ -183,6 +334,32 @@ def test_protocol_and_headline_are_in_the_scores() -> None:
     assert scores.protocol["name"] == "dino"
     assert scores.protocol["temperature"] == 0.07
     assert len(scores.protocol["digest"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "cosine", "normalise": "none"}, "cosines are of normalised features"),
+        ({"metric": "dot", "normalise": "l2"}, "is metric 'cosine'"),
+        ({"protocol": "spt", "metric": "cosine"}, "need metric 'euclidean'"),
+        ({"protocol": "nearest", "temperature": 0.1}, "equal votes have no temperature"),
+        ({"temperature": [0.1, 0.1]}, "names a number twice"),
+        ({"temperature": []}, "an empty list"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        EVALUATORS.config({"name": "knn", **settings})
+
+
+@pytest.mark.parametrize(
+    ("protocol", "interpolation"),
+    [("dino", "bicubic"), ("dinov2", "bicubic"), ("solo", "bilinear")],
+)
+def test_images_are_resized_as_the_authors_do(protocol: str, interpolation: str) -> None:
+    assert Knn(Knn.Config(protocol=protocol)).interpolation == interpolation
 
 
 def test_text_names_the_protocol() -> None:

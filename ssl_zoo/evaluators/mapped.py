@@ -1,0 +1,50 @@
+"""Features in a file larger than memory: read in order, or some rows, and let go of again."""
+
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Returns a copy of some rows, in any order.
+
+    Rows of a memory map are read from its file, because a look at a row in the map makes the
+    system hold up to megabytes around it.
+    """
+    file = _file(values)
+    if file is None or not values.flags.c_contiguous or not isinstance(values, np.memmap):
+        return values[rows]
+    whole = np.frombuffer(file, dtype=np.uint8)
+    place = values.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    place += values.offset - values.offset % mmap.ALLOCATIONGRANULARITY
+    found = np.empty((len(rows), *values.shape[1:]), dtype=values.dtype)
+    stride = values.strides[0]
+    descriptor = os.open(str(values.filename), os.O_RDONLY)
+    try:
+        for row, target in zip(rows.tolist(), found, strict=True):
+            if os.preadv(descriptor, [target.data], place + row * stride) != stride:
+                raise OSError(f"'{values.filename}' ends before row {row}")
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def let_go(values: NDArray[Any]) -> None:
+    """Frees the memory that holds what was read of a memory map; reading again reads the file.
+
+    Does nothing to other arrays.
+    """
+    file = _file(values)
+    if file is not None and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def _file(values: NDArray[Any]) -> mmap.mmap | None:
+    """Returns the map behind an array that only reads it."""
+    if not isinstance(values, np.memmap) or values.mode != "r":
+        return None
+    file = getattr(values, "_mmap", None)
+    return file if isinstance(file, mmap.mmap) else None
