@@ -1,0 +1,91 @@
+"""Where in a network features are taken: its pooled output, or a layer within."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssl_zoo.config import closest
+from ssl_zoo.errors import UserError
+
+POOLED = "pooled"
+"""The backbone's output."""
+ON_TOP = ("head", "prototypes")
+"""First parts of the names of layers that a method puts on the backbone; see `Method.layers`."""
+
+
+def is_on_top(layer: str) -> bool:
+    """Says whether a layer may be one that a method puts on the backbone."""
+    return layer.partition(".")[0] in ON_TOP
+
+
+def layer_names(backbone: nn.Module) -> list[str]:
+    """Returns the names of the layers of two levels, in the order of the network."""
+    return [name for name, _ in backbone.named_modules() if name and name.count(".") < 2]
+
+
+def at_layer(
+    backbone: nn.Module, layer: str, on_top: Mapping[str, nn.Module] | None = None
+) -> nn.Module:
+    """Returns a network `(B, 3, S, S) -> (B, D)` that ends at a layer of the backbone or on top of it.
+
+    Maps `(B, C, H, W)` are averaged over places, tokens `(B, T, D)` over tokens.
+
+    Args:
+        backbone: the network; it is run as a whole, whatever the layer.
+        layer: `pooled` for its own output, or the name of one of its modules, such as `layer3`, or of
+            a layer on top of it.
+        on_top: modules that take its output, by name.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    on_top = on_top or {}
+    if layer == POOLED:
+        return backbone
+    if layer in on_top:
+        return nn.Sequential(backbone, on_top[layer])
+    if not layer or layer not in dict(backbone.named_modules()):
+        names = [*layer_names(backbone), *on_top]
+        if is_on_top(layer) and not on_top:
+            raise UserError(
+                f"the checkpoint has no layer '{layer}' on top of its backbone; methods with "
+                f"prototypes have one. Layers: {POOLED}, {', '.join(names)}"
+            )
+        raise UserError(
+            f"the backbone has no layer '{layer}'.{closest(layer, names)} "
+            f"Layers: {POOLED}, {', '.join(names)}"
+        )
+    return _Within(backbone, layer)
+
+
+class _Within(nn.Module):
+    def __init__(self, backbone: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.backbone, self.layer = backbone, layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: list[Any] = []
+        module = self.backbone.get_submodule(self.layer)
+        handle = module.register_forward_hook(lambda _module, _args, output: found.append(output))
+        try:
+            self.backbone(images)
+        finally:
+            handle.remove()
+        return _vectors(found, self.layer)
+
+
+def _vectors(outputs: list[Any], layer: str) -> Tensor:
+    if (
+        len(outputs) != 1
+        or not isinstance(outputs[0], Tensor)
+        or outputs[0].dim() not in (2, 3, 4)
+    ):
+        raise UserError(
+            f"layer '{layer}' runs {len(outputs)} times in a pass, or returns no features; "
+            "choose a layer that runs once and returns vectors, maps or tokens"
+        )
+    output = outputs[0]
+    if output.dim() == 4:
+        return output.mean((2, 3))
+    return output.mean(1) if output.dim() == 3 else output
