@@ -1,6 +1,8 @@
 """What training needs, built from a config: loader, method, batches."""
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,11 +49,14 @@ def build_method(
     config: RunConfig, dataset: Dataset, steps_per_epoch: int, device: torch.device
 ) -> Method:
     """Returns the method around its backbone, on the device, batch statistics synchronised."""
+    counts = AUGMENTATIONS.build(config.augmentation).view_counts
     run = RunInfo(
         n_samples=len(dataset),
         global_batch_size=config.global_batch_size,
         steps_per_epoch=steps_per_epoch,
         total_steps=config.epochs * steps_per_epoch,
+        image_size=next(iter(counts)),
+        n_global=next(iter(counts.values())),
         n_classes=len(dataset.class_names) or None,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
@@ -107,7 +112,29 @@ def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Ba
     if config.channels_last:
         views = [channels_last(group) for group in views]
     labels = loaded.labels.to(device) if loaded.labels is not None else None
-    return Batch(views, loaded.index.to(device), labels)
+    masks = loaded.masks.to(device, non_blocking=True) if loaded.masks is not None else None
+    return Batch(views, loaded.index.to(device), labels, masks)
+
+
+@dataclass(frozen=True)
+class LoadedEpoch:
+    """The images of an epoch as a method may pass over them; see `EpochData`."""
+
+    loader: ViewLoader
+    epoch: int
+    config: RunConfig
+    device: torch.device
+
+    def views(self) -> Iterator[Batch]:
+        """Yields the batches of the epoch's steps."""
+        return self._batches(self.loader.epoch(self.epoch))
+
+    def images(self) -> Iterator[Batch]:
+        """Yields the same images as evaluation sees them."""
+        return self._batches(self.loader.plain_epoch(self.epoch))
+
+    def _batches(self, loaded: Iterator[LoadedBatch]) -> Iterator[Batch]:
+        return (to_batch(batch, self.config, self.device) for batch in loaded)
 
 
 def channels_last(group: Tensor) -> Tensor:
@@ -123,6 +150,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     views = [group.chunk(parts, dim=1) for group in batch.views]
     index = batch.index.chunk(parts)
     labels = batch.labels.chunk(parts) if batch.labels is not None else [None] * parts
+    masks = batch.masks.chunk(parts) if batch.masks is not None else [None] * parts
     return [
-        Batch([group[part] for group in views], index[part], labels[part]) for part in range(parts)
+        Batch([group[part] for group in views], index[part], labels[part], masks[part])
+        for part in range(parts)
     ]

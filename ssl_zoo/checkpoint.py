@@ -14,7 +14,7 @@ import random
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,11 +296,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
-    """Writes the state of a module as safetensors, readable by whom other new files are."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    """Writes the state of a module as `save_state` does."""
+    save_state(path, module.state_dict(), metadata)
+
+
+def save_state(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes tensors as safetensors, readable by whom other new files are."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.touch()
     mode = path.stat().st_mode
-    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    safetensors.torch.save_file(plain, path, metadata=metadata)
     path.chmod(mode)  # safetensors leaves files that only their owner can read
 
 

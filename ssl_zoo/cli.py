@@ -13,8 +13,11 @@ from typing import Any
 import click
 
 from ssl_zoo._version import __version__
+from ssl_zoo.clusters.command import cluster_command
+from ssl_zoo.converting import export_command, import_command
 from ssl_zoo.describing import list_command, schema_command, show_command
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluating import EVALUATORS, evaluate_command, table_command
 from ssl_zoo.launch.submitting import submit_command
 from ssl_zoo.launch.watching import (
     cancel_command,
@@ -38,6 +41,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo show method swav         what it is and what can be set
     ssl-zoo train swav               a small run, minutes on a CPU
     ssl-zoo compare swav simclr      methods side by side
+    ssl-zoo evaluate FILE            score any checkpoint, of other projects too
     ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
     """
     rank = os.environ.get("RANK", "0")
@@ -50,15 +54,6 @@ def cli(quiet: bool) -> None:
 _METHOD = click.argument("method", required=False, metavar="[METHOD[@RECIPE]]")
 _OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 _CONFIG = click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
-
-
-_EVALUATORS = click.option(
-    "--evaluators",
-    default="knn,clustering",
-    show_default=True,
-    metavar="A,B",
-    help="What is scored; see: ssl-zoo list evaluators.",
-)
 
 
 @cli.command("config")
@@ -109,61 +104,6 @@ def train_command(
         click.echo(path)
 
 
-@cli.command("evaluate")
-@click.argument("checkpoint")
-@click.option("--dataset", metavar="NAME", help="Data set; by default the one it was trained on.")
-@_EVALUATORS
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
-@click.option("--seed", default=0, show_default=True, help="Seed of clustering and intervals.")
-@click.option("--workers", default=0, show_default=True, help="Loader processes, for image files.")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def evaluate_command(
-    checkpoint: str,
-    dataset: str | None,
-    evaluators: str,
-    as_json: bool,
-    output: str | None,
-    seed: int,
-    workers: int,
-    overrides: tuple[str, ...],
-) -> None:
-    """Scores the features of a checkpoint by kNN and clustering.
-
-    CHECKPOINT is a run folder, a checkpoint folder, an exported .safetensors file, the name of a
-    model card, or untrained:BACKBONE. KEY=VALUE sets fields of the data set.
-
-    \b
-    ssl-zoo evaluate runs/swav
-    ssl-zoo evaluate runs/swav --dataset cifar10 root=data --evaluators knn:instdisc
-    ssl-zoo evaluate untrained:resnet18 --dataset digits
-    """
-    target = _output_file(output) if output else None
-    from ssl_zoo.evaluation import evaluate
-    from ssl_zoo.report.console import show
-    from ssl_zoo.report.tables import scores_table
-
-    result = evaluate(
-        checkpoint,
-        dataset=dataset,
-        evaluators=[part for part in evaluators.split(",") if part],
-        overrides=overrides,
-        seed=seed,
-        num_workers=workers,
-    )
-    text = json.dumps(result, indent=1)
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if target:
-        from ssl_zoo.checkpoint import write_text
-
-        write_text(target, text + "\n")
-    if as_json:
-        click.echo(text)
-    else:
-        show(scores_table(result))
-
-
 @cli.command("compare")
 @click.argument("methods", nargs=-1, required=True, metavar="METHOD[@RECIPE]...")
 @click.option(
@@ -176,7 +116,7 @@ def evaluate_command(
 @click.option(
     "--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each."
 )
-@_EVALUATORS
+@EVALUATORS
 @click.option(
     "--output",
     "-o",
@@ -193,7 +133,7 @@ def compare_command(
     methods: tuple[str, ...],
     recipe: str,
     seeds: int,
-    evaluators: str,
+    evaluators: list[Any],
     output: str,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -215,7 +155,7 @@ def compare_command(
         list(methods),
         recipe=recipe,
         seeds=seeds,
-        evaluators=[part for part in evaluators.split(",") if part],
+        evaluators=evaluators,
         output=output,
         overrides=overrides,
     )
@@ -250,6 +190,11 @@ for _command in (
     list_command,
     show_command,
     schema_command,
+    evaluate_command,
+    table_command,
+    import_command,
+    export_command,
+    cluster_command,
     submit_command,
     jobs_command,
     logs_command,
@@ -270,22 +215,6 @@ def _run_config(method: str | None, overrides: tuple[str, ...], file: str | None
     except UserError as error:
         error.on_all_ranks = True  # all were given the same arguments
         raise
-
-
-def _output_file(path: str) -> Path:
-    """Makes the folder of a file before hours of work go into it.
-
-    Raises:
-        UserError: it cannot be written there.
-    """
-    file = Path(path)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise UserError(f"'{path}' cannot be written; choose another --output")
-    return file
 
 
 def main(command: Callable[..., Any] = cli) -> None:
@@ -313,6 +242,9 @@ def main(command: Callable[..., Any] = cli) -> None:
 
 
 def _explain_usage(error: click.ClickException) -> str:
+    near = getattr(error, "possibilities", None)
+    if near:
+        near[1:] = []  # the nearest comes first, and one is enough
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     help_of = context.command_path if context else "ssl-zoo"

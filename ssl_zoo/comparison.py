@@ -5,15 +5,18 @@ import logging
 import os
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo import checkpoint
+from ssl_zoo._version import __version__
 from ssl_zoo.checkpoint import write_text
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation import DEFAULT_EVALUATORS, evaluate
-from ssl_zoo.loading import name_untrained
+from ssl_zoo.evaluation import DEFAULT_EVALUATORS, digest, evaluate
+from ssl_zoo.loading import newest
 from ssl_zoo.online import image_size
-from ssl_zoo.registries import AUGMENTATIONS
+from ssl_zoo.registries import AUGMENTATIONS, EVALUATORS, METHODS
 from ssl_zoo.run_config import RunConfig, run_config
 from ssl_zoo.run_folder import RunFolder, point_folder
 from ssl_zoo.training import train
@@ -52,18 +55,14 @@ def compare(
     }
     first = next(iter(configs.values()))[0]
     _same_footing(configs, first)
+    configs |= _lower_bounds(configs, first, seeds)
     folder = Path(output)
-    evaluated = [
-        [_run(name, config, folder, evaluators) for config in per_seed]
-        for name, per_seed in configs.items()
-    ]
-    rows = [
-        _row(name, results, per_seed[0])
-        for (name, per_seed), results in zip(configs.items(), evaluated, strict=True)
-    ]
-    headline = _headline(evaluated[0][0])
-    rows.sort(key=lambda row: -row["scores"][headline]["mean"])
-    rows += _baselines(first, folder, seeds, evaluators)
+    rows, headline = [], ""
+    for name, per_seed in configs.items():
+        results = [_run(name, config, folder, evaluators) for config in per_seed]
+        headline = headline or _headline(results[0])
+        rows.append(_row(name, results, per_seed[0]))
+    rows.sort(key=lambda row: (not row["epochs"], -row["scores"][headline]["mean"]))
     comparison = {
         "rows": rows,
         "data": first.data.name,
@@ -102,29 +101,58 @@ def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) 
     run = RunFolder(point_folder(folder, config))
     logger.info("%s, seed %d: %s", name, config.seed, run.path)
     train(config, run.path)
-    result = evaluate(run.path, evaluators=evaluators)
-    write_text(run.path / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    return {**result, "training_seconds": run.metrics()[-1]["seconds"]}
+    result = _scored(run, evaluators)
+    seconds = (
+        [line["seconds"] for line in run.metrics()] if METHODS[config.method.name].trains else []
+    )
+    return {**result, "training_seconds": seconds[-1] if seconds else 0.0}
 
 
-def _baselines(
-    first: RunConfig, folder: Path, seeds: int, evaluators: Sequence[Any]
-) -> list[dict[str, Any]]:
-    """Scores the untrained backbone, once a seed, and raw pixels."""
-    size = image_size(first)
-    untrained = name_untrained(first.backbone)
-    pixels = name_untrained({"name": "pixels", "image_size": size})
-    rows = []
-    for label, what, n in (("untrained", untrained, seeds), ("raw pixels", pixels, 1)):
-        results = [
-            evaluate(what, dataset=first.data, evaluators=evaluators, seed=seed, image_size=size)
-            for seed in range(n)
+def _scored(run: RunFolder, evaluators: Sequence[Any]) -> dict[str, Any]:
+    """Returns the scores of a run; those that it has, if nothing that decides them has changed."""
+    asked = digest(
+        {
+            "weights": checkpoint.read_manifest(newest(run))["sha256"],
+            "evaluators": [EVALUATORS.config(item).model_dump(mode="json") for item in evaluators],
+            "version": __version__,
+        }
+    )
+    file = run.path / "evaluation.json"
+    with suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if found.get("asked") == asked:
+            return found
+    result = {**evaluate(run.path, evaluators=evaluators), "asked": asked}
+    write_text(file, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _lower_bounds(
+    configs: dict[str, list[RunConfig]], first: RunConfig, seeds: int
+) -> dict[str, list[RunConfig]]:
+    """Returns the runs of lower bounds that nobody named, on the footing of the first method."""
+    named = {config.method.name for (config, *_) in configs.values()}
+    footing = {
+        "data": first.data,
+        "backbone": first.backbone,
+        "augmentation": {
+            "name": "multicrop",
+            "crops": [{"size": image_size(first), "count": 1, "scale": [1.0, 1.0]}],
+        },
+        "global_batch_size": first.global_batch_size,
+        "evaluation": {"every": "0 epochs"},
+        "epochs": 1,
+    }
+    return {
+        name: [
+            run_config(settings={**footing, "method": name, "seed": seed}) for seed in range(seeds)
         ]
-        rows.append(_row(label, results, None))
-    return rows
+        for name in METHODS
+        if not METHODS[name].trains and name not in named
+    }
 
 
-def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> dict[str, Any]:
+def _row(name: str, results: list[dict[str, Any]], config: RunConfig) -> dict[str, Any]:
     """Returns one line of the leaderboard: mean and spread of each score over seeds."""
     scores: dict[str, dict[str, Any]] = {}
     for evaluator, found in results[0]["evaluators"].items():
@@ -136,7 +164,7 @@ def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> 
                 "interval": found["intervals"].get(score) if len(values) == 1 else None,
                 "values": values,
             }
-    seconds = [result["training_seconds"] for result in results if "training_seconds" in result]
+    trains = METHODS[config.method.name].trains
     return {
         "name": name,
         "scores": scores,
@@ -144,9 +172,9 @@ def _row(name: str, results: list[dict[str, Any]], config: RunConfig | None) -> 
             key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()
         },
         "parameters": results[0]["backbone"]["parameters"],
-        "epochs": config.epochs if config else 0,
-        "views_seen": _views_seen(config, results[0]["data"]["n_train"]) if config else 0,
-        "training_seconds": statistics.fmean(seconds) if seconds else 0.0,
+        "epochs": config.epochs if trains else 0,
+        "views_seen": _views_seen(config, results[0]["data"]["n_train"]) if trains else 0,
+        "training_seconds": statistics.fmean(result["training_seconds"] for result in results),
     }
 
 
@@ -170,11 +198,11 @@ def _one_protocol(rows: list[dict[str, Any]]) -> dict[str, str]:
         UserError: rows were scored under different protocols.
     """
     for row in rows:
-        for evaluator, digest in row["protocols"].items():
+        for evaluator, protocol in row["protocols"].items():
             expected = rows[0]["protocols"][evaluator]
-            if digest != expected:
+            if protocol != expected:
                 raise UserError(
-                    f"'{row['name']}' was scored by {evaluator} protocol {digest}, "
+                    f"'{row['name']}' was scored by {evaluator} protocol {protocol}, "
                     f"'{rows[0]['name']}' by {expected}: their numbers do not belong in one table"
                 )
     protocols: dict[str, str] = rows[0]["protocols"]

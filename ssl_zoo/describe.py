@@ -23,6 +23,7 @@ USAGE = {
     "datasets": "ssl-zoo train METHOD data={name} data.{setting}",
     "optimizers": "ssl-zoo train METHOD optimizer={name} optimizer.{setting}",
     "evaluators": "ssl-zoo evaluate RUN --evaluators {name}",
+    "formats": "ssl-zoo evaluate FILE --format {name}",
 }
 """The command that uses a component, for each kind that a command line can name."""
 
@@ -132,7 +133,7 @@ def _usage(kind: str, name: str, rows: list[dict[str, str]]) -> str:
     ]
     setting = next(iter([*([] if ":" in name else required), *free]), "")
     text = USAGE.get(kind, "").format(name=name, setting=setting)
-    return text if setting or kind == "evaluators" else text.rpartition(" ")[0]
+    return text if setting or kind in ("evaluators", "formats") else text.rpartition(" ")[0]
 
 
 def _nested(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:

@@ -17,6 +17,7 @@ KIND_NAMES = (
     "datasets",
     "optimizers",
     "evaluators",
+    "formats",
 )
 
 
@@ -40,7 +41,8 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 def list_command(kind: str | None, as_json: bool) -> None:
     """Lists the components that can be named, of one KIND or of all.
 
-    KIND is methods, backbones, heads, losses, augmentations, datasets, optimizers or evaluators.
+    KIND is methods, backbones, heads, losses, augmentations, datasets, optimizers, evaluators
+    or formats.
     """
     from ssl_zoo import plugins
     from ssl_zoo.describe import listing

@@ -1,14 +1,17 @@
 """`evaluate(what)`: the only scoring path, from any checkpoint to a result with its provenance."""
 
 import hashlib
+import logging
 import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ssl_zoo import distributed
@@ -16,11 +19,16 @@ from ssl_zoo.backbones.base import flop_count, parameter_count
 from ssl_zoo.config import NamedConfig, apply_overrides, canonical_json
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluators.base import Features
-from ssl_zoo.features import extract
+from ssl_zoo.evaluators.base import Evaluator, Features, ImageEvaluator
+from ssl_zoo.features import Precision
+from ssl_zoo.layers import POOLED
 from ssl_zoo.loading import Opened, open_checkpoint
 from ssl_zoo.provenance import provenance
 from ssl_zoo.registries import DATASETS, EVALUATORS
+from ssl_zoo.results import pack
+from ssl_zoo.sources import FeatureSource, score
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_EVALUATORS = ("knn", "clustering")
 
@@ -33,8 +41,13 @@ def evaluate(
     overrides: Iterable[str] = (),
     seed: int = 0,
     image_size: int | None = None,
+    layer: str = POOLED,
+    precision: Precision = "fp32",
     batch_size: int = 256,
     num_workers: int = 0,
+    cache: str | Path | None = None,
+    memory_mb: int | None = None,
+    format: Any = None,
 ) -> dict[str, Any]:
     """Scores a checkpoint.
 
@@ -45,8 +58,14 @@ def evaluate(
         overrides: fields of the data set, `root=data`.
         seed: of clustering, intervals, and the weights of an untrained backbone.
         image_size: height and width of the images; by default that of training's global crops.
+        layer: where features are taken: `pooled`, or a layer of the backbone such as `trunk.layer3`.
+        precision: of the network's arithmetic: `fp32`, `bf16` or `fp16`.
         batch_size: images in one forward pass of a process.
         num_workers: loader processes, for images read from files.
+        cache: folder in which features are kept, so that they are extracted once and an extraction
+            that was stopped goes on; None keeps them in memory.
+        memory_mb: what evaluators that can stay within a budget may use beside the features, in MB.
+        format: name or settings of the format of another project's file, where it is not recognised.
 
     Returns:
         A JSON-ready result: scores, intervals, protocols with digests, data fingerprint, sizes,
@@ -56,47 +75,43 @@ def evaluate(
         UserError: something is unknown, missing, damaged or does not fit.
     """
     start = time.monotonic()
-    settings = _labelled([EVALUATORS.config(item) for item in evaluators])
-    opened = open_checkpoint(what, seed=seed)
-    data = _data_config(opened, dataset, list(overrides))
+    settings = _labelled([_within(EVALUATORS.config(item), memory_mb) for item in evaluators])
+    opened = open_checkpoint(what, seed=seed, format=format)
+    data = data_config(opened, dataset, list(overrides))
     with distributed.process_group() as device:
-        splits: list[Dataset] = [DATASETS.build(data, split=s) for s in ("train", "test")]
-        size = int(image_size or opened.facts.get("image_size") or _image_size(opened, splits[1]))
-        features = [
-            extract(
-                opened.backbone.to(device),
-                split,
-                image_size=size,
-                batch_size=batch_size,
-                device=device,
-                num_workers=num_workers,
-            )
-            for split in splits
-        ]
-        extracted = time.monotonic()
-        transform = {"resize": size, "crop": size, "interpolation": "bilinear"}
-        found: dict[str, Any] = {}
-        distributed.on_main(lambda: found.update(_score(settings, features, transform, seed)))
-        found = distributed.broadcast_object(found)
+        train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
+        size = int(
+            image_size or opened.facts.get("image_size") or default_image_size(opened, test)
+        )
+        opened.backbone.to(device)
+        source = FeatureSource(
+            opened, (train, test), size, device, layer, precision, batch_size, num_workers,
+            Path(cache) if cache is not None else None,
+        )  # fmt: skip
+        built = {label: EVALUATORS.build(config) for label, config in settings.items()}
+        _check_layer(built, layer, precision)
+        extracted = _extract_all(source, built)
+        found = {label: _score(source, one, seed) for label, one in built.items()}
+        backbone = _describe_backbone(opened, size)
     return {
         "checkpoint": str(what),
         "method": opened.facts.get("method"),
         "weights": opened.digest,
         "step": opened.facts.get("step"),
         "epoch": opened.facts.get("epoch"),
-        "backbone": _describe_backbone(opened, size),
+        "backbone": backbone,
+        "layer": layer,
+        "precision": precision,
         "data": {
             "settings": data.model_dump(mode="json"),
-            "fingerprint": {"train": splits[0].fingerprint, "test": splits[1].fingerprint},
-            "n_train": len(features[0]),
-            "n_test": len(features[1]),
+            "fingerprint": {"train": train.fingerprint, "test": test.fingerprint},
+            **_counts(source, extracted),
         },
         "image_size": size,
-        "transform": transform,
         "evaluators": found,
         "seed": seed,
         "seconds": {
-            "features": round(extracted - start, 3),
+            "features": round(extracted.seconds, 3),
             "total": round(time.monotonic() - start, 3),
         },
         "peak_memory_mb": _peak_memory_mb(),
@@ -105,26 +120,79 @@ def evaluate(
     }
 
 
-def _score(
-    settings: dict[str, NamedConfig],
-    features: list[Features],
-    transform: dict[str, Any],
-    seed: int,
-) -> dict[str, Any]:
-    """Runs every evaluator; returns scores, protocol and its digest by the evaluator's label."""
-    found = {}
-    for label, config in settings.items():
-        before = time.monotonic()
-        scores = EVALUATORS.build(config).evaluate(*features, seed=seed)
-        found[label] = {
-            "scores": scores.values,
-            "headline": scores.headline or next(iter(scores.values)),
-            "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
-            "protocol": scores.protocol,
-            "protocol_digest": digest({**scores.protocol, "transform": transform}),
-            "seconds": round(time.monotonic() - before, 3),
-        }
-    return found
+def _check_layer(evaluators: dict[str, Evaluator], layer: str, precision: Precision) -> None:
+    """Refuses what evaluators that train on images would not do."""
+    for label, one in evaluators.items():
+        if isinstance(one, ImageEvaluator) and (layer, precision) != (POOLED, "fp32"):
+            raise UserError.everywhere(
+                f"{label} trains on pooled features in fp32, not on layer {layer} in {precision}; "
+                "leave --layer and --precision out, or score it apart"
+            )
+
+
+def _within(config: NamedConfig, memory_mb: int | None) -> NamedConfig:
+    """Returns the settings of an evaluator with the budget, if it keeps one."""
+    if memory_mb is None or "memory_mb" not in type(config).model_fields:
+        return config
+    return EVALUATORS.config({**config.model_dump(), "memory_mb": memory_mb})
+
+
+@dataclass(frozen=True)
+class _Extracted:
+    """The features that were needed, any of them, and how long that took."""
+
+    features: tuple[Features, Features] | None
+    seconds: float
+
+
+def _extract_all(source: FeatureSource, evaluators: dict[str, Evaluator]) -> _Extracted:
+    """Passes over the images before anything is scored, so that mistakes show early."""
+    start = time.monotonic()
+    features = None
+    for one in evaluators.values():
+        if not isinstance(one, ImageEvaluator):
+            found = source.features(one.layer, one.interpolation)
+            features = features or found
+    return _Extracted(features, time.monotonic() - start)
+
+
+def _counts(source: FeatureSource, extracted: _Extracted) -> dict[str, Any]:
+    """Returns how many images there are, and how many of them are in both splits."""
+    if extracted.features is None:
+        return {"n_train": len(source.splits[0]), "n_test": len(source.splits[1])}
+    train, test = extracted.features
+    assert train.digests is not None
+    assert test.digests is not None
+    shared = np.flatnonzero(np.isin(test.digests, train.digests))
+    if len(shared):
+        place = int(shared[0] if test.index is None else test.index[shared[0]])
+        logger.warning(
+            "%d of %d test images are also among the train images, such as %s; scores may flatter",
+            len(shared), len(test), source.splits[1].describe(place),
+        )  # fmt: skip
+    return {"n_train": len(train), "n_test": len(test), "n_test_in_train": len(shared)}
+
+
+def _score(source: FeatureSource, evaluator: Evaluator, seed: int) -> dict[str, Any]:
+    """Returns scores, protocol and its digest on all ranks."""
+    start = time.monotonic()
+    scores = score(source, evaluator, seed=seed)
+    view = source.view(evaluator.interpolation)
+    layer = evaluator.layer or source.layer
+    seen: dict[str, Any] = {"transform": view}
+    seen |= {"layer": layer} if layer != POOLED else {}
+    seen |= {"precision": source.precision} if source.precision != "fp32" else {}
+    return {
+        "scores": scores.values,
+        "headline": scores.headline or next(iter(scores.values)),
+        "intervals": {name: list(pair) for name, pair in scores.intervals.items()},
+        "protocol": scores.protocol,
+        "view": {**view, "layer": layer, "precision": source.precision},
+        "protocol_digest": digest({**scores.protocol, **seen}),
+        "outcomes": {name: pack(each) for name, each in scores.outcomes.items()},
+        "details": scores.details,
+        "seconds": round(time.monotonic() - start, 3),
+    }
 
 
 def _describe_backbone(opened: Opened, size: int) -> dict[str, Any]:
@@ -161,7 +229,7 @@ def _labelled(settings: list[NamedConfig]) -> dict[str, NamedConfig]:
     return found
 
 
-def _data_config(
+def data_config(
     opened: Opened, name: str | NamedConfig | None, overrides: list[str]
 ) -> NamedConfig:
     """Returns the data settings; another data set is normalised as the checkpoint's own was."""
@@ -169,16 +237,17 @@ def _data_config(
         return name
     own = opened.facts.get("data")
     if name is None and own is None:
-        raise UserError(
-            f"'{opened.what}' was trained on no data; say which to use with --dataset NAME"
-        )
+        foreign = "format" in opened.facts
+        why = "does not say what it was trained on" if foreign else "was trained on no data"
+        raise UserError(f"'{opened.what}' {why}; say which to use with --dataset NAME")
     if own is not None and name in (None, own["name"]):
         return DATASETS.config(apply_overrides(own, overrides))
     normalisation = {"mean": own["mean"], "std": own["std"]} if own is not None else {}
+    normalisation = opened.facts.get("normalisation", normalisation)
     return DATASETS.config(apply_overrides({"name": name, **normalisation}, overrides))
 
 
-def _image_size(opened: Opened, test: Dataset) -> int:
+def default_image_size(opened: Opened, test: Dataset) -> int:
     """Returns the size to evaluate an untrained network at: that of the images where they are small."""
     fixed = opened.facts["backbone"].get("image_size")
     if fixed is not None:

@@ -1,5 +1,6 @@
-"""Features of a whole data set from a frozen backbone, and numbers that show their collapse."""
+"""Features of a whole data set from a frozen network, in memory or in a cache on disk."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import Interpolation, normalize
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import evaluation_batches
+from ssl_zoo.data.reader import CorruptImages
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Features
+from ssl_zoo.feature_cache import Block, CachedFeatures
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -27,7 +29,7 @@ GATHER_ROWS = 8192
 
 
 def extract(
-    backbone: nn.Module,
+    network: nn.Module,
     dataset: Dataset,
     *,
     image_size: int,
@@ -38,39 +40,73 @@ def extract(
     precision: Precision = "fp32",
     num_workers: int = 0,
     progress: bool = True,
+    cached: CachedFeatures | None = None,
 ) -> Features:
     """Returns the features of all images in the order of the data set, on all ranks.
 
-    Each rank computes a contiguous part, each image once. The backbone is in eval mode meanwhile;
-    afterwards its modules are as before, and so are the random states. Images that cannot be
-    decoded are left out, with a warning, as far as the data set allows.
+    Each rank computes whole batches, each image once, so that any number of ranks computes the
+    same batches. The network is in eval mode meanwhile; afterwards its modules are as before, and
+    so are the random states. Images that cannot be decoded are left out, with a warning, as far as
+    the data set allows.
 
     Args:
-        backbone: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
-        image_size: height and width `S` of the centre crop that the backbone sees.
+        network: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
+        image_size: height and width `S` of the centre crop that the network sees.
         resize: shorter side before that crop; `image_size` unless given.
         interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
-        precision: of the backbone's arithmetic; features are float32 always.
+        batch_size: images in one forward pass of a rank.
+        precision: of the network's arithmetic; features are float32 always.
+        num_workers: loader processes, for images read from files.
         progress: whether to show a bar if stderr is a terminal.
+        cached: where they are kept: what is there is not computed again, and what comes back is
+            a memory map. All ranks must see the same folder.
 
     Raises:
-        UserError: too many images are broken, or the backbone returns no vectors; on all ranks.
+        UserError: too many images are broken, the network returns no vectors, or the cache cannot
+            be written; on all ranks.
     """
     device = torch.device(device)
-    part = _own_part(len(dataset))
-    batches = evaluation_batches(
-        dataset,
-        batch_size=batch_size,
-        size=image_size,
-        resize=resize,
-        interpolation=interpolation,
-        num_workers=num_workers,
-        indices=torch.arange(part.start, min(part.start + len(part.kept), len(dataset))),
-    )
-    with _frozen(backbone, device), _bar(progress, len(part.kept)) as advance:
-        inputs = _normalized(batches, dataset, device)
-        _fill(part, backbone, inputs, precision=precision, advance=advance)
-    return _assemble(dataset, _gather(part, device=device))
+
+    def compute(indices: Tensor) -> Iterator[_Computed]:
+        batches = evaluation_batches(
+            dataset,
+            batch_size=batch_size,
+            size=image_size,
+            resize=resize,
+            interpolation=interpolation,
+            num_workers=num_workers,
+            indices=indices,
+        )
+        with _frozen(network, device), _bar(progress, len(indices)) as advance:
+            for views, index in batches:
+                yield _computed(network, views, index, dataset, device, precision)
+                advance(len(index))
+
+    if cached is None:
+        part = _own_part(len(dataset), batch_size)
+        stop = min(part.start + len(part.kept), len(dataset))
+        _fill(part, compute(torch.arange(part.start, stop)))
+        return _assemble(dataset, _gather(part, device=device))
+    is_new = not distributed.broadcast_object(cached.is_complete())
+    if is_new:
+        _extract_to(cached, len(dataset), batch_size, compute)
+    whole = cached.open()
+    if not is_new:  # what was not decoded then counts as it did
+        lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
+        try:
+            CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
+        except UserError as error:
+            raise UserError.everywhere(str(error)) from None
+    return _assemble(dataset, _Part(0, whole.values, whole.kept, whole.digests))
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Features of one batch: positions `(B,)`, float32 `(B, D)`, and digests of what was seen."""
+
+    index: NDArray[np.int64]
+    values: NDArray[np.float32]
+    digests: NDArray[np.uint64]
 
 
 @dataclass
@@ -80,48 +116,112 @@ class _Part:
     start: int
     values: NDArray[np.float32]
     kept: NDArray[np.bool_]
+    digests: NDArray[np.uint64]
     error: str | None = None
 
 
-def _own_part(total: int) -> _Part:
+def _own_part(total: int, batch_size: int) -> _Part:
     """Returns the part of this rank, still empty; parts are of one length, the last are padded."""
-    share = math.ceil(total / distributed.world_size())
+    share = math.ceil(math.ceil(total / batch_size) / distributed.world_size()) * batch_size
     start = min(distributed.rank() * share, total)
-    return _Part(start, np.zeros((share, 0), dtype=np.float32), np.zeros(share, dtype=np.bool_))
+    return _empty_part(start, share if distributed.world_size() > 1 else total)
 
 
-def _normalized(
-    batches: Iterator[tuple[Tensor, Tensor]], dataset: Dataset, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    for images, index in batches:
-        yield normalize(images.to(device), dataset.config.mean, dataset.config.std), index
+def _empty_part(start: int, rows: int) -> _Part:
+    return _Part(
+        start,
+        np.zeros((rows, 0), dtype=np.float32),
+        np.zeros(rows, dtype=np.bool_),
+        np.zeros(rows, dtype=np.uint64),
+    )
 
 
-def _fill(
-    part: _Part,
-    backbone: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    *,
+def _computed(
+    network: nn.Module,
+    views: Tensor,
+    index: Tensor,
+    dataset: Dataset,
+    device: torch.device,
     precision: Precision,
-    advance: Callable[[int], None],
-) -> None:
-    """Computes features of normalised images; a mistake of the user is kept for all ranks."""
+) -> _Computed:
+    inputs = normalize(views.to(device), dataset.config.mean, dataset.config.std)
+    digests = [_digest(view) for view in views.numpy()]
+    return _Computed(
+        index.numpy(),
+        _run(network, inputs, precision).cpu().numpy(),
+        np.array(digests, dtype=np.uint64),
+    )
+
+
+def _digest(view: NDArray[np.uint8]) -> int:
+    """Returns 64 bits that equal images share."""
+    found = hashlib.sha1(view.tobytes(), usedforsecurity=False).digest()
+    return int.from_bytes(found[:8], "little")
+
+
+def _fill(part: _Part, batches: Iterator[_Computed]) -> None:
+    """Puts batches into a part; a mistake of the user is kept for all ranks."""
     try:
-        for images, index in batches:
-            features = _run(backbone, images, precision).cpu().numpy()
-            if not part.kept.any():
-                part.values = np.zeros((len(part.kept), features.shape[1]), dtype=np.float32)
-            rows = index.numpy() - part.start
-            part.values[rows], part.kept[rows] = features, True
-            advance(len(index))
+        for batch in batches:
+            _put(part, batch)
     except UserError as error:
         part.error = str(error)
 
 
-def _run(backbone: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+def _put(part: _Part, batch: _Computed) -> None:
+    if not part.kept.any():
+        part.values = np.zeros((len(part.kept), batch.values.shape[1]), dtype=np.float32)
+    rows = batch.index - part.start
+    part.values[rows], part.digests[rows], part.kept[rows] = batch.values, batch.digests, True
+
+
+def _extract_to(
+    cached: CachedFeatures,
+    total: int,
+    batch_size: int,
+    compute: Callable[[Tensor], Iterator[_Computed]],
+) -> None:
+    """Computes the blocks that a cache lacks, each on one rank, and completes it."""
+    rows = cached.block_rows(batch_size)
+    blocks = [range(start, min(start + rows, total)) for start in range(0, total, rows)]
+    missing: list[int] = distributed.broadcast_object(cached.missing(len(blocks), rows))
+    share = math.ceil(len(missing) / distributed.world_size())
+    own = missing[distributed.rank() * share :][:share]
+    error = None
+    try:
+        if own:
+            indices = torch.cat([torch.arange(blocks[n].start, blocks[n].stop) for n in own])
+            batches = compute(indices)
+            for number, part in _in_blocks(batches, own, blocks):
+                cached.write(number, rows, total, Block(part.values, part.kept, part.digests))
+    except UserError as problem:
+        error = str(problem)
+    distributed.raise_any(error)
+    distributed.on_main(lambda: cached.finish(len(blocks), rows))
+
+
+def _in_blocks(
+    batches: Iterator[_Computed], own: list[int], blocks: list[range]
+) -> Iterator[tuple[int, _Part]]:
+    """Yields each own block as soon as all its images are through."""
+    waiting = iter(own)
+    number = next(waiting)
+    part = _empty_part(blocks[number].start, len(blocks[number]))
+    for batch in batches:
+        while batch.index[0] not in blocks[number]:  # the block before is through
+            yield number, part
+            number = next(waiting)
+            part = _empty_part(blocks[number].start, len(blocks[number]))
+        _put(part, batch)
+    yield number, part
+    for number in waiting:  # blocks without an image that can be decoded
+        yield number, _empty_part(blocks[number].start, len(blocks[number]))
+
+
+def _run(network: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
     """Returns float32 features `(B, D)` of normalised images."""
     with _autocast(inputs.device, precision):
-        output = backbone(inputs.contiguous(memory_format=torch.channels_last))
+        output = network(inputs.contiguous(memory_format=torch.channels_last))
     if not isinstance(output, Tensor) or output.shape[:-1] != (len(inputs),):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
@@ -138,12 +238,12 @@ def _autocast(device: torch.device, precision: Precision) -> AbstractContextMana
 
 
 @contextmanager
-def _frozen(backbone: nn.Module, device: torch.device) -> Iterator[None]:
-    """Holds a backbone in eval mode without gradients; restores modules and random states."""
-    modes = {module: module.training for module in backbone.modules()}
+def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Holds a network in eval mode without gradients; restores modules and random states."""
+    modes = {module: module.training for module in network.modules()}
     cuda = [device] if device.type == "cuda" else []
     try:
-        backbone.eval()
+        network.eval()
         with torch.random.fork_rng(devices=cuda), torch.inference_mode():
             yield
     finally:
@@ -168,9 +268,7 @@ def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
 def _gather(part: _Part, *, device: torch.device) -> _Part:
     """Concatenates the parts of all ranks, a few rows at a time to spare device memory."""
     facts = distributed.all_gather_object((part.values.shape[1], part.error))
-    for _, error in facts:
-        if error is not None:
-            raise UserError(error)
+    _raise_first([error for _, error in facts])
     ranks, share = len(facts), len(part.kept)
     if ranks == 1:
         return part
@@ -183,47 +281,31 @@ def _gather(part: _Part, *, device: torch.device) -> _Part:
         gathered = distributed.gather(rows).view(ranks, len(rows), width)
         values[:, begin : begin + len(rows)] = gathered.cpu().numpy()
     marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)).to(device))
-    return _Part(0, values.reshape(ranks * share, width), marks.cpu().numpy().astype(np.bool_))
+    digests = distributed.gather(torch.from_numpy(part.digests.view(np.int64)).to(device))
+    return _Part(
+        0,
+        values.reshape(ranks * share, width),
+        marks.cpu().numpy().astype(np.bool_),
+        digests.cpu().numpy().view(np.uint64),
+    )
+
+
+def _raise_first(errors: list[str | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise UserError.everywhere(error)
 
 
 def _assemble(dataset: Dataset, whole: _Part) -> Features:
     """Cuts the padding off and leaves out what could not be decoded."""
-    values, kept = whole.values[: len(dataset)], whole.kept[: len(dataset)]
+    n = len(dataset)
+    values, kept, digests = whole.values[:n], whole.kept[:n], whole.digests[:n]
     if not kept.any():
-        raise UserError(f"none of the {len(kept)} images can be decoded; check the data set")
+        raise UserError(f"none of the {n} images can be decoded; check the data set")
     labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
     if kept.all():
-        return Features(values, labels)
-    return Features(values[kept], None if labels is None else labels[kept])
-
-
-@torch.no_grad()
-def feature_std(features: Tensor) -> Tensor:
-    """Returns how evenly directions of features `(N, D)` spread: near 1 is healthy, 0 collapsed.
-
-    The standard deviation of each coordinate of unit-length features, averaged and multiplied by
-    the square root of D (Chen and He, 2021, arXiv:2011.10566, section 4.1).
-    """
-    unit = functional.normalize(features.double(), dim=1)
-    return (unit.std(dim=0, correction=0).mean() * math.sqrt(features.shape[1])).float()
-
-
-@torch.no_grad()
-def effective_rank(features: Tensor) -> Tensor:
-    """Returns the effective rank of features `(N, D)`, from 1 to min(N, D); NaN if not finite.
-
-    The exponential of the entropy of normalised singular values (Roy and Vetterli, "The effective
-    rank", EUSIPCO 2007), as in RankMe (Garrido et al., 2023, arXiv:2210.02885): not centred. All
-    zeros have rank 0.
-    """
-    matrix = features.double()
-    if not matrix.isfinite().all():
-        return torch.full((), math.nan, device=features.device)
-    wide = matrix.shape[0] < matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    if singular.sum() == 0:
-        return torch.zeros((), device=features.device)
-    shares = singular / singular.sum()
-    entropy: Tensor = torch.special.entr(shares).sum()
-    return entropy.exp().float()
+        return Features(values, labels, digests=digests)
+    chosen = np.flatnonzero(kept)
+    return Features(
+        values[chosen], None if labels is None else labels[chosen], chosen, digests[chosen]
+    )

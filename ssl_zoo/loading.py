@@ -1,9 +1,12 @@
-"""Opens a checkpoint for evaluation or use: a run, one checkpoint of it, a released file, a card's name."""
+"""Opens a checkpoint for evaluation or use: a run, one checkpoint of it, a file of ours or of another
+project, a card's name."""
 
 import hashlib
 import importlib.resources
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,18 @@ import safetensors
 import safetensors.torch
 import torch
 from iopath.common.file_io import HTTPURLHandler, PathManager
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo import checkpoint
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import closest, parse_yaml
 from ssl_zoo.errors import UserError
+from ssl_zoo.heads.top import Top
+from ssl_zoo.importers.base import Imported, first_names, split
+from ssl_zoo.importers.reading import check_kind, is_pickled, read, read_safetensors
+from ssl_zoo.importers.recognition import import_file
+from ssl_zoo.method_layers import method_layers
+from ssl_zoo.pretrained import fetch, is_published
 from ssl_zoo.registries import BACKBONES
 from ssl_zoo.run_folder import RunFolder
 
@@ -25,7 +34,10 @@ PATHS.register_handler(HTTPURLHandler())
 
 METADATA = "ssl_zoo"
 """Key of our JSON in the metadata of a released safetensors file."""
+ON_TOP = "on_top"
+"""Key of the settings of head and prototypes in that JSON, and prefix of their weights."""
 UNTRAINED = "untrained:"
+OURS = "'{}' is in our own format; leave --format out"
 
 
 @dataclass(frozen=True)
@@ -36,62 +48,76 @@ class Opened:
         what: how the user named it.
         backbone: the network, in evaluation mode.
         facts: `backbone` and `data` settings, `method`, `image_size`, `step`, `epoch` and `config`,
-            as far as they are known.
+            as far as they are known; of a file of another project also its `format` and
+            `normalisation` (`mean` and `std`).
         digest: 16 hexadecimal digits of the weights.
+        top: head and prototypes, where a file holds them beside the backbone.
+        layers: reads what stands on the backbone, as `Method.layers` has it; none where nothing is
+            known of that.
     """
 
     what: str
     backbone: Backbone
     facts: dict[str, Any]
     digest: str
+    top: Top | None = None
+    layers: Callable[[], dict[str, nn.Module]] = field(default=dict)
 
 
-def load(what: str | Path) -> Backbone:
+def load(what: str | Path, *, format: Any = None) -> Backbone:
     """Returns a trained backbone in evaluation mode; its input is normalised as in training.
 
     Args:
-        what: a run folder, a checkpoint folder, a released `.safetensors` file or its address, or the
-            name of a model card.
+        what: a run folder, a checkpoint folder, a `.safetensors` file of ours, a checkpoint of another
+            project, the address of such a file, the name of a model card, or a network with published
+            weights: `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
+        format: name or settings of the format of another project's file, where it is not recognised.
 
     Raises:
         UserError: there is no such thing, it is damaged, or it does not fit its own description.
     """
-    return open_checkpoint(what).backbone
+    return open_checkpoint(what, format=format).backbone
 
 
-def open_checkpoint(what: str | Path, *, seed: int = 0) -> Opened:
+def open_checkpoint(what: str | Path, *, seed: int = 0, format: Any = None) -> Opened:
     """Opens whatever `load` takes, and `untrained:BACKBONE`, whose weights follow from the seed.
 
     Raises:
         UserError: as `load`.
     """
+    opened = _open(what, seed, format)
+    if format is not None and "format" not in opened.facts:
+        raise UserError(OURS.format(what))
+    return opened
+
+
+def _open(what: str | Path, seed: int, format: Any) -> Opened:
     text, path = str(what), Path(what)
     if text.startswith(UNTRAINED):
         return _untrained(text, seed)
+    if is_published(text):
+        if format is not None:
+            raise UserError(f"'{text}' says itself what it is; leave --format out")
+        return _from_imported(text, *fetch(text))
     if (path / "config.yaml").is_file():
         return _from_checkpoint(text, newest(RunFolder(path)))
     if (path / checkpoint.MANIFEST).is_file():
         return _from_checkpoint(text, path)
     if text.startswith(("http://", "https://")):
-        return _from_file(text, _fetch(text))
+        return _from_file(text, _fetch(text), format)
     if path.is_file():
-        return _from_file(text, path)
+        return _from_file(text, path, format)
     cards = card_files()
     if text in cards:
-        return _from_file(text, cards[text])
+        return _from_file(text, cards[text], format)
     if path.is_dir():
         raise UserError(
             f"'{text}' is neither a run folder nor a checkpoint: it holds no config.yaml"
         )
     raise UserError(
-        f"there is no checkpoint '{text}'.{closest(text, cards)} Give a run folder, a .safetensors "
-        f"file, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
+        f"there is no checkpoint '{text}'.{closest(text, cards)} Give a run folder, a file of "
+        f"weights, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
     )
-
-
-def name_untrained(backbone: Any) -> str:
-    """Returns the text that `open_checkpoint` reads as this backbone with random weights."""
-    return UNTRAINED + json.dumps(BACKBONES.config(backbone).model_dump(mode="json"))
 
 
 def newest(run: RunFolder) -> Path:
@@ -126,11 +152,15 @@ def card_files() -> dict[str, Path]:
 
 
 def export(opened: Opened, path: Path) -> None:
-    """Writes a backbone and its facts as one safetensors file."""
+    """Writes a backbone and its facts as one safetensors file, with head and prototypes if it has any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
-    metadata = {METADATA: json.dumps(opened.facts)}
-    checkpoint.save_tensors(aside, opened.backbone, metadata)
+    facts, tensors = dict(opened.facts), opened.backbone.state_dict()
+    top = opened.top or _trained_top(opened)
+    if top:
+        facts[ON_TOP] = top.settings()
+        tensors |= {f"{ON_TOP}.{name}": tensor for name, tensor in top.weights.items()}
+    checkpoint.save_state(aside, tensors, {METADATA: json.dumps(facts)})
     aside.replace(path)
 
 
@@ -158,7 +188,7 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
     manifest, weights = checkpoint.load_exported(path)
     config = manifest["config"]
     facts = {
-        "backbone": config["backbone"],
+        "backbone": manifest.get("backbone", config["backbone"]),
         "data": config["data"],
         "method": config["method"]["name"],
         "image_size": manifest["image_size"],
@@ -166,7 +196,8 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
         "epoch": manifest["epoch"],
         "config": config,
     }
-    return _fill(what, facts, weights)
+    opened = _fill(what, facts, weights)
+    return replace(opened, layers=partial(method_layers, path))
 
 
 def _fetch(address: str) -> Path:
@@ -176,36 +207,57 @@ def _fetch(address: str) -> Path:
         raise UserError(f"'{address}' cannot be fetched: {error}") from None
 
 
-def _from_file(what: str, path: Path) -> Opened:
-    if _is_pickled(path):
-        raise UserError(
-            f"'{what}' is a pickled checkpoint; it is not read, because opening it can run code; "
-            "give a .safetensors file"
-        )
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
+def _from_file(what: str, path: Path, format: Any) -> Opened:
+    check_kind(what, path)
+    metadata = {} if is_pickled(path) else _metadata(what, path)
     if METADATA not in metadata:
-        raise UserError(
-            f"'{what}' was not written by ssl-zoo: its metadata has no '{METADATA}' entry"
-        )
+        return _from_imported(what, *import_file(read(what, path), format))
+    if format is not None:
+        raise UserError(OURS.format(what))
     try:
         facts = json.loads(metadata[METADATA])
         facts["backbone"]["name"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"'{what}' does not say what backbone it holds; export it again") from None
-    return _fill(what, facts, weights)
+    weights = read_safetensors(what, path)
+    top = None
+    if settings := facts.pop(ON_TOP, None):
+        kept, weights = split(weights, f"{ON_TOP}.")
+        top = Top(**settings, weights=kept)
+    return _with_top(_fill(what, facts, weights), top)
 
 
-def _is_pickled(path: Path) -> bool:
-    """Says whether a file begins like those of pickle or of `torch.save`, which is a zip archive."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    # The header of safetensors, JSON, follows its length in 8 bytes that may be anything.
-    return head[8:] != b"{" and head.startswith((b"PK\x03\x04", b"\x80"))
+def _metadata(what: str, path: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
+
+
+def _from_imported(what: str, name: str, imported: Imported) -> Opened:
+    facts: dict[str, Any] = {
+        "backbone": BACKBONES.config(imported.backbone).model_dump(mode="json"),
+        "method": imported.method,
+        "format": name,
+        "image_size": imported.image_size,
+    }
+    if imported.normalisation is not None:
+        mean, std = imported.normalisation
+        facts["normalisation"] = {"mean": list(mean), "std": list(std)}
+    return _with_top(_fill(what, facts, imported.weights), imported.top)
+
+
+def _trained_top(opened: Opened) -> Top | None:
+    """Returns head and prototypes of a run, where its method has such."""
+    head = opened.facts.get("config", {}).get("method", {}).get("head")
+    if head is None:
+        return None
+    return Top.of(opened.layers(), head=head, input_dim=opened.backbone.feature_dim)
+
+
+def _with_top(opened: Opened, top: Top | None) -> Opened:
+    return replace(opened, top=top, layers=top.layers) if top else opened
 
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
@@ -225,10 +277,10 @@ def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opene
     )
     if missing or surplus or wrong:
         parts = [("missing", missing), ("left over", surplus), ("of another shape", wrong)]
-        listing = "; ".join(f"{title}: {', '.join(names[:5])}" for title, names in parts if names)
+        listing = "; ".join(f"{title}: {first_names(names)}" for title, names in parts if names)
         raise UserError(
             f"the weights of '{what}' are of another architecture than its backbone "
             f"'{facts['backbone']['name']}' ({listing})"
         )
     backbone.load_state_dict(weights)
-    return Opened(what, backbone.eval(), facts, weights_digest(weights))
+    return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))

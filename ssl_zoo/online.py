@@ -4,12 +4,12 @@ import logging
 
 import torch
 
-from ssl_zoo import distributed
-from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.features import extract
+from ssl_zoo.loading import Opened
+from ssl_zoo.method import Method
 from ssl_zoo.registries import DATASETS, EVALUATORS
 from ssl_zoo.run_config import RunConfig
+from ssl_zoo.sources import FeatureSource, score
 
 logger = logging.getLogger(__name__)
 
@@ -43,35 +43,26 @@ class OnlineEvaluator:
         """Says whether to evaluate after this many steps."""
         return self._splits is not None and (last or step % self._every == 0)
 
-    def evaluate(self, backbone: Backbone) -> list[tuple[str, dict[str, float]]]:
+    def evaluate(self, method: Method) -> list[tuple[str, dict[str, float]]]:
         """Returns the name and the scores of each evaluator.
 
         Raises:
             UserError: an evaluator refuses the features; on all ranks.
         """
         assert self._splits is not None
-        size = image_size(self._config)
-        train, test = (
-            extract(
-                backbone,
-                split,
-                image_size=size,
-                device=self._device,
-                precision=self._config.precision,
-                num_workers=self._config.num_workers,
-                progress=False,
-            )
-            for split in self._splits
+        source = FeatureSource(
+            Opened("the network in training", method.exported, {}, "", layers=method.layers),
+            self._splits,
+            image_size(self._config),
+            self._device,
+            precision=self._config.precision,
+            num_workers=self._config.num_workers,
+            progress=False,
         )
-        found: list[tuple[str, dict[str, float]]] = []
-
-        def score() -> None:
-            for settings in self._config.evaluation.evaluators:
-                scores = EVALUATORS.build(settings).evaluate(train, test)
-                found.append((settings.name, scores.values))
-
-        distributed.on_main(score)
-        return found
+        return [
+            (settings.name, score(source, EVALUATORS.build(settings), seed=0).values)
+            for settings in self._config.evaluation.evaluators
+        ]
 
 
 def image_size(config: RunConfig) -> int:

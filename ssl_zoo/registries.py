@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssl_zoo.backbones.base import Backbone
     from ssl_zoo.data.base import Dataset
     from ssl_zoo.evaluators.base import Evaluator
+    from ssl_zoo.importers.base import Format
     from ssl_zoo.method import Method
 
 
@@ -27,6 +28,7 @@ AUGMENTATIONS: "Registry[Augmentation[Any]]" = _registry("augmentation")
 DATASETS: "Registry[Dataset]" = _registry("dataset")
 OPTIMIZERS: "Registry[optim.Optimizer]" = _registry("optimizer")
 EVALUATORS: "Registry[Evaluator]" = _registry("evaluator")
+FORMATS: "Registry[Format]" = _registry("format")
 
 KINDS: dict[str, Registry[Any]] = {
     "methods": METHODS,
@@ -37,5 +39,6 @@ KINDS: dict[str, Registry[Any]] = {
     "datasets": DATASETS,
     "optimizers": OPTIMIZERS,
     "evaluators": EVALUATORS,
+    "formats": FORMATS,
 }
 """Registries by the plural that the command line uses."""

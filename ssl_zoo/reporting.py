@@ -189,5 +189,6 @@ class Reporter:
 def _note(prefix: str, metrics: dict[str, float]) -> str:
     if "loss" in metrics:
         return f"loss {metrics['loss']:.3f}"
-    top1 = next((name for name in metrics if name.startswith("top1")), None)
-    return f"{prefix} {top1} {metrics[top1]:.1f}" if top1 else ""
+    top1 = (name for name in metrics if name.startswith("top1"))
+    name = next(top1, next(iter(metrics), None))
+    return f"{prefix} {name} {metrics[name]:.1f}" if name else ""

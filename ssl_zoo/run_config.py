@@ -97,7 +97,8 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         warmup = self.schedule.warmup
-        if warmup.unit == "epochs" and warmup.value >= self.epochs:
+        trains = METHODS[self.method.name].trains
+        if trains and warmup.unit == "epochs" and warmup.value >= self.epochs:
             raise ValueError(
                 f"schedule.warmup of {warmup} leaves nothing of the {self.epochs} epochs; make it shorter"
             )
@@ -110,9 +111,19 @@ class RunConfig(Config):
             raise ValueError(
                 f"sync_batch_norm: a group of {self.sync_batch_norm} shares nothing; use 'off' or 2 and more"
             )
+        self._check_views()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
             part.check(self)
         return self
+
+    def _check_views(self) -> None:
+        counts: dict[int, int] = AUGMENTATIONS.build(self.augmentation).view_counts
+        n_global, needed = next(iter(counts.values())), METHODS[self.method.name].min_global
+        if n_global < needed:
+            raise ValueError(
+                f"method '{self.method.name}' needs {needed} global crops of each image and the "
+                f"augmentation makes {n_global}; raise augmentation.crops.0.count"
+            )
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that configs share which lead to equal weights."""

@@ -55,3 +55,51 @@ def _resampled_means(
     sizes = [min(step, n_resamples - start) for start in range(0, n_resamples, step)]
     draws = (generator.multinomial(n, counts / n, size=size) for size in sizes)
     return np.concatenate([drawn @ distinct / n for drawn in draws])
+
+
+def paired_interval(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    seed: int,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of the mean difference on the same images.
+
+    Pairs are resampled, so that what is hard for both does not blur the difference (Efron, 1979).
+
+    Args:
+        ours: numbers or booleans, `(N,)`.
+        theirs: of the same images, `(N,)`.
+        seed: equal seeds give equal intervals.
+        confidence: share of samples whose interval covers the difference, in (0, 1).
+
+    Raises:
+        ValueError: there are no values, they are not finite, or of different number.
+    """
+    one, other = (np.asarray(values, dtype=np.float64).ravel() for values in (ours, theirs))
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} values are no pairs")
+    changes = one - other
+    if len(changes) and (changes == changes[0]).all():  # nothing varies when resampled
+        return float(changes[0]), float(changes[0])
+    return bootstrap_interval(changes, seed=seed, n_resamples=n_resamples, confidence=confidence)
+
+
+def mcnemar(only_ours: int, only_theirs: int) -> float:
+    """Returns the exact two-sided p-value of McNemar's test (1947).
+
+    Of the images that one of two classifiers alone gets right, each is theirs or ours by a fair
+    coin if the classifiers are equally good.
+
+    Args:
+        only_ours: images that only the one gets right.
+        only_theirs: images that only the other gets right.
+    """
+    from scipy.stats import binom
+
+    n = only_ours + only_theirs
+    if n == 0:
+        return 1.0
+    return min(1.0, 2 * float(binom.cdf(min(only_ours, only_theirs), n, 0.5)))

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo import checkpoint, distributed
-from ssl_zoo.building import build_loader, build_method, split, to_batch, wrap
+from ssl_zoo.building import LoadedEpoch, build_loader, build_method, split, to_batch, wrap
+from ssl_zoo.collapse import effective_rank, feature_std
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
-from ssl_zoo.features import effective_rank, feature_std
 from ssl_zoo.history import host
 from ssl_zoo.launch.environment import is_submitted
 from ssl_zoo.method import Batch, Progress, StepOutput
@@ -27,7 +27,7 @@ from ssl_zoo.online import OnlineEvaluator, image_size
 from ssl_zoo.outcome import Interrupted, NonFiniteLoss, remembered
 from ssl_zoo.pace import Clock, steps_between_checks
 from ssl_zoo.provenance import provenance
-from ssl_zoo.registries import DATASETS, OPTIMIZERS
+from ssl_zoo.registries import DATASETS, METHODS, OPTIMIZERS
 from ssl_zoo.reporting import COLLAPSE_ALARMS, AlarmBell, Reporter
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder, default_folder
@@ -75,8 +75,9 @@ class Trainer:
         self.dataset: Dataset = DATASETS.build(config.data, split="train")
         self.loader = build_loader(config, self.dataset, device)
         self.steps_per_epoch = self.loader.steps_per_epoch
-        self.total_steps = config.epochs * self.steps_per_epoch
-        if config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
+        trains = METHODS[config.method.name].trains
+        self.total_steps = config.epochs * self.steps_per_epoch if trains else 0
+        if trains and config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
             raise UserError(
                 f"schedule.warmup of {config.schedule.warmup} is not shorter than the whole "
                 f"run, which has {self.total_steps} optimizer steps"
@@ -87,6 +88,8 @@ class Trainer:
         torch.manual_seed(config.seed + distributed.rank())
         groups = [dict(group) for group in self.method.param_groups()]
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
+        groups = self.optimizer.param_groups
+        self._decay = {n: group["weight_decay"] for n, group in enumerate(groups)}
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, self.dataset)
         self.step = 0
@@ -119,7 +122,9 @@ class Trainer:
             bar=bar,
         ) as reporter:
             last = self.step == self.total_steps
-            if self.step and self.online.is_due(self.step, last=last):
+            if not self.total_steps:
+                self._save()
+            if (self.step or last) and self.online.is_due(self.step, last=last):
                 self._evaluate(reporter, request)  # a checkpoint is written before its evaluation
             clock = Clock(self.step)
             for batch in self._batches():
@@ -136,7 +141,8 @@ class Trainer:
         while self.step < self.total_steps:
             epoch, start = divmod(self.step, self.steps_per_epoch)
             if start == 0:
-                self.method.before_epoch(self._progress())
+                data = LoadedEpoch(self.loader, epoch, self.config, self.device)
+                self.method.before_epoch(self._progress(), data)
             yield from self.loader.epoch(epoch, start)
 
     def _progress(self) -> Progress:
@@ -144,15 +150,27 @@ class Trainer:
             self.step, self.step // self.steps_per_epoch, self.total_steps, self.steps_per_epoch
         )
 
-    def _take_step(self, loaded: LoadedBatch, progress: Progress) -> float:
-        lr = self.config.schedule.lr(
+    def _schedule(self) -> float:
+        """Sets the rates of this step; returns the learning rate."""
+        peak, schedule = self.optimizer.defaults["lr"], self.config.schedule
+        lr = schedule.lr(
             self.step,
-            peak_lr=self.optimizer.defaults["lr"],
+            peak_lr=peak,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_scale", 1.0)
+            rate = peak if group.get("constant_lr") else lr
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        for number, start in self._decay.items():
+            if start:  # a group without weight decay keeps having none
+                self.optimizer.param_groups[number]["weight_decay"] = schedule.weight_decay(
+                    self.step, start=start, total_steps=self.total_steps
+                )
+        return lr
+
+    def _take_step(self, loaded: LoadedBatch, progress: Progress) -> float:
+        lr = self._schedule()
         self.method.before_step(progress)
         self.optimizer.zero_grad(set_to_none=True)
         parts = split(to_batch(loaded, self.config, self.device), self.config.accumulate)
@@ -228,9 +246,9 @@ class Trainer:
 
     def _evaluate(self, reporter: Reporter, request: StopRequest) -> None:
         """Scores the weights that were just saved; may be cut off, since a resumed run does it anew."""
-        epoch = (self.step - 1) // self.steps_per_epoch
+        epoch = max(0, self.step - 1) // self.steps_per_epoch
         with request.raising(self._interrupted):
-            found = self.online.evaluate(self.method.exported)
+            found = self.online.evaluate(self.method)
         for prefix, scores in found:
             reporter.log(self.step, epoch, prefix, scores)
 
@@ -314,6 +332,9 @@ class Trainer:
             facts={
                 "epoch": self.step / self.steps_per_epoch,
                 "exported": names[id(self.method.exported)],
+                "backbone": (self.method.exported_settings or self.config.backbone).model_dump(
+                    mode="json"
+                ),
                 "image_size": image_size(self.config),
             },
             keep=self.config.checkpoint.keep,

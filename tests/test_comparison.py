@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ssl_zoo import training
+from ssl_zoo import comparison, training
 from ssl_zoo.comparison import compare
 from ssl_zoo.errors import UserError
 from tests.small import FAST, SHORT
@@ -30,7 +30,14 @@ def result(output: Path) -> dict[str, Any]:
 def test_baselines_stand_below_the_methods(result: dict[str, Any]) -> None:
     names = [row["name"] for row in result["rows"]]
     assert set(names[:2]) == {"swav", "simclr"}
-    assert names[2:] == ["untrained", "raw pixels"]
+    assert set(names[2:]) == {"random_init", "raw_pixels"}
+
+
+def test_a_lower_bound_can_be_named_among_the_methods(tmp_path: Path) -> None:
+    once = compare(
+        ["random_init", "raw_pixels"], evaluators=[KNN], output=tmp_path, overrides=OVERRIDES
+    )
+    assert {row["name"] for row in once["rows"]} == {"random_init", "raw_pixels"}
 
 
 def test_methods_are_ranked_by_the_headline(result: dict[str, Any]) -> None:
@@ -40,12 +47,15 @@ def test_methods_are_ranked_by_the_headline(result: dict[str, Any]) -> None:
 
 
 def test_each_seed_is_a_run_and_their_spread_is_told(result: dict[str, Any], output: Path) -> None:
-    assert len([path for path in output.iterdir() if path.is_dir()]) == 4
-    for row in result["rows"][:3]:
+    assert len([path for path in output.iterdir() if path.is_dir()]) == 8
+    for row in result["rows"]:
+        if row["name"] == "raw_pixels":
+            continue
         score = row["scores"]["knn/top1@k=20"]
         assert len(score["values"]) == 2
         assert score["std"] == pytest.approx(abs(score["values"][0] - score["values"][1]) / 2**0.5)
-    assert result["rows"][3]["scores"]["knn/top1@k=20"]["std"] is None
+    pixels = next(row for row in result["rows"] if row["name"] == "raw_pixels")
+    assert pixels["scores"]["knn/top1@k=20"]["std"] == 0
 
 
 def test_cost_stands_beside_the_scores(result: dict[str, Any]) -> None:
@@ -65,17 +75,24 @@ def test_all_rows_are_scored_under_one_protocol(result: dict[str, Any]) -> None:
     assert [row["protocols"] for row in result["rows"]] == [result["protocols"]] * 4
 
 
-def test_a_second_call_trains_nothing(
+def test_a_second_call_trains_and_scores_nothing(
     result: dict[str, Any], output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("trained again")
+        raise AssertionError("done again")
 
     monkeypatch.setattr(training.Trainer, "run", refuse)
+    monkeypatch.setattr(comparison, "evaluate", refuse)
     again = compare(
         ["simclr", "swav"], seeds=2, evaluators=[KNN], output=output, overrides=OVERRIDES
     )
     assert again["rows"] == result["rows"]
+
+
+def test_other_evaluators_score_anew(result: dict[str, Any], output: Path) -> None:
+    other = {"name": "knn", "k": [10]}
+    again = compare(["simclr"], evaluators=[other], output=output, overrides=OVERRIDES)
+    assert again["protocols"] != result["protocols"]
 
 
 def test_a_single_seed_has_an_interval_over_test_images(
@@ -102,4 +119,5 @@ def test_methods_with_different_backbones_are_refused(tmp_path: Path) -> None:
 
 def test_a_method_that_is_named_twice_is_one_row(result: dict[str, Any], output: Path) -> None:
     twice = compare(["simclr", "simclr"], evaluators=[KNN], output=output, overrides=OVERRIDES)
-    assert [row["name"] for row in twice["rows"]] == ["simclr", "untrained", "raw pixels"]
+    assert twice["rows"][0]["name"] == "simclr"
+    assert len(twice["rows"]) == 3

@@ -28,8 +28,9 @@ def test_a_result_says_what_was_measured_how_and_on_what(result: dict[str, Any])
         "epoch",
         "backbone",
         "data",
+        "layer",
+        "precision",
         "image_size",
-        "transform",
         "evaluators",
         "seed",
         "seconds",
@@ -56,6 +57,9 @@ def test_an_evaluator_gives_scores_intervals_and_its_protocol(result: dict[str, 
         "intervals",
         "protocol",
         "protocol_digest",
+        "view",
+        "outcomes",
+        "details",
         "seconds",
     }
     assert found["headline"] == "top1@k=20"
@@ -128,7 +132,7 @@ def test_untrained_and_pixels_are_evaluated_at_the_size_of_the_images() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"evaluators": []}, "no evaluator is given; choose from: clustering, knn"),
+        ({"evaluators": []}, "no evaluator is given; choose from: clustering, "),
         ({"evaluators": ["knn", "knn:dino"]}, "evaluator 'knn:dino' is given twice"),
         ({"evaluators": ["kmn"]}, r"unknown evaluator 'kmn'. Did you mean 'knn'\?"),
         ({"dataset": "digit"}, r"unknown dataset 'digit'. Did you mean 'digits'\?"),
@@ -146,3 +150,11 @@ def test_what_cannot_be_evaluated_is_one_clear_line(
 def test_a_network_without_data_needs_a_data_set() -> None:
     with pytest.raises(UserError, match="trained on no data; say which to use with --dataset"):
         evaluate("untrained:tiny_resnet")
+
+
+@pytest.mark.parametrize("settings", [{"layer": "stages.0"}, {"precision": "bf16"}])
+def test_training_on_images_takes_no_other_layer_or_precision(
+    settings: dict[str, Any], small_run: Path
+) -> None:
+    with pytest.raises(UserError, match="linear_sgd trains on pooled features in fp32"):
+        evaluate(small_run, evaluators=["linear_sgd"], **settings)

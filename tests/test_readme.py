@@ -1,4 +1,5 @@
-"""The README's commands, typed in its order; `tests/slurm/test_docs.py` types those for a SLURM."""
+"""The commands of README and docs/, typed in their order; `tests/slurm/test_docs.py` types those for a
+SLURM."""
 
 import os
 import subprocess
@@ -7,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import blocks, dead_links
+from ssl_zoo.evaluators.protocols import PROTOCOLS
+from ssl_zoo.registries import EVALUATORS, FORMATS
+from tests.documents import blocks, dead_links, read
+
+SCORING = "docs/scoring.md"
 
 
 def run(command: str, folder: Path) -> None:
@@ -24,21 +29,33 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    lines = [
-        line for block in blocks("README.md", "bash") if not block.needs for line in block.commands
-    ]
+@pytest.mark.parametrize(
+    ("page", "n_commands", "n_programs"), [("README.md", 9, 2), (SCORING, 8, 0)]
+)
+def test_every_command_of_a_page_runs(
+    page: str, n_commands: int, n_programs: int, tmp_path: Path
+) -> None:
+    lines = [line for block in blocks(page, "bash") if not block.needs for line in block.commands]
     commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun"))]
-    assert len(commands) >= 9
+    assert len(commands) >= n_commands
     for command in commands:
         run(command, tmp_path)
-    programs = blocks("README.md", "python")
-    assert len(programs) == 2
+    programs = blocks(page, "python")
+    assert len(programs) == n_programs
     for program in programs:
         (tmp_path / "program.py").write_text(program.text)
         run(f"{sys.executable} program.py", tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md"])
+def test_the_page_on_scoring_tells_of_all_that_is_registered() -> None:
+    text = read(SCORING)
+    for name in (*EVALUATORS, *FORMATS):
+        assert f"`{name}`" in text or f"`{name}:" in text, name
+    for protocol in PROTOCOLS.values():
+        assert f"| `{protocol.name}` |" in text
+        assert f"| `{protocol.digest()}` |" in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", SCORING])
 def test_links_of_the_documentation_lead_somewhere(page: str) -> None:
     assert dead_links(page) == []

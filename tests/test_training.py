@@ -27,7 +27,7 @@ from ssl_zoo.reporting import AlarmBell
 from ssl_zoo.run_config import RunConfig
 from ssl_zoo.run_folder import RunFolder
 from ssl_zoo.signals import StopRequest, listen
-from ssl_zoo.training import train
+from ssl_zoo.training import Trainer, train
 from tests.small import fast_config
 
 TIMINGS = ("seconds", "train/images_per_second")
@@ -250,7 +250,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     write = checkpoint._write_model
 
     def fill_up(path: Path, model: torch.nn.Module) -> str:
-        if "08" in path.parent.name:
+        if "00000008" in path.parent.name:
             raise OSError(28, "No space left on device")
         return write(path, model)
 
@@ -397,3 +397,17 @@ def test_settings_that_do_not_change_weights_may_change_on_the_way(
 ) -> None:
     assert queue_config("log_every=1").digest() == queue_config().digest()
     train(queue_config("num_workers=2", "checkpoint.keep=5"), uninterrupted, bar=False)
+
+
+@pytest.mark.parametrize("schedule", ["{}", "{final_weight_decay: 0.5}"])
+def test_a_groups_own_weight_decay_is_where_its_schedule_begins(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def groups(method: SimCLR) -> list[dict[str, Any]]:
+        return [{"params": list(method.parameters()), "weight_decay": 0.25}]
+
+    monkeypatch.setattr(SimCLR, "param_groups", groups)
+    config = fast_config("simclr", "epochs=1", f"schedule={schedule}")
+    trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
+    trainer._schedule()
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.25

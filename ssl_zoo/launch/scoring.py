@@ -7,7 +7,7 @@ history.jsonl      what happened       code/, submit/     as in a run folder
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,41 @@ from ssl_zoo import distributed
 from ssl_zoo.checkpoint import write_text
 from ssl_zoo.config import Config, apply_overrides, canonical_json, validate
 from ssl_zoo.errors import UserError
+from ssl_zoo.feature_cache import cache_folder
+from ssl_zoo.features import Precision
 from ssl_zoo.history import History, host
 from ssl_zoo.launch.slurm_config import SlurmConfig
-from ssl_zoo.registries import DATASETS, EVALUATORS
+from ssl_zoo.layers import POOLED
+from ssl_zoo.registries import DATASETS, EVALUATORS, FORMATS
 from ssl_zoo.run_folder import runs_folder
+
+_COSTS = {"slurm", "num_workers", "batch_size", "memory_mb"}
+"""Settings that change what a job costs, and no score."""
 
 
 class ScoringConfig(Config):
     """What `ssl-zoo evaluate` is told, and how the job is submitted."""
 
     checkpoint: str
-    """A run folder, a checkpoint, an exported file, a model card's name, or `untrained:BACKBONE`."""
+    """Whatever `ssl-zoo evaluate` scores."""
+    format: Any = None
+    """Name or settings of the format of a foreign file, where it is not recognised."""
     dataset: str | None = None
     """Data set; by default the one it was trained on."""
-    evaluators: list[str] = ["knn", "clustering"]
-    """What is scored."""
+    evaluators: list[Any] = ["knn", "clustering"]
+    """Names or settings of what is scored."""
     overrides: list[str] = []
     """Fields of the data set, `root=data`."""
+    image_size: int | None = Field(default=None, ge=1)
+    """Height and width of the images; by default that of training's global crops."""
+    layer: str = POOLED
+    """Where features are taken."""
+    precision: Precision = "fp32"
+    """Of the network's arithmetic."""
+    batch_size: int = Field(default=256, ge=1)
+    """Images in one forward pass of a process."""
+    memory_mb: int | None = Field(default=None, ge=1)
+    """What evaluators that can stay within a budget may use beside the features, in MB."""
     seed: int = Field(default=0, ge=0)
     """Seed of clustering and intervals."""
     num_workers: int = Field(default=0, ge=0)
@@ -43,43 +61,43 @@ class ScoringConfig(Config):
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that requests for the same scores share."""
-        text = canonical_json(self.model_dump(mode="json", exclude={"slurm", "num_workers"}))
+        unused = {"format"} if self.format is None else set()
+        text = canonical_json(self.model_dump(mode="json", exclude=_COSTS | unused))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def scoring_config(
-    checkpoint: str,
-    *,
-    dataset: str | None,
-    evaluators: Sequence[str],
-    overrides: Iterable[str],
-    seed: int,
-    num_workers: int,
+    checkpoint: str, *, overrides: Iterable[str] = (), **settings: Any
 ) -> ScoringConfig:
     """Returns a checked request; `slurm.KEY=VALUE` among the overrides sets fields of the job.
+
+    Args:
+        checkpoint: what is scored.
+        overrides: fields of the data set and of the job.
+        settings: further fields of `ScoringConfig`.
 
     Raises:
         UserError: something is unknown or out of bounds.
     """
     texts = list(overrides)
     of_job = [text for text in texts if text.startswith("slurm.")]
-    for name in evaluators:
-        EVALUATORS.config(name)
-    if dataset is not None:
-        DATASETS.config(dataset)
-    settings: dict[str, Any] = {
+    request = {
+        **settings,
         # The job's working folder is where it was submitted, but another start may differ.
         "checkpoint": str(Path(checkpoint).absolute())
         if Path(checkpoint).exists()
         else checkpoint,
-        "dataset": dataset,
-        "evaluators": list(evaluators),
         "overrides": [text for text in texts if text not in of_job],
-        "seed": seed,
-        "num_workers": num_workers,
         "slurm": {},
     }
-    return validate(ScoringConfig, apply_overrides(settings, of_job))
+    config = validate(ScoringConfig, apply_overrides(request, of_job))
+    for item in config.evaluators:
+        EVALUATORS.config(item)
+    if config.dataset is not None:
+        DATASETS.config(config.dataset)
+    if config.format is not None:
+        FORMATS.config(config.format)
+    return config
 
 
 def scoring_folder(config: ScoringConfig) -> Path:
@@ -132,14 +150,8 @@ class ScoringFolder:
         if distributed.is_main():
             self.history.add("started", world_size=distributed.world_size(), host=host())
         try:
-            result = evaluate(
-                config.checkpoint,
-                dataset=config.dataset,
-                evaluators=config.evaluators,
-                overrides=config.overrides,
-                seed=config.seed,
-                num_workers=config.num_workers,
-            )
+            settings = config.model_dump(exclude={"checkpoint", "slurm"})
+            result = evaluate(config.checkpoint, cache=cache_folder(), **settings)
         except UserError as error:
             if distributed.is_main():
                 self.history.add("failed", reason=str(error).splitlines()[0], rank=0)

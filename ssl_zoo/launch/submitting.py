@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssl_zoo.evaluating import how_it_is_scored
+
 if TYPE_CHECKING:
     from ssl_zoo.launch.submission import Plan
 
@@ -110,16 +112,7 @@ def train_command(
 @submit_command.command("evaluate", short_help="A scoring job.")
 @click.argument("checkpoint")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--dataset", metavar="NAME", help="Data set; by default the one it was trained on.")
-@click.option(
-    "--evaluators",
-    default="knn,clustering",
-    show_default=True,
-    metavar="A,B",
-    help="What is scored; see: ssl-zoo list evaluators.",
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of clustering and intervals.")
-@click.option("--workers", default=0, show_default=True, help="Loader processes, for image files.")
+@how_it_is_scored
 @click.option(
     "--after",
     multiple=True,
@@ -133,15 +126,12 @@ def train_command(
 def evaluate_command(
     checkpoint: str,
     overrides: tuple[str, ...],
-    dataset: str | None,
-    evaluators: str,
-    seed: int,
-    workers: int,
     after: tuple[str, ...],
     output: str | None,
     site: str | None,
     launcher: Any,
     dry_run: bool,
+    **settings: Any,
 ) -> None:
     """Submits a job that scores a checkpoint as 'ssl-zoo evaluate' does.
 
@@ -150,19 +140,13 @@ def evaluate_command(
 
     \b
     ssl-zoo submit evaluate runs/swav --after runs/swav slurm.partition=gpu
+    ssl-zoo submit evaluate runs/swav --precision bf16 --evaluators knn:dino,knn:instdisc
     ssl-zoo submit evaluate untrained:resnet50 --dataset cifar10 root=data
     """
     from ssl_zoo.launch import submission
     from ssl_zoo.launch.scoring import scoring_config, scoring_folder
 
-    config = scoring_config(
-        checkpoint,
-        dataset=dataset,
-        evaluators=[part for part in evaluators.split(",") if part],
-        overrides=overrides,
-        seed=seed,
-        num_workers=workers,
-    )
+    config = scoring_config(checkpoint, overrides=overrides, **settings)
     folder = Path(output) if output else scoring_folder(config)
     runs = [Path(run) for run in after]
     plan = submission.plan_scoring(config, folder, after=runs, site=site)

@@ -33,6 +33,11 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
     config = source.config()
     if not source.is_complete:
         raise UserError(f"run '{run}' is not finished; a card describes finished training only")
+    if not METHODS[config.method.name].trains:
+        raise UserError(
+            f"run '{run}' is of '{config.method.name}', which learns nothing that could be released; "
+            "give a run of a method that trains"
+        )
     name = (
         name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
     )
@@ -70,11 +75,12 @@ def _front_matter(name: str, config: RunConfig, result: dict[str, Any]) -> dict[
         if metric["name"].endswith(("nmi", "ari")):
             metric["type"] = metric["name"].split()[-1]
     data = config.data.name
+    kind = [] if METHODS[config.method.name].needs_labels else ["self-supervised"]
     return {
         "license": "mit",
         "library_name": "ssl-zoo",
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["self-supervised", config.method.name, config.backbone.name],
+        "tags": [*kind, config.method.name, config.backbone.name],
         "datasets": [data],
         "metrics": ["accuracy"],
         "model-index": [

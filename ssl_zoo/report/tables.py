@@ -7,6 +7,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ssl_zoo.results import columns
+
 HEADINGS = {
     "knn/top1@k=20": "kNN@20",
     "knn/top1@k=200": "kNN@200",
@@ -18,7 +20,7 @@ HEADINGS = {
 room; the JSON holds all."""
 
 SPREAD = "_std"
-"""End of the name of a score's standard deviation over starts of its evaluator."""
+"""End of the name of a score's standard deviation over seeds of its evaluator."""
 
 
 def scores_table(result: dict[str, Any]) -> Group:
@@ -37,6 +39,45 @@ def scores_table(result: dict[str, Any]) -> Group:
     return Group(title, table, Text(f"protocols: {', '.join(protocols)}"))
 
 
+def results_table(results: list[dict[str, Any]], differences: list[dict[str, Any]]) -> Group:
+    """Returns results side by side, a row for each score of one protocol on the same data, and
+    what tests of pairs say."""
+    names = [result["checkpoint"] for result in results]
+    table = _table("score", *names, "protocol", right=tuple(names))
+    for (score, key), values in columns(results).items():
+        if score.endswith(SPREAD):
+            continue
+        cells = ["" if value is None else f"{value:.2f}" for value in values]
+        table.add_row(score, *cells, key.split()[0])
+    data = results[0]["data"]
+    title = Text(f"{data['settings']['name']} ({data['n_train']} train, {data['n_test']} test)")
+    return Group(title, table, *(Text(difference_line(one)) for one in differences))
+
+
+def difference_line(found: dict[str, Any]) -> str:
+    """Returns what a test of two checkpoints says, in a line."""
+    low, high = found["interval"]
+    verdict = "" if found["distinguishable"] else ": not distinguishable"
+    test = ""
+    if found["p"] is not None:
+        p = "< 0.0001" if found["p"] < 1e-4 else f"= {found['p']:.4f}"
+        alone = f"{found['only_ours']} images right in the first alone, {found['only_theirs']} in the second"
+        test = f"; McNemar p {p} ({alone})"
+    return (
+        f"{found['ours']} over {found['theirs']}, {found['score']}: {found['difference']:+.2f} "
+        f"[{low:+.2f}, {high:+.2f}]{test}{verdict}"
+    )
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """Returns the headlines of a result in a line."""
+    found = [
+        f"{name}/{one['headline']} {one['scores'][one['headline']]:.2f}"
+        for name, one in result["evaluators"].items()
+    ]
+    return f"step {result['step']}: {', '.join(found)}"
+
+
 def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Returns name, value and uncertainty of each score that an evaluator found."""
     rows, scores = [], found["scores"]
@@ -46,7 +87,7 @@ def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         pair, spread = found["intervals"].get(score), scores.get(score + SPREAD)
         uncertainty = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
         if spread is not None:
-            uncertainty = f"±{spread:.2f} over starts"
+            uncertainty = f"±{spread:.2f} over seeds"
         rows.append((score, f"{value:.2f}", uncertainty))
     return rows
 

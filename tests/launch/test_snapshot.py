@@ -124,7 +124,7 @@ def test_of_a_checkout_git_names_what_belongs_to_it(checkout: Path, tmp_path: Pa
     (methods / "mine" / "new_to_git.py").touch()
     (methods / "mine" / "ignored.pyc").touch()
     (checkout / "notes.txt").touch()
-    (methods / "swav" / "queue.py").unlink()
+    (methods / "swav" / "method.py").unlink()
     other = tmp_path / "elsewhere"
     other.mkdir()
     (other / "linked.py").touch()
@@ -141,7 +141,7 @@ def test_of_a_checkout_git_names_what_belongs_to_it(checkout: Path, tmp_path: Pa
         "setup.cfg",
     } <= found
     assert not {name for name in found if ".git/" in name or name.endswith(".pyc")}
-    assert not {"methods/swav/queue.py", "notes.txt", ".gitignore"} & found
+    assert not {"methods/swav/method.py", "notes.txt", ".gitignore"} & found
 
 
 def test_it_says_its_commit(checkout: Path, tmp_path: Path) -> None:

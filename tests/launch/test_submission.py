@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -288,9 +289,7 @@ def test_nothing_comes_after_a_run_that_nobody_trains(site: Site, tmp_path: Path
 
 
 def scoring(what: str, *overrides: str) -> ScoringConfig:
-    return scoring_config(
-        what, dataset=None, evaluators=["knn"], overrides=overrides, seed=0, num_workers=0
-    )
+    return scoring_config(what, evaluators=["knn"], overrides=overrides)
 
 
 @pytest.mark.parametrize(
@@ -305,15 +304,39 @@ def test_a_wrong_request_is_refused_before_the_queue(
     evaluators: list[str], dataset: str | None, overrides: list[str], complaint: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        scoring_config(
-            "runs/x",
-            dataset=dataset,
-            evaluators=evaluators,
-            overrides=overrides,
-            seed=0,
-            num_workers=0,
-        )
+        scoring_config("runs/x", dataset=dataset, evaluators=evaluators, overrides=overrides)
     assert complaint in str(caught.value)
+
+
+def test_what_changes_scores_changes_the_folder_of_a_scoring_job() -> None:
+    changes: dict[str, Any] = {
+        "seed": 0,
+        "layer": "layer3",
+        "precision": "bf16",
+        "image_size": 64,
+        "batch_size": 8,
+        "evaluators": [{"name": "knn", "k": [1]}],
+        "format": "torchvision",
+    }
+    digests = {
+        name: scoring_config("runs/x", overrides=(), **{name: value}).digest()
+        for name, value in changes.items()
+    }
+    assert digests["batch_size"] == digests["seed"]
+    assert len(set(digests.values())) == 6
+
+
+def test_a_scoring_job_scores_as_it_was_told(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    config = scoring_config(
+        str(small_run), evaluators=[{"name": "knn", "k": [3]}], layer="stages.0", precision="bf16"
+    )
+    execute(plan_scoring(config, tmp_path / "scores"), "debug")
+    result = json.loads(ScoringFolder(tmp_path / "scores").result_file.read_text())
+    assert (result["layer"], result["precision"]) == ("stages.0", "bf16")
+    assert "top1@k=3" in result["evaluators"]["knn"]["scores"]
 
 
 def test_scoring_jobs_run_in_this_process_for_debugging(

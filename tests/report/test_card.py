@@ -13,6 +13,9 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import evaluate
 from ssl_zoo.loading import open_checkpoint
 from ssl_zoo.report.card import write_card
+from ssl_zoo.run_config import run_config
+from ssl_zoo.training import train
+from tests.small import SHORT, fast_config
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,19 @@ def test_a_run_that_is_not_finished_has_no_card(small_run: Path, tmp_path: Path)
     ):
         write_card(tmp_path / "run", tmp_path / "cards")
     assert not (tmp_path / "cards").exists()
+
+
+def test_a_run_with_labels_is_not_called_self_supervised(tmp_path: Path) -> None:
+    folder = train(fast_config("supervised", *SHORT), tmp_path / "run", bar=False)
+    _, head, _ = write_card(folder, tmp_path / "cards").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["tags"] == ["supervised", "tiny_resnet"]
+
+
+def test_a_lower_bound_has_no_card(tmp_path: Path) -> None:
+    config = run_config("random_init", overrides=["evaluation.every=0 epochs"])
+    folder = train(config, tmp_path / "run", bar=False)
+    with pytest.raises(UserError, match="'random_init', which learns nothing"):
+        write_card(folder, tmp_path / "cards")
 
 
 def test_what_is_no_run_has_no_card(tmp_path: Path) -> None:

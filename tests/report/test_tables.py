@@ -87,7 +87,7 @@ def found() -> dict[str, Any]:
 
 def test_a_spread_stands_beside_its_score() -> None:
     assert score_rows(found()) == [
-        ("nmi", "8.92", "±0.36 over starts"),
+        ("nmi", "8.92", "±0.36 over seeds"),
         ("top1@k=20", "23.40", "19.22 to 27.86"),
         ("other_std", "1.00", ""),
     ]
@@ -103,7 +103,7 @@ def test_scores_come_with_protocol_and_data(width: int) -> None:
     }
     title, _, first, *_, last = lines(scores_table(result), width)
     assert title == "runs/[bold] on digits (10 train, 5 test, 32 px)"
-    assert first.split() == ["knn", "nmi", "8.92", "±0.36", "over", "starts"]
+    assert first.split() == ["knn", "nmi", "8.92", "±0.36", "over", "seeds"]
     assert last == "protocols: knn dino 0123456789ab"
 
 

@@ -1,0 +1,102 @@
+"""The folder that clusters are written to: whole or not at all, and never over anything else."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssl_zoo.errors import UserError
+
+RESULT = "clusters.json"
+"""What a folder of clusters holds in any case."""
+CENTROIDS = "centroids.safetensors"
+PAGE = "index.html"
+SHEETS = "sheets"
+ASSIGNMENTS = "assignments"
+"""Name of the table, without its ending."""
+OWN = {RESULT, CENTROIDS, PAGE, SHEETS, f"{ASSIGNMENTS}.csv", f"{ASSIGNMENTS}.parquet"}
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that must not be written over, before hours of work go into it.
+
+    Raises:
+        UserError: it is a file, holds clusters already and `overwrite` is not set, or holds
+            anything else in any case.
+    """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(
+            f"'{path}' is where you are, and would be replaced; choose another --output"
+        )
+    if not path.exists():
+        _check_parent(path)
+        return
+    if not path.is_dir():
+        raise UserError(f"'{path}' is a file; choose a folder for --output")
+    names = {entry.name for entry in path.iterdir()}
+    strange = sorted(names - OWN)
+    if strange or (names and RESULT not in names):
+        what = (strange or sorted(names))[0]
+        raise UserError(
+            f"'{path}' holds something that is not of clusters ('{what}'); choose another --output"
+        )
+    if names and not overwrite:
+        raise UserError(
+            f"'{path}' holds clusters already; choose another --output, or replace them with "
+            "--overwrite"
+        )
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    parent = path.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"'{path}' cannot be written ({reason}); choose another --output"
+        ) from None
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"'{path}' cannot be written; choose another --output")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a folder to write to, which takes the place of `path` once the block is through.
+
+    If the block fails, `path` is as it was.
+
+    Raises:
+        UserError: something cannot be written.
+    """
+    target = path.resolve()  # where a link leads to, so that the link stays
+    aside = target.with_name(f".{target.name}.writing-{uuid.uuid4().hex[:8]}")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        _replace(aside, target)
+    except OSError as error:
+        reason = error.strerror.lower() if error.strerror else str(error)
+        raise UserError(
+            f"clusters cannot be written to '{path}' ({reason}); make room or choose another "
+            "--output"
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(aside: Path, target: Path) -> None:
+    if not target.exists():
+        aside.rename(target)
+        return
+    old = aside.with_name(f"{aside.name}.old")
+    target.rename(old)
+    try:
+        aside.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
