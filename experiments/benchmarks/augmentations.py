@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from figures import processor
 from torch import Tensor
 
 from ssl_zoo.augmentations.evaluation import normalize
@@ -171,15 +172,6 @@ def show(table: dict[str, Any]) -> None:
             f"{row['ratio_min']:7.2f}{row['ratio_max']:7.2f}"
             f"{row['images_per_cpu_second']:12.0f}{row['cpu_ratio_median']:8.2f}"
         )
-
-
-def processor() -> str:
-    """Returns what the processor calls itself, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def main() -> None:

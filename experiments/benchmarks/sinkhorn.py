@@ -13,7 +13,6 @@ deviations from codes in float64; lightly returns NaN where its exponentials ove
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from figures import processor, rounded
 from torch import Tensor, multiprocessing
 from torch.nn.functional import normalize
 
@@ -187,28 +187,11 @@ def main() -> None:
         import lightly
 
         versions = {"torch": torch.__version__, "lightly": lightly.__version__}
-        figures |= {"threads": 1, "machine": _processor(), "load_average": os.getloadavg()[1]}
+        figures |= {"threads": 1, "machine": processor(), "load_average": os.getloadavg()[1]}
         figures |= {"rounds": options.rounds, **versions}
         options.json.write_text(
-            json.dumps(_rounded(figures), indent=1).replace("NaN", "null") + "\n"
+            json.dumps(rounded(figures), indent=1).replace("NaN", "null") + "\n"
         )
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Needs `pip install lightly`. bf16 is fast only on a CPU with AMX or AVX-512-BF16
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torchvision
+from figures import processor
 from lightly.loss import SwaVLoss
 from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
 from torch import Tensor, nn
@@ -140,7 +140,7 @@ def main() -> None:
             "threads": arguments.threads,
             "rounds": arguments.rounds,
             "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
+            "machine": processor(),
             "amx": torch.cpu._is_amx_tile_supported(),
         }
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
