@@ -1,13 +1,13 @@
 """Sinkhorn-Knopp over a whole data set: each image gets one prototype, all prototypes equally many.
 
 SeLa (Asano et al., 2020, arXiv:1911.05371), equation 5 and section 3.1, after Cuturi (2013,
-arXiv:1306.0895). The matrix of all scores is never held: what one iteration hands to the next is a
-price for each prototype, in units of scores, and an image takes the prototype of largest score
-less price.
+arXiv:1306.0895). A large matrix of scores is never held: what one iteration hands to the next is a
+price for each prototype, in units of scores, and an image takes the prototype of largest score less
+price.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from ssl_zoo import distributed
 _CHUNK_ELEMENTS = {"cpu": 1 << 18}
 """Scores that are held at a time, by kind of device; a megabyte of float32 stays in a CPU's cache."""
 _CHUNK_ELSEWHERE = 1 << 26
+_HELD_ELEMENTS = 1 << 25
+"""Scores that are held from one iteration to the next, 128 MB of float32; more are computed each time."""
 
 
 @torch.no_grad()
@@ -37,7 +39,7 @@ def balanced_assignment(
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-        chosen = [(scores - found).max(dim=1)[1] for scores in _scores(embeddings, prototypes)]
+        chosen = [(scores - found).max(dim=1)[1] for scores in _Chunks(embeddings, prototypes)]
         return torch.cat(chosen) if chosen else embeddings.new_empty(0, dtype=torch.long)
 
 
@@ -74,35 +76,46 @@ def prices(
         raise ValueError(f"epsilon of {epsilon} must be above 0")
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     price = prototypes.new_full((len(prototypes),), -math.inf, dtype=dtype)
-    for scores in _scores(embeddings, prototypes):
+    chunks = _Chunks(embeddings, prototypes)
+    for scores in chunks:
         torch.maximum(price, scores.amax(dim=0), out=price)
     distributed.all_reduce(price, "max")
     n = distributed.all_reduce(price.new_tensor(float(len(embeddings)), dtype=torch.float64))
     fair = float(n) / len(prototypes)
     for _ in range(max_iterations):
-        share = _masses(embeddings, prototypes, price, epsilon=epsilon) / fair
+        share = _masses(chunks, price, epsilon=epsilon) / fair
         if float((share - 1).abs().mean()) <= tolerance:
             break
         price = price + epsilon * share.log()
     return price
 
 
-def _masses(embeddings: Tensor, prototypes: Tensor, price: Tensor, *, epsilon: float) -> Tensor:
+def _masses(chunks: Iterable[Tensor], price: Tensor, *, epsilon: float) -> Tensor:
     """Returns the sum of the codes of each prototype over all ranks, `(K,)`."""
     mass = torch.zeros_like(price)
     factor = 1 / (epsilon * math.log(2))  # exp2 takes a third of the time of exp on a CPU
-    for scores in _scores(embeddings, prototypes):
-        scores.sub_(price)  # differences first: they are exact where it matters
-        scores.sub_(scores.amax(dim=1, keepdim=True)).mul_(factor).exp2_()
-        mass += torch.mv(scores.t(), scores.sum(dim=1).reciprocal_())
+    for scores in chunks:
+        codes = scores - price  # differences first: they are exact where it matters
+        codes.sub_(codes.amax(dim=1, keepdim=True)).mul_(factor).exp2_()
+        mass += torch.mv(codes.t(), codes.sum(dim=1).reciprocal_())
     return distributed.all_reduce(mass)
 
 
-def _scores(embeddings: Tensor, prototypes: Tensor) -> Iterator[Tensor]:
-    """Yields scores `(B, K)` of a few embeddings at a time, in float32 at least."""
-    dtype = torch.promote_types(embeddings.dtype, torch.float32)
-    transposed = prototypes.to(dtype).t()
-    elements = _CHUNK_ELEMENTS.get(embeddings.device.type, _CHUNK_ELSEWHERE)
-    for part in torch.split(embeddings, max(1, elements // len(prototypes))):
-        if len(part):
-            yield part.to(dtype) @ transposed
+class _Chunks:
+    """Scores `(B, K)` of a few embeddings at a time, in float32 at least, again and again."""
+
+    def __init__(self, embeddings: Tensor, prototypes: Tensor) -> None:
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
+        self._transposed = prototypes.to(dtype).t()
+        elements = _CHUNK_ELEMENTS.get(embeddings.device.type, _CHUNK_ELSEWHERE)
+        self._parts = embeddings.split(max(1, elements // len(prototypes)))
+        few = len(embeddings) * len(prototypes) <= _HELD_ELEMENTS
+        self._held = list(self._computed()) if few else None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._held) if self._held is not None else self._computed()
+
+    def _computed(self) -> Iterator[Tensor]:
+        for part in self._parts:
+            if len(part):
+                yield part.to(self._transposed.dtype) @ self._transposed

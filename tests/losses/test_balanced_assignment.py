@@ -107,6 +107,15 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_scores_that_are_held_are_those_that_are_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    z, c = (x.float() for x in problem())
+    held = prices(z, c, epsilon=0.05, tolerance=1e-9, max_iterations=30)
+    monkeypatch.setattr(module, "_HELD_ELEMENTS", 240 * 12 - 1)
+    assert torch.equal(prices(z, c, epsilon=0.05, tolerance=1e-9, max_iterations=30), held)
+
+
 def test_no_embeddings_have_no_assignment() -> None:
     _, c = problem()
     assert balanced_assignment(torch.empty(0, 6), c.float(), epsilon=0.1).shape == (0,)
