@@ -17,6 +17,8 @@ BLOCK_BYTES = 32 << 20
 """Largest block of similarities that is held where neighbours are looked at one by one."""
 READ_BYTES = 4 << 20
 """Features that are normalised at a time."""
+SORTED_NEIGHBOURS = 1 << 18
+"""Neighbours that are put into order at a time."""
 GPU_NEIGHBOURS = 2048
 """Most neighbours that faiss finds on a GPU."""
 
@@ -93,15 +95,28 @@ class Best:
 
         All their indices must be above those of earlier ones.
         """
-        tied = np.flatnonzero((sims[:, 1:] == sims[:, :-1]).any(axis=1))
-        if len(tied):
-            sims[tied], ids[tied] = in_order(sims[tied], ids[tied])
-        if self.sims.shape[1]:
-            sims = np.concatenate([self.sims, sims], axis=1)
-            ids = np.concatenate([self.ids, ids], axis=1)
-            order = np.argsort(-sims, axis=1, kind="stable")[:, : self.size]
-            sims, ids = np.take_along_axis(sims, order, 1), np.take_along_axis(ids, order, 1)
-        self.sims, self.ids = sims, ids
+        for rows in self._slices(sims.shape[1]):
+            tied = np.flatnonzero((sims[rows, 1:] == sims[rows, :-1]).any(axis=1)) + rows.start
+            if len(tied):
+                sims[tied], ids[tied] = in_order(sims[tied], ids[tied])
+        self.sims, self.ids = self._merged(sims, ids) if self.sims.shape[1] else (sims, ids)
+
+    def _merged(self, sims: Floats, ids: Ids) -> tuple[Floats, Ids]:
+        both = self.sims.shape[1] + sims.shape[1]
+        width = min(self.size, both)
+        merged = np.empty((self.n, width), np.float32), np.empty((self.n, width), np.int64)
+        for rows in self._slices(both):
+            joined = np.concatenate([self.sims[rows], sims[rows]], axis=1)
+            order = np.argsort(-joined, axis=1, kind="stable")[:, :width]
+            merged[0][rows] = np.take_along_axis(joined, order, 1)
+            joined_ids = np.concatenate([self.ids[rows], ids[rows]], axis=1)
+            merged[1][rows] = np.take_along_axis(joined_ids, order, 1)
+        return merged
+
+    def _slices(self, width: int) -> Iterator[slice]:
+        """Yields rows that are put into order at a time, so that little memory is needed."""
+        step = max(1, SORTED_NEIGHBOURS // width)
+        return (slice(start, start + step) for start in range(0, self.n, step))
 
 
 def in_order(sims: Floats, ids: Ids) -> tuple[Floats, Ids]:

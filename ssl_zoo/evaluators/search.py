@@ -87,11 +87,12 @@ def _split_budget(
 ) -> tuple[int, int]:
     """Returns how many test features, and bytes of train features, are worked on at a time."""
     n, d = shape
-    # Features, and similarities and indices: the best so far, those found, both, and in order.
+    # Features, and similarities and indices: the best so far, those found, and the best of both;
+    # of distances those that are computed again, while they are put into order.
     if metric == "euclidean":
         row_bytes = 8 * d + 84 * (k + max(8, k // 4))
     else:
-        row_bytes = 4 * d + 84 * (k + 1)
+        row_bytes = 4 * d + 36 * (k + 1)
     if memory_mb is None:
         return max(1, min(n, 4 * CHUNK_BYTES // row_bytes)), CHUNK_BYTES
     overhead = OVERHEAD_BYTES[precision] + BLOCK_BYTES

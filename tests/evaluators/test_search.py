@@ -170,7 +170,7 @@ def test_dot_products_are_those_of_a_full_sort() -> None:
 @pytest.mark.parametrize("memory_mb", [128, 500, 2000])
 def test_parts_that_are_worked_on_fit_the_budget(n: int, d: int, k: int, memory_mb: int) -> None:
     rows, chunk = search._split_budget((n, d), k, "cosine", "fp32", memory_mb)
-    used = rows * (4 * d + 7 * 12 * (k + 1)) + chunk
+    used = rows * (4 * d + 3 * 12 * (k + 1)) + chunk
     assert used + search.OVERHEAD_BYTES["fp32"] + flat.BLOCK_BYTES <= memory_mb * 10**6
     assert rows >= min(n, 1000)
 
