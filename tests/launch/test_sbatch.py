@@ -297,7 +297,7 @@ def test_a_refusal_is_sbatchs_own_words_and_leaves_nothing(
 
 def wait_for_end(process: str) -> None:
     """Waits until a process that this one has started has ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
             if os.waitpid(int(process), os.WNOHANG)[0]:
@@ -310,7 +310,7 @@ def wait_for_end(process: str) -> None:
 
 def wait_for(file: Path) -> str:
     """Returns the text of a file, once it has some."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if file.is_file() and (text := file.read_text()):
             return text
@@ -367,16 +367,16 @@ def test_signals_reach_the_tasks_of_a_local_job(tmp_path: Path, name: str) -> No
 
 @pytest.mark.slow
 def test_a_local_job_is_told_before_its_time_is_over(tmp_path: Path) -> None:
+    began = time.monotonic()
     process = start(
         tmp_path / "submit",
         functools.partial(note_signal, "SIGUSR2", str(tmp_path)),
         timeout_min=2,
         signal_delay_s=89,
     )
-    began = time.monotonic()
     wait_for_end(process)
     assert (tmp_path / "heard").read_text() == "SIGUSR2"
-    assert 30 < time.monotonic() - began < 60
+    assert 30 < time.monotonic() - began < 110  # seconds, of 31 and 120
 
 
 def note_signal(name: str, folder: str) -> None:
@@ -395,7 +395,7 @@ def test_a_task_that_fails_takes_the_others_of_a_local_job_along(tmp_path: Path)
     process = start(tmp_path / "submit", functools.partial(exit_with, 1, text), tasks_per_node=2)
     began = time.monotonic()
     wait_for_end(process)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 200  # seconds, of the 300 that the other would sleep
 
 
 @pytest.mark.parametrize(
