@@ -52,6 +52,7 @@ def nearest_by_distance(
         _refuse_overflow(longest, queries)
         squares, places = flat_search(queries, moved, min(wanted, len(chunk)), "distance")
         best.add(-squares, places + start)
+        del chunk, moved, squares, places  # before there is a next
     sims, ids = _again(train, test, best.ids, unit=unit)
     sims, ids = sims[:, :k].copy(), ids[:, :k].copy()
     if wanted < len(train):
@@ -136,6 +137,7 @@ def _by_differences(
         ]
         sims, places = (np.concatenate(column) for column in zip(*found, strict=True))
         best.add(sims, places + start)
+        del chunk, moved
     return best.ids
 
 
@@ -156,6 +158,7 @@ def _by_products(
         ]
         sims, places = (np.concatenate(column) for column in zip(*found, strict=True))
         best.add(sims, places + start)
+        del chunk, moved
     return best, longest
 
 

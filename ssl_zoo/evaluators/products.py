@@ -32,6 +32,7 @@ def nearest_by_product(
     for start, chunk in chunks(train, chunk_bytes, unit=unit):
         found, places = flat_search(queries, chunk, min(wanted, len(chunk)), "product")
         best.add(found, places + start)
+        del chunk, found, places  # before there is a next
     if not np.isfinite(best.sims).all() or (best.ids < 0).any():
         raise UserError(
             "features are so long that their products overflow; score them by cosine, such as with "
@@ -54,6 +55,7 @@ def _scan(
         for one, part in zip(best, _parts(queries, train, chunk_bytes), strict=True):
             sims, places = largest(part @ chunk.T, min(k, len(chunk)))
             one.add(sims, places + start)
+        del chunk
     return np.concatenate([one.sims for one in best]), np.concatenate([one.ids for one in best])
 
 

@@ -94,7 +94,7 @@ def _split_budget(
     else:
         row_bytes = 4 * d + 36 * (k + 1)
     if memory_mb is None:
-        return max(1, min(n, 4 * CHUNK_BYTES // row_bytes)), CHUNK_BYTES
+        return max(1, min(n, 2 * CHUNK_BYTES // row_bytes)), CHUNK_BYTES
     overhead = OVERHEAD_BYTES[precision] + BLOCK_BYTES
     room = max(memory_mb * 10**6 - overhead, 1 << 20)
     rows = max(1, min(n, room // 2 // row_bytes))

@@ -108,7 +108,7 @@ class _Chunks:
         dtype = torch.promote_types(embeddings.dtype, torch.float32)
         self._transposed = prototypes.to(dtype).t()
         elements = _CHUNK_ELEMENTS.get(embeddings.device.type, _CHUNK_ELSEWHERE)
-        self._parts = embeddings.split(max(1, elements // len(prototypes)))
+        self._parts = torch.split(embeddings, max(1, elements // len(prototypes)))
         few = len(embeddings) * len(prototypes) <= _HELD_ELEMENTS
         self._held = list(self._computed()) if few else None
 
