@@ -5,7 +5,6 @@ facebookresearch/moco."""
 import math
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -70,7 +69,6 @@ class MoCoV2(Method):
         self.dim = int(self.head.output_dim)  # type: ignore[arg-type]
         self.queue = SharedQueue(config.queue_length, self.dim)
         self.loss = InfoNCELoss(config)
-        self._pending: list[Tensor] = []  # keys (B, d) since the last step
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss of all other views against the keys of the last, or of all, global views."""
@@ -83,7 +81,7 @@ class MoCoV2(Method):
         keys = l2_normalize(self.teacher([keyed])).view(-1, n_images, self.dim)  # (K, B, d)
         loss = self.loss(queries, keys, self.queue.embeddings(keys), same_views=symmetric)
         if self.training:
-            self._pending.append(keys[-1])
+            self.queue.keep(keys[-1])
         return StepOutput(
             loss,
             features.detach()[: len(asking) * n_images],
@@ -97,9 +95,7 @@ class MoCoV2(Method):
         """Moves the teacher, and queues the keys of this step: no batch meets its own there."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)
-        if self._pending:
-            self.queue.push(torch.cat(self._pending))
-            self._pending.clear()
+        self.queue.commit()
 
     def rank_state(self) -> dict[str, Tensor]:
         """Returns the queue, once for all ranks."""

@@ -79,7 +79,6 @@ class NNCLR(Method):
         self.predictor = build_predictor(config.predictor, self.head)
         self.queue = SharedQueue(config.queue_length, int(self.head.output_dim))  # type: ignore[arg-type]
         self.loss = InfoNCELoss(config)
-        self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss of the global views' neighbours against the other views' predictions.
@@ -97,7 +96,7 @@ class NNCLR(Method):
         neighbors = support[nearest].view(n_global, n_images, -1)
         loss = self.loss(neighbors, predictions)
         if self.training:
-            self._pending.append(embeddings[:n_images])
+            self.queue.keep(embeddings[:n_images])
         return StepOutput(
             loss,
             features.detach()[: n_global * n_images],
@@ -106,9 +105,7 @@ class NNCLR(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Queues the first views' embeddings of this step, so that no image finds itself."""
-        if self._pending:
-            self.queue.push(torch.cat(self._pending))
-            self._pending.clear()
+        self.queue.commit()
 
     def rank_state(self) -> dict[str, Tensor]:
         """Returns the queue, once for all ranks."""

@@ -22,6 +22,7 @@ class SharedQueue:
     def __init__(self, length: int, dim: int) -> None:
         self._rows = functional.normalize(torch.randn(length, dim), dim=1)
         self._position = 0
+        self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -30,6 +31,16 @@ class SharedQueue:
         """Returns all rows `(length, d)`, on the device and in the type of another tensor."""
         self._rows = self._rows.to(like)
         return self._rows
+
+    def keep(self, embeddings: Tensor) -> None:
+        """Remembers this rank's embeddings of a part of the batch, `(B, d)`, until `commit`."""
+        self._pending.append(embeddings.detach())
+
+    def commit(self) -> None:
+        """Pushes what was kept in this step: no batch meets its own in the queue."""
+        if self._pending:
+            self.push(torch.cat(self._pending))
+            self._pending.clear()
 
     @torch.no_grad()
     def push(self, embeddings: Tensor) -> None:

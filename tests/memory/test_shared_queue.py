@@ -35,6 +35,18 @@ def test_rows_that_a_loss_uses_are_left_alone() -> None:
     assert torch.equal(used, before)
 
 
+def test_parts_of_a_batch_come_in_together_with_the_step() -> None:
+    shared = queue()
+    before = shared.embeddings(torch.zeros(1)).clone()
+    for part in (1.0, 2.0):
+        shared.keep(torch.full((2, 2), part))
+    assert torch.equal(shared.embeddings(torch.zeros(1)), before)
+    shared.commit()
+    shared.commit()  # nothing is left
+    assert shared.embeddings(torch.zeros(1))[:4, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert torch.equal(shared.embeddings(torch.zeros(1))[4:], before[4:])
+
+
 def test_it_goes_on_from_its_state() -> None:
     one, other = queue(), SharedQueue(8, 2)
     one.push(torch.ones(4, 2))
