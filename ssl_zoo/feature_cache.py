@@ -208,7 +208,7 @@ def _create(path: Path, shape: tuple[int, int]) -> None:
             os.posix_fallocate(file.fileno(), 0, end)
         try:
             os.link(aside, path)
-        except FileExistsError:
+        except FileExistsError:  # of the process that was faster
             pass
         except OSError:  # a file system without hard links
             if not path.exists():

@@ -36,6 +36,7 @@ def test_a_job_gives_way_to_one_that_preempts_it(cluster: Cluster) -> None:
     cluster.preempt(seconds=1)
     cluster.wait_for(lambda: cluster.state(job) == "PENDING", 15, "the job is back in the queue")
     cluster.wait_until_running(job)
+    assert "Restarts=1" in cluster.scontrol("show", "job", "-o", job).split()
 
 
 def test_a_killed_daemon_is_healed(cluster: Cluster) -> None:
