@@ -1,7 +1,7 @@
 """A self-supervised learning zoo: methods by name, trained, resumed, scored and compared.
 
-Attributes are imported on first use, so `import ssl_zoo` does not import torch. Modules bear other
-names than the functions they export: importing `ssl_zoo.training` must not shadow `ssl_zoo.train`.
+Attributes are imported on first use, so `import ssl_zoo` does not import torch. No public name is the
+name of a submodule: importing the submodule would replace it.
 """
 
 import importlib
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ssl_zoo._version import __version__
 
 if TYPE_CHECKING:
-    from ssl_zoo.comparison import compare
-    from ssl_zoo.evaluation import evaluate
-    from ssl_zoo.launch.slurm_config import SlurmConfig
-    from ssl_zoo.launch.submission import submit
-    from ssl_zoo.loading import load
-    from ssl_zoo.run_config import RunConfig, run_config
-    from ssl_zoo.training import train
+    from ssl_zoo.comparison.compare import compare
+    from ssl_zoo.evaluation.evaluate import evaluate
+    from ssl_zoo.launch.submit import submit
+    from ssl_zoo.runs.config import RunConfig, run_config
+    from ssl_zoo.runs.slurm import SlurmConfig
+    from ssl_zoo.training.train import train
+    from ssl_zoo.weights.open import load
 
 # A checkout keeps `methods/` and `model_cards/` beside this folder; an installed package has them inside.
 _ROOT = Path(__file__).resolve().parent.parent
@@ -25,14 +25,14 @@ if (_ROOT / "methods" / "__init__.py").is_file() and (_ROOT / "setup.cfg").is_fi
     __path__.append(str(_ROOT))
 
 _EXPORTS = {
-    "RunConfig": "ssl_zoo.run_config",
-    "run_config": "ssl_zoo.run_config",
-    "train": "ssl_zoo.training",
-    "evaluate": "ssl_zoo.evaluation",
-    "compare": "ssl_zoo.comparison",
-    "load": "ssl_zoo.loading",
-    "submit": "ssl_zoo.launch.submission",
-    "SlurmConfig": "ssl_zoo.launch.slurm_config",
+    "RunConfig": "ssl_zoo.runs.config",
+    "SlurmConfig": "ssl_zoo.runs.slurm",
+    "compare": "ssl_zoo.comparison.compare",
+    "evaluate": "ssl_zoo.evaluation.evaluate",
+    "load": "ssl_zoo.weights.open",
+    "run_config": "ssl_zoo.runs.config",
+    "submit": "ssl_zoo.launch.submit",
+    "train": "ssl_zoo.training.train",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """`python -m ssl_zoo` is the `ssl-zoo` command."""
 
-from ssl_zoo.cli import main
+from ssl_zoo.cli.main import main
 
 if __name__ == "__main__":
     main()

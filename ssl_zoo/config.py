@@ -1,19 +1,17 @@
 """Typed, immutable configuration: the base classes, YAML, dotted overrides and readable errors."""
 
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssl_zoo.errors import UserError
-
-if TYPE_CHECKING:
-    from ssl_zoo.run_config import RunConfig
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -38,8 +36,32 @@ class NamedConfig(Config):
     name: str
     """Registered name of the component."""
 
-    def check(self, run: "RunConfig") -> None:
+    def check(self, run: "RunSettings") -> None:
         """Raises `ValueError` when these settings do not fit the rest of the run."""
+
+
+class RunSettings(Protocol):
+    """What the settings of a component may depend on in the run that they belong to."""
+
+    @property
+    def method(self) -> NamedConfig:
+        """Settings of the method."""
+
+    @property
+    def backbone(self) -> NamedConfig:
+        """Settings of the backbone."""
+
+    @property
+    def augmentation(self) -> NamedConfig:
+        """Settings of the augmentation."""
+
+    @property
+    def global_batch_size(self) -> int:
+        """Images in each step, over all processes."""
+
+    @property
+    def view_counts(self) -> dict[int, int]:
+        """Number of views of each size, `{size in pixels: views}`, global crops first."""
 
 
 def default(value: Any) -> Any:
@@ -212,3 +234,8 @@ def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
                 current = argument
                 break
     return list(getattr(current, "model_fields", {}))
+
+
+def digest(value: Any) -> str:
+    """Returns 12 hexadecimal digits that equal protocols share."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.registry import Registry, registry
+from ssl_zoo.schedule import Progress
 
 Metrics = dict[str, float]
 
@@ -29,16 +31,6 @@ class Batch:
     index: Tensor
     labels: Tensor | None = None
     masks: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands: `step` and `epoch` count from 0."""
-
-    step: int
-    epoch: int
-    total_steps: int
-    steps_per_epoch: int
 
 
 class EpochData(Protocol):
@@ -205,3 +197,6 @@ def encode(module: nn.Module, views: list[Tensor]) -> Tensor:
         Features of all crops in order, `(sum of V * B, D)`.
     """
     return torch.cat([module(group.flatten(0, 1)) for group in views])
+
+
+METHODS: "Registry[Method]" = registry("method")

@@ -23,7 +23,7 @@ PARTS = (
     "ssl_zoo.data",
     "ssl_zoo.optim",
     "ssl_zoo.evaluators",
-    "ssl_zoo.importers",
+    "ssl_zoo.formats",
 )
 
 

@@ -13,6 +13,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
+from ssl_zoo import plugins
 from ssl_zoo.config import NamedConfig, closest, fields_at, validate
 from ssl_zoo.errors import UserError
 
@@ -218,3 +219,12 @@ def _carry(item: Any, config_class: type[NamedConfig]) -> InitErrorDetails:
     else:
         kind = PydanticCustomError(item["type"], item["msg"].replace("{", "(").replace("}", ")"))
     return {"type": kind, "loc": item["loc"], "input": item.get("input")}
+
+
+def registry(kind: str) -> Registry[Any]:
+    """Returns a registry that plug-ins and methods add to when a name is first looked up.
+
+    Args:
+        kind: what the components are, in the singular.
+    """
+    return Registry(kind, discover=plugins.discover, failures=plugins.failure_lines)

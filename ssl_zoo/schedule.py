@@ -2,7 +2,8 @@
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -10,10 +11,17 @@ from pydantic_core import core_schema
 
 from ssl_zoo.config import Config, default
 
-if TYPE_CHECKING:
-    from ssl_zoo.method import Progress
-
 _PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: `step` and `epoch` count from 0."""
+
+    step: int
+    epoch: int
+    total_steps: int
+    steps_per_epoch: int
 
 
 class Duration(Config):
@@ -139,7 +147,7 @@ class Ramp(Config):
     ) -> JsonSchemaValue:
         return {"anyOf": [{"type": "number"}, handler(schema)], "description": cls.__doc__}
 
-    def at(self, progress: "Progress") -> float:
+    def at(self, progress: Progress) -> float:
         """Returns the value of the step that training stands at."""
         step, length = progress.step, progress.total_steps
         if self.over is not None:

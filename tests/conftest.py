@@ -18,7 +18,7 @@ def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a few steps; tests read and copy it, but do not write into it."""
-    from ssl_zoo.training import train
+    from ssl_zoo.training.train import train
     from tests.small import SHORT, fast_config
 
     folder = tmp_path_factory.mktemp("small") / "run"

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tiny import TinyResNet
-from ssl_zoo.method import Batch, Method, Progress, RunInfo
-from ssl_zoo.registries import BACKBONES, METHODS
-from ssl_zoo.run_config import RunConfig, run_config
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo
+from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.schedule import Progress
 
 TINY = {
     "tiny_resnet": ("backbone.widths=[8, 16]", "backbone.stem_stride=4"),

@@ -16,7 +16,11 @@ def run(
         path: folder that packages were installed into, searched before all others.
         check: whether a failure raises, with what the command printed.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(path or "")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(path or os.environ.get("PYTHONPATH", "")),
+    }
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")

@@ -1,35 +1,77 @@
 """Who imports whom, and who spells whose name; read from the source, nothing is imported."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from ssl_zoo.evaluators.protocols import PROTOCOLS
+from ssl_zoo.evaluators.knn.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = (
-    "backbones",
-    "heads",
-    "losses",
-    "augmentations",
-    "data",
-    "optim",
-    "evaluators",
-    "importers",
-)
-BASE = {
-    "collapse",
+GROUND = {
+    "_version",
     "config",
-    "errors",
-    "registry",
-    "registries",
     "distributed",
+    "errors",
+    "files",
+    "plugins",
+    "registry",
     "schedule",
-    "statistics",
 }
-SHARED = {"kmeans", "memory", "method", "run_config", "teacher"}
-FOR_METHODS = {*PARTS, *BASE, *SHARED}
+PARTS = {
+    *("assignment", "augmentations", "backbones", "data", "heads", "losses", "memory", "optim"),
+    *("method", "teacher"),
+}
+RUNS = {*GROUND, *PARTS, "evaluators", "runs"}
+SCORES = {*RUNS, "formats", "weights", "evaluation"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # the ground
+    "_version": set(),
+    "errors": set(),
+    "plugins": set(),
+    "files": set(),
+    "distributed": {"errors"},
+    "config": {"errors"},
+    "registry": {"config", "errors", "plugins"},
+    "schedule": {"config"},
+    # parts
+    "assignment": GROUND,
+    "heads": GROUND,
+    "optim": GROUND,
+    "backbones": GROUND,
+    "augmentations": {*GROUND, "backbones"},
+    "data": {*GROUND, "augmentations"},
+    "losses": {*GROUND, "assignment"},
+    "method": {*GROUND, "backbones"},
+    "teacher": {*GROUND, "method"},
+    "memory": {*GROUND, "assignment", "method"},
+    "evaluators": {*GROUND, "augmentations", "backbones", "data"},
+    "formats": {*GROUND, "backbones", "data", "heads"},
+    "registries": {*GROUND, *PARTS, "evaluators", "formats"},
+    "methods": {*GROUND, *PARTS, "formats"},
+    # rooms
+    "runs": {*GROUND, *PARTS, "evaluators"},
+    "weights": {*RUNS, "formats"},
+    "jobs": {*GROUND, "runs"},
+    "evaluation": {*RUNS, "formats", "weights"},
+    "training": SCORES,
+    "explore": SCORES,
+    "comparison": {*SCORES, "training"},
+    "launch": {*SCORES, "training", "jobs"},
+    "report": {*SCORES, "registries", "jobs", "explore", "comparison"},
+    "cli": {
+        *SCORES,
+        *("registries", "jobs", "explore", "comparison", "training", "launch", "report"),
+    },
+    "__main__": {"cli"},
+}
+"""The modules and folders below `ssl_zoo/`, and which others each may import. Whatever it names stands above
+it, so imports run one way. A folder or module that is not in the table does not belong there."""
+ROLES = {"base", "config", "folder", "method", "official"}
+"""Modules that may share their name with one of another folder: they have the same job in each."""
+LIBRARIES = {"timm", "torchvision"}
+"""Modules that bear the name of the library that they adapt."""
 KNN_NAMES = set(PROTOCOLS)  # protocols bear the names of the methods that made them known
 HEAVY = {"faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"}
 APART = {
@@ -63,17 +105,14 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(tree: ast.AST, *, in_functions: bool = True, for_types: bool = True) -> Iterator[str]:
-    """Yields the names of imported modules.
+def imports(tree: ast.AST, *, in_functions: bool = True) -> Iterator[str]:
+    """Yields the names of imported modules, those that only type checkers see among them.
 
     Args:
         in_functions: whether imports count that happen when a function is called.
-        for_types: whether imports count that only type checkers see.
     """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef) and not in_functions:
-            continue
-        if is_for_type_checkers(node) and not for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -82,20 +121,12 @@ def imports(tree: ast.AST, *, in_functions: bool = True, for_types: bool = True)
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else str(node.module)
-        yield from imports(node, in_functions=in_functions, for_types=for_types)
-
-
-def is_for_type_checkers(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and node.test.id == "TYPE_CHECKING"
-    )
+        yield from imports(node, in_functions=in_functions)
 
 
 def ours(path: Path) -> set[str]:
     """Returns the modules of this repository that a file imports, sooner or later."""
-    return {name for name in imports(parse(path), for_types=False) if name in MODULES}
+    return {name for name in imports(parse(path)) if name in MODULES}
 
 
 def area(module: str) -> str:
@@ -150,12 +181,31 @@ def test_only_the_plugin_finder_names_the_package_of_methods() -> None:
     assert naming == {"ssl_zoo.plugins"}
 
 
-def test_a_method_imports_parts_and_itself_alone() -> None:
+def test_every_module_imports_what_the_table_allows() -> None:
+    foreign = {
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        if module != "ssl_zoo"
+        for name in ours(path)
+        if area(name) not in {area(module), *MAY_IMPORT.get(area(module), set())}
+    }
+    assert foreign == set()
+
+
+def test_the_table_names_what_stands_below_the_package() -> None:
+    assert {area(module) for module in MODULES} - {"ssl_zoo"} == set(MAY_IMPORT)
+
+
+def test_the_table_runs_one_way() -> None:
+    assert circle(MAY_IMPORT) == []
+
+
+def test_a_method_imports_no_other_method() -> None:
     foreign = {
         (module, name)
         for module, path in METHOD_MODULES.items()
         for name in ours(path)
-        if area(name) not in FOR_METHODS and folder_of(name) != folder_of(module)
+        if area(name) == "methods" and folder_of(name) != folder_of(module)
     }
     assert foreign == set()
 
@@ -165,20 +215,24 @@ def folder_of(method_module: str) -> list[str]:
     return method_module.split(".")[:3]
 
 
-def test_a_part_imports_parts_and_the_base_alone() -> None:
-    foreign = {
-        (module, name)
-        for module, path in CORE_MODULES.items()
-        if area(module) in PARTS
-        for name in ours(path)
-        if area(name) not in {*PARTS, *BASE}
-    }
-    assert foreign == set()
+def test_modules_of_one_name_have_one_job() -> None:
+    """Commands bear the names of what they call; methods are named apart by their folders."""
+    found = defaultdict(set)
+    for module in CORE_MODULES:
+        name = module.split(".")[-1]
+        if area(module) not in (name, "cli"):
+            found[name].add(module)
+    shared = {name: modules for name, modules in found.items() if len(modules) > 1}
+    assert {name: shared[name] for name in shared if name not in ROLES | LIBRARIES} == {}
 
 
-def test_nothing_imports_the_command_line() -> None:
-    importing = {name for name, path in MODULES.items() if "ssl_zoo.cli" in ours(path)}
-    assert importing == {"ssl_zoo.__main__"}
+def test_functions_of_one_name_have_one_meaning() -> None:
+    found = defaultdict(set)
+    for module, path in CORE_MODULES.items():
+        for node in parse(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+                found[node.name].add(module)
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
 
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
@@ -198,7 +252,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 
 
 def test_imports_run_one_way() -> None:
-    """Also those inside functions: a circle there only waits to be met."""
+    """Also those inside functions and those for type checkers."""
     graph = {name: ours(path) for name, path in MODULES.items() if name != "ssl_zoo"}
     for name in graph:  # a package imports its modules, which is no dependency of theirs on it
         graph[name] = {to for to in graph[name] if to in graph and not name.startswith(to + ".")}

@@ -6,7 +6,8 @@ import pytest
 
 from ssl_zoo.config import apply_overrides, dump_yaml, parse_override, parse_yaml, read_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.run_config import RunConfig, read_recipe, recipe_names, run_config
+from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.recipes import read_recipe, recipe_names
 
 
 def test_resolved_yaml_reads_back_to_an_equal_config() -> None:

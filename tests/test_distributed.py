@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.sync_batch_norm import PlainSyncBatchNorm, synchronize
+from ssl_zoo.training.sync_batch_norm import PlainSyncBatchNorm, synchronize
 from tests.distributed import run_on_ranks
 
 CPU = torch.device("cpu")

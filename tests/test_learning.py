@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo.evaluation import evaluate
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import run_config
-from ssl_zoo.run_folder import RunFolder
-from ssl_zoo.training import train
+from ssl_zoo.evaluation.evaluate import evaluate
+from ssl_zoo.method import METHODS
+from ssl_zoo.runs.config import run_config
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.train import train
 
 MARGIN = 2.0
 """Percent of kNN top-1 (protocol dino, k=20), mean of the seeds, above the bound of a method."""

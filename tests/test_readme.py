@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo.evaluators.protocols import PROTOCOLS
-from ssl_zoo.registries import EVALUATORS, FORMATS
+from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.evaluators.knn.protocols import PROTOCOLS
+from ssl_zoo.formats.base import FORMATS
 from tests.documents import blocks, dead_links, read
 
 SCORING = "docs/scoring.md"

@@ -11,8 +11,7 @@ import pytest
 
 from ssl_zoo.config import validate
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Progress
-from ssl_zoo.schedule import Duration, Ramp, ScheduleConfig, cosine, epochs
+from ssl_zoo.schedule import Duration, Progress, Ramp, ScheduleConfig, cosine, epochs
 
 STEPS_PER_EPOCH, TOTAL_STEPS, WARMUP_STEPS = 5, 50, 10
 PEAK, START, FINAL = 4.8, 0.3, 0.0048

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_zoo.registries import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.teacher import Teacher
 from tests.small import tiny_backbone
 

@@ -24,9 +24,9 @@ import torch
 from figures import processor
 from torch import Tensor
 
+from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.augmentations.multicrop import Crop, MultiCrop
-from ssl_zoo.data import random
 from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.data.image_folder import EXTENSIONS, decode
 

@@ -30,8 +30,8 @@ import torch
 from figures import processor, rounded
 from numpy.typing import NDArray
 
-from ssl_zoo.evaluators.search import unit_rows
-from ssl_zoo.evaluators.spherical import nearest_centroid, spherical_kmeans
+from ssl_zoo.evaluators.clusters.spherical import cluster_directions, nearest_direction
+from ssl_zoo.evaluators.search.exact import unit_rows
 
 N_ITERATIONS = 25
 Floats = NDArray[np.float32]
@@ -51,10 +51,10 @@ def features(n: int, d: int, *, n_modes: int = 1000, latent: int = 64) -> Floats
 
 def ours(points: Floats, k: int, seed: int) -> Ids:
     """What the evaluator does, with one start."""
-    centroids = spherical_kmeans(
+    centroids = cluster_directions(
         points, n_clusters=k, n_iterations=N_ITERATIONS, n_restarts=1, seed=seed
     )
-    return nearest_centroid(points, centroids)[0]
+    return nearest_direction(points, centroids)[0]
 
 
 def plain_faiss(points: Floats, k: int, seed: int, *, spherical: bool = False) -> Ids:

@@ -3,9 +3,9 @@
     python experiments/benchmarks/extraction.py --data FOLDER --json experiments/benchmarks/extraction.json
 
 FOLDER holds train/ and val/ with a folder of images for each class. Contenders take turns in one
-process, in random order: `ours` is `ssl_zoo.features.extract`; `network` the same network on batches
-that are ready in memory, which is the floor; `torchvision` an ImageFolder with Resize 256, CenterCrop
-224, a DataLoader and the network as they come, the loop of most evaluation scripts (DINO's
+process, in random order: `ours` is `ssl_zoo.evaluation.features.extract`; `network` the same network
+on batches that are ready in memory, which is the floor; `torchvision` an ImageFolder with Resize
+256, CenterCrop 224, a DataLoader and the network as they come, the loop of most evaluation scripts (DINO's
 eval_knn.py among them); `ours bf16` our extraction with bfloat16 arithmetic. `ratio` is the median over
 rounds of a contender's time over ours in the same round. The agreement of float32 and bfloat16 is
 that of the nearest train image of each test image, and of the accuracy at k=20, over `--images` images
@@ -31,13 +31,14 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from ssl_zoo.augmentations.evaluation import normalize
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import evaluation_batches
+from ssl_zoo.evaluation.config import Precision
+from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluators.base import Features
-from ssl_zoo.evaluators.knn import Knn
-from ssl_zoo.evaluators.search import nearest
-from ssl_zoo.features import Precision, extract
-from ssl_zoo.registries import BACKBONES, DATASETS
+from ssl_zoo.evaluators.knn.evaluator import Knn
+from ssl_zoo.evaluators.search.exact import nearest
 
 BATCH = 32
 

@@ -36,8 +36,8 @@ from torch import Tensor, multiprocessing
 from torch.nn.functional import normalize
 
 from ssl_zoo.evaluators.base import Features, Scores
-from ssl_zoo.evaluators.knn import Knn
-from ssl_zoo.evaluators.search import nearest
+from ssl_zoo.evaluators.knn.evaluator import Knn
+from ssl_zoo.evaluators.search.exact import nearest
 
 THREADS = 2
 TEMPERATURE = 0.07
@@ -200,7 +200,7 @@ def accuracy(result: Any, case: Case, truth: Any) -> float | None:
 
 
 def _start(threads: int) -> None:
-    from ssl_zoo.evaluators.faiss_import import faiss
+    from ssl_zoo.evaluators.search.faiss_import import faiss
 
     torch.set_num_threads(threads)
     faiss().omp_set_num_threads(threads)
@@ -318,7 +318,7 @@ def _environment(rounds: int) -> dict[str, Any]:
     import lightly as peer
     import sklearn
 
-    from ssl_zoo.evaluators.faiss_import import faiss
+    from ssl_zoo.evaluators.search.faiss_import import faiss
 
     return {
         "threads": THREADS,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ssl_zoo.registries import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES
 
 N_PROTOTYPES = 3000
 N_CLUSTERS = 128

@@ -36,9 +36,11 @@ from figures import processor, rounded
 from method_cases import CASES, N_CLASSES, VIT, Case, resnet
 from torch import Tensor, multiprocessing, nn
 
-from ssl_zoo.building import channels_last
-from ssl_zoo.method import Batch, Method, Progress, RunInfo
-from ssl_zoo.registries import BACKBONES, METHODS, OPTIMIZERS
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo
+from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.schedule import Progress
+from ssl_zoo.training.build import channels_last
 
 SGD = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}
 CROPS = {

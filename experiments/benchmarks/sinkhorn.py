@@ -25,7 +25,7 @@ from figures import processor, rounded
 from torch import Tensor, multiprocessing
 from torch.nn.functional import normalize
 
-from ssl_zoo.losses.sinkhorn import sinkhorn
+from ssl_zoo.assignment.sinkhorn import sinkhorn
 from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss
 
 EPSILON = 0.05

@@ -22,8 +22,10 @@ from lightly.loss import SwaVLoss
 from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
 from torch import Tensor, nn
 
-from ssl_zoo.method import Batch, Method, Progress, RunInfo
-from ssl_zoo.registries import BACKBONES, METHODS, OPTIMIZERS
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo
+from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.schedule import Progress
 
 N_PROTOTYPES = 3000
 

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.moments import cross_moment, n_images, off_diagonal_square, standardized
 from ssl_zoo.losses.pairs import view_pairs
-from ssl_zoo.registries import LOSSES
 
 
 class BarlowTwinsSettings(Config):

@@ -7,11 +7,11 @@ from pydantic import field_validator
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.pairs import mean_cosine
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
-from ssl_zoo.schedule import Ramp, bounded
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress, Ramp, bounded
 from ssl_zoo.teacher import Teacher
 
 _MLP = {"name": "mlp", "hidden_dims": [4096], "output_dim": 256, "output_bias": False}

@@ -7,24 +7,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_zoo.assignment.kmeans import spherical_kmeans
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
-from ssl_zoo.kmeans import spherical_kmeans
 from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
 from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
-from ssl_zoo.method import (
-    Alarm,
-    Batch,
-    EpochData,
-    Method,
-    Progress,
-    RunInfo,
-    StepOutput,
-    encode,
-)
-from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress
 
 
 @METHODS.register

@@ -13,11 +13,10 @@ from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
-from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
 from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
-from ssl_zoo.registries import METHODS
-from ssl_zoo.schedule import Duration, Ramp, bounded
+from ssl_zoo.schedule import Duration, Progress, Ramp, bounded
 from ssl_zoo.teacher import Teacher
 
 

@@ -3,9 +3,8 @@
 from typing import ClassVar, Literal
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.importers.base import ForeignFile, Format, Imported
-from ssl_zoo.importers.networks import NetworkSettings, is_network, read_below
-from ssl_zoo.registries import FORMATS
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
+from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 
 
 @FORMATS.register

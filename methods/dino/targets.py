@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
-from ssl_zoo.losses.sinkhorn import sinkhorn
+from ssl_zoo.assignment.sinkhorn import sinkhorn
 
 
 class MeanCentering(nn.Module):

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from ssl_zoo.augmentations.masks import check_masked_run
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import NamedConfig, RunSettings
 from ssl_zoo.losses.masked_pixels import (
     MaskedPixelLoss,
     checked_masks,
@@ -15,10 +15,9 @@ from ssl_zoo.losses.masked_pixels import (
     take_tokens,
     visible_places,
 )
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput
 from ssl_zoo.methods.mae.decoder import Decoder
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import RunConfig
+from ssl_zoo.schedule import Progress
 
 
 @METHODS.register
@@ -48,7 +47,7 @@ class MAE(Method):
         decoder: Decoder.Config = Decoder.Config()
         """The decoder, which is thrown away after training."""
 
-        def check(self, run: RunConfig) -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when there are no masks, or the backbone cannot drop patches."""
             check_masked_run(run)
 

@@ -9,14 +9,13 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.config import NamedConfig, RunSettings, default
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
-from ssl_zoo.run_config import RunConfig
-from ssl_zoo.schedule import Ramp, bounded
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress, Ramp, bounded
 from ssl_zoo.teacher import Teacher
 
 
@@ -57,7 +56,7 @@ class MoCoV2(Method):
         def _is_a_share(cls, momentum: Ramp) -> Ramp:
             return bounded(momentum, 0, 1)
 
-        def check(self, run: RunConfig) -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 

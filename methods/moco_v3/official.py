@@ -2,9 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from ssl_zoo.importers.base import ForeignFile, Format, Imported
-from ssl_zoo.importers.networks import NetworkSettings, read_below
-from ssl_zoo.registries import FORMATS
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
+from ssl_zoo.formats.networks import NetworkSettings, read_below
 
 SMALL = (384, 12)
 """Width and attention heads of its small vision transformer, where others of this width have 6

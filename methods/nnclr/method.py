@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.config import NamedConfig, RunSettings, default
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
-from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
-from ssl_zoo.run_config import RunConfig
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress
 
 _HEAD: dict[str, Any] = {
     "name": "mlp",
@@ -68,7 +68,7 @@ class NNCLR(Method):
         queue_length: int = Field(default=98304, ge=2)
         """Embeddings of earlier batches, over all processes, among which neighbours are sought."""
 
-        def check(self, run: RunConfig) -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 

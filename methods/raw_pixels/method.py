@@ -5,8 +5,7 @@ from typing import Any, ClassVar, Literal
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.pixels import Pixels
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.method import Method, RunInfo
-from ssl_zoo.registries import METHODS
+from ssl_zoo.method import METHODS, Method, RunInfo
 
 
 @METHODS.register

@@ -7,23 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_zoo.assignment.balanced import balanced_assignment
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
-from ssl_zoo.losses.balanced_assignment import balanced_assignment
 from ssl_zoo.losses.cluster_prediction import cluster_prediction
 from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
-from ssl_zoo.method import (
-    Alarm,
-    Batch,
-    EpochData,
-    Method,
-    Progress,
-    RunInfo,
-    StepOutput,
-    encode,
-)
-from ssl_zoo.registries import METHODS
-from ssl_zoo.schedule import Duration
+from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Duration, Progress
 
 
 @METHODS.register

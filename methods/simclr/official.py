@@ -3,9 +3,8 @@
 from typing import ClassVar, Literal
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.importers.base import UNNORMALISED, ForeignFile, Format, Imported, first_names
-from ssl_zoo.importers.networks import NetworkSettings, is_network, read_below
-from ssl_zoo.registries import FORMATS
+from ssl_zoo.formats.base import FORMATS, UNNORMALISED, ForeignFile, Format, Imported, first_names
+from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 
 
 @FORMATS.register

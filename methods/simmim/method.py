@@ -9,11 +9,10 @@ from torch import nn
 from ssl_zoo.augmentations.masks import check_masked_run
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import NamedConfig, RunSettings
 from ssl_zoo.losses.masked_pixels import MaskedPixelLoss, checked_masks, explained_variance
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import RunConfig
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput
+from ssl_zoo.schedule import Progress
 
 
 @METHODS.register
@@ -40,7 +39,7 @@ class SimMIM(Method):
         norm_pixels: bool = False
         """Whether targets are normalised within each patch, which is no part of the paper."""
 
-        def check(self, run: RunConfig) -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when there are no masks, or the backbone cannot take them."""
             check_masked_run(run)
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.pairs import mean_cosine
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress
 
 _HEAD = {
     "name": "mlp",

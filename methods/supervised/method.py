@@ -10,8 +10,8 @@ from torch.nn import functional
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import METHODS
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress
 
 
 @METHODS.register

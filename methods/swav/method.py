@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.config import NamedConfig, RunSettings, default
 from ssl_zoo.errors import UserError
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 from ssl_zoo.losses.swapped_prediction import (
@@ -21,10 +22,8 @@ from ssl_zoo.losses.swapped_prediction import (
     swapped_prediction,
 )
 from ssl_zoo.memory import EmbeddingQueue, check_whole_batches
-from ssl_zoo.method import Alarm, Batch, Method, Metrics, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
-from ssl_zoo.run_config import RunConfig
-from ssl_zoo.schedule import Duration
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Duration, Progress
 
 
 @METHODS.register
@@ -63,7 +62,7 @@ class SwAV(Method):
         queue_start: Duration = default("15 epochs")
         """When the queue begins to fill; it is used once it is full."""
 
-        def check(self, run: RunConfig) -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 

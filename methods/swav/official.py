@@ -6,11 +6,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from ssl_zoo.data.base import IMAGENET_MEAN
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, StateDict
+from ssl_zoo.formats.networks import NetworkSettings, read_below
 from ssl_zoo.heads.mlp import MLP
 from ssl_zoo.heads.top import Top
-from ssl_zoo.importers.base import ForeignFile, Format, Imported, StateDict
-from ssl_zoo.importers.networks import NetworkSettings, read_below
-from ssl_zoo.registries import FORMATS
 
 STD = (0.228, 0.224, 0.225)
 """Of the input, by channel: the authors' code has .228 where ImageNet's is .229, in training

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.moments import centred, cross_moment, n_images, off_diagonal_square
 from ssl_zoo.losses.pairs import view_pairs
-from ssl_zoo.registries import LOSSES
 
 _EPS = 1e-4
 """Added to variances before the root is taken, in equation 1."""

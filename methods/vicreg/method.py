@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
-from ssl_zoo.method import Alarm, Batch, Method, Progress, RunInfo, StepOutput, encode
+from ssl_zoo.heads.base import HEADS
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
 from ssl_zoo.methods.vicreg.loss import VICRegLoss, VICRegSettings, vicreg_terms
-from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.schedule import Progress
 
 _HEAD = {"name": "mlp", "hidden_dims": [8192, 8192], "output_dim": 8192, "output_bias": False}
 

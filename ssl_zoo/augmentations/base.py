@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from ssl_zoo.registry import Registry, registry
+
 ParamsT = TypeVar("ParamsT")
 
 
@@ -31,7 +33,7 @@ class Augmentation(Generic[ParamsT]):
 
         Args:
             sizes: height and width of each image, `(B, 2)`.
-            keys: one int64 for each image, `(B,)`; see `ssl_zoo.data.random.sample_keys`.
+            keys: one int64 for each image, `(B,)`; see `ssl_zoo.augmentations.random.sample_keys`.
 
         Returns:
             Tensors with one row for each view and image.
@@ -56,3 +58,6 @@ class Augmentation(Generic[ParamsT]):
             uint8 views, one tensor `(V, B, 3, size, size)` for each size, on the images' device.
         """
         raise NotImplementedError
+
+
+AUGMENTATIONS: "Registry[Augmentation[Any]]" = registry("augmentation")

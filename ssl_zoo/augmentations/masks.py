@@ -1,18 +1,14 @@
 """Masks: which patches of an image a method must do without, as a pure function of the image's key."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations.base import AUGMENTATIONS
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import NEEDS_TOKENS, PatchSettings, TokenBackbone
-from ssl_zoo.config import Config
-from ssl_zoo.data import random
-from ssl_zoo.registries import AUGMENTATIONS, BACKBONES
-
-if TYPE_CHECKING:
-    from ssl_zoo.run_config import RunConfig
+from ssl_zoo.config import Config, RunSettings
 
 _STREAM = 30  # no stream of ssl_zoo/augmentations/params.py
 
@@ -88,7 +84,7 @@ def draw_mask(mask: Mask, size: int, keys: Tensor) -> Tensor:
     return fine.flatten(1)
 
 
-def check_masked_run(run: "RunConfig") -> None:
+def check_masked_run(run: RunSettings) -> None:
     """Raises `ValueError` when a method that hides patches gets no masks or cannot make use of them."""
     method = f"method '{run.method.name}'"
     if not issubclass(BACKBONES[run.backbone.name], TokenBackbone):

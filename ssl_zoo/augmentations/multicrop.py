@@ -7,23 +7,19 @@ closely.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from ssl_zoo.augmentations import params as draw
-from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
 from ssl_zoo.augmentations.masks import Mask, draw_mask
 from ssl_zoo.augmentations.params import ViewParams
 from ssl_zoo.augmentations.render import render
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.data import random
-from ssl_zoo.registries import AUGMENTATIONS
-
-if TYPE_CHECKING:
-    from ssl_zoo.run_config import RunConfig
+from ssl_zoo.config import Config, NamedConfig, RunSettings
 
 MultiCropParams = dict[int, ViewParams]
 """Parameters of all views, by size in pixels."""
@@ -130,7 +126,7 @@ class MultiCrop(Augmentation[MultiCropParams]):
                 self.mask.check_size(self.crops[0].size)
             return self
 
-        def check(self, run: "RunConfig") -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when masks do not fit the backbone."""
             if self.mask is not None:
                 self.mask.check_backbone(run.backbone)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ssl_zoo.data import random
+from ssl_zoo.augmentations import random
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)
 

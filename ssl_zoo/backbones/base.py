@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ssl_zoo.registry import Registry, registry
+
 
 class Backbone(nn.Module):
     """Maps normalised images `(N, 3, H, W)` to features `(N, feature_dim)`.
@@ -47,3 +49,6 @@ def flop_count(module: nn.Module, image_size: int) -> int | None:
         return None
     finally:
         module.train(was_training)
+
+
+BACKBONES: "Registry[Backbone]" = registry("backbone")

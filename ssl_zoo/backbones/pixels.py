@@ -5,9 +5,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.registries import BACKBONES
 
 
 @BACKBONES.register

@@ -4,9 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.registries import BACKBONES
 
 _LAYERS = {
     "resnet18": ("basic", [2, 2, 2, 2]),

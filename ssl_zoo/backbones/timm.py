@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import TokenBackbone, resample_positions
 from ssl_zoo.config import NamedConfig, closest
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
 
 
 @BACKBONES.register

@@ -6,9 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.registries import BACKBONES
 
 
 @BACKBONES.register

@@ -4,10 +4,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig, closest
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 

@@ -1,22 +1,20 @@
 """Plain vision transformers of any size, made of torchvision's."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.attention import quicken
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import (
     PatchSettings,
     TokenBackbone,
     resample_positions,
     sincos_positions,
 )
-from ssl_zoo.registries import AUGMENTATIONS, BACKBONES
-
-if TYPE_CHECKING:
-    from ssl_zoo.run_config import RunConfig
+from ssl_zoo.config import RunSettings
 
 
 @BACKBONES.register
@@ -60,9 +58,9 @@ class ViT(TokenBackbone):
                 raise ValueError(f"positions=sincos takes a width of 4 times n, not {self.width}")
             return self
 
-        def check(self, run: "RunConfig") -> None:
+        def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when a view does not consist of whole patches."""
-            for size in AUGMENTATIONS.build(run.augmentation).view_counts:
+            for size in run.view_counts:
                 if size % self.patch_size:
                     raise ValueError(
                         f"augmentation.crops of size {size} do not consist of patches of "

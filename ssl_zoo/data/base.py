@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.registry import Registry, registry
 
 Split = Literal["train", "test"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -66,3 +67,6 @@ class Dataset:
     def fingerprint(self) -> str:
         """Digest of what the split holds: 16 hexadecimal digits that change when the data does."""
         raise NotImplementedError
+
+
+DATASETS: "Registry[Dataset]" = registry("dataset")

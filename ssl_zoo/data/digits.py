@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_zoo.data import random
-from ssl_zoo.data.base import Dataset, Split
+from ssl_zoo.augmentations import random
+from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.tensor_dataset import TensorDataset
-from ssl_zoo.registries import DATASETS
 
 _TEST_EVERY = 5
 _CLASS_NAMES = [str(digit) for digit in range(10)]

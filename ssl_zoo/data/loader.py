@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.base import Augmentation
 from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
-from ssl_zoo.data import random
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_readable
 from ssl_zoo.data.tensor_dataset import TensorDataset

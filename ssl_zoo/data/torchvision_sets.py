@@ -7,10 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ssl_zoo.data.base import Dataset, Split
+from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 
 Triple = tuple[float, float, float]
 

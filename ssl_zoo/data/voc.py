@@ -16,10 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ssl_zoo.data.base import Dataset, Split
+from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.image_folder import ImageFiles, PathList
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 
 Marks = Mapping[str, int]
 """Of one image: 1 for each class it shows, 0 for each that only difficult objects are of."""

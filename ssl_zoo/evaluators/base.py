@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.registry import Registry, registry
+
 if TYPE_CHECKING:
     import torch
 
@@ -131,3 +135,6 @@ class ImageEvaluator(Evaluator):
             UserError: the images or labels do not allow this evaluation.
         """
         raise NotImplementedError
+
+
+EVALUATORS: "Registry[Evaluator]" = registry("evaluator")

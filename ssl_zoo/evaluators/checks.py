@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Features
-from ssl_zoo.evaluators.mapped import let_go
+from ssl_zoo.evaluators.search.mapped import let_go
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ssl_zoo.collapse import effective_rank, feature_std
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
-from ssl_zoo.evaluators.base import Evaluator, Features, Scores
+from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features
-from ssl_zoo.evaluators.search import nearest, unit_rows
-from ssl_zoo.registries import EVALUATORS
+from ssl_zoo.evaluators.collapse import effective_rank, feature_std
+from ssl_zoo.evaluators.search.exact import nearest, unit_rows
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -33,13 +32,13 @@ class Health(Evaluator):
     Scores, none of them in percent:
 
     - `rankme`: effective rank of the features as they are, from 1 to min(N, D); see
-      `ssl_zoo.collapse.effective_rank` (Garrido et al., 2023, arXiv:2210.02885). Larger is
+      `ssl_zoo.evaluators.collapse.effective_rank` (Garrido et al., 2023, arXiv:2210.02885). Larger is
       healthier.
 
     - `effective_rank_centred`: the same after the mean is subtracted, so that one large mean does
       not hide what varies.
 
-    - `feature_spread`: how evenly directions spread, see `ssl_zoo.collapse.feature_std`; near 1 is
+    - `feature_spread`: how evenly directions spread, see `ssl_zoo.evaluators.collapse.feature_std`; near 1 is
       healthy, 0 is collapsed.
 
     - `uniformity`: log of the mean over pairs of exp(-t times the squared distance) of unit-length

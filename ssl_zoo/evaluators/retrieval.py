@@ -11,10 +11,9 @@ from pydantic import Field, field_validator
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
-from ssl_zoo.evaluators.base import Evaluator, Features, Scores
+from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features, check_labels
-from ssl_zoo.evaluators.search import unit_rows
-from ssl_zoo.registries import EVALUATORS
+from ssl_zoo.evaluators.search.exact import unit_rows
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_zoo.config import canonical_json
-from ssl_zoo.statistics import bootstrap_interval
+from ssl_zoo.evaluators.statistics import bootstrap_interval
 
 Percents = dict[str, float]
 Intervals = dict[str, tuple[float, float]]

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.registries import HEADS
+from ssl_zoo.heads.base import HEADS
 
 
 @HEADS.register

@@ -4,7 +4,7 @@ from torch import nn
 
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import HEADS
+from ssl_zoo.heads.base import HEADS
 
 
 def build_predictor(config: NamedConfig, head: nn.Module) -> nn.Module:

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
-from ssl_zoo.registries import HEADS
 
 
 @HEADS.register

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
-from ssl_zoo.registries import HEADS
 
 
 @dataclass(frozen=True)

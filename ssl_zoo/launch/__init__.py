@@ -1,1 +1,1 @@
-"""Runs as jobs: SLURM (or this machine) starts them, they save and requeue, and say how they are."""
+"""Runs as jobs of SLURM or of this machine: submitted, requeued, cancelled."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.history import History
-from ssl_zoo.launch import queue
-from ssl_zoo.launch.queue import Slurm, SlurmJob, is_alive_here
-from ssl_zoo.launch.status import RunStatus, status
+from ssl_zoo.jobs.queue import Slurm, SlurmJob, is_alive_here
+from ssl_zoo.jobs.status import RunStatus, status
+from ssl_zoo.launch import orders
+from ssl_zoo.runs.history import History
 
 PATIENCE_S = 10.0
 """How long is waited for what was asked for."""
@@ -33,7 +33,7 @@ def cancel(folder: Path) -> str:
         _signal(now, signal.SIGTERM)
         is_done = _wait(lambda: not is_alive_here(str(now.job), folder))
     else:
-        queue.cancel(now.job)
+        orders.scancel(now.job)
         is_done = _wait(lambda: not _is_active(_known(now)))
     after = status(folder)
     if after.state == "COMPLETE":
@@ -89,7 +89,7 @@ def release(folder: Path) -> str:
     known = None if now.launcher == "local" else _known(now)
     if known is None or not known.is_held:
         raise UserError(f"job {now.job} of '{now.name}' is not held: {_words(now)}")
-    queue.release(now.job)
+    orders.scontrol_release(now.job)
     return f"job {now.job} of '{now.name}' is released; see: ssl-zoo jobs {now.name}"
 
 
@@ -109,8 +109,8 @@ def _submit_again(now: RunStatus) -> str:
         raise UserError(
             f"job {now.job} of '{now.name}' is over ({_words(now)}); {how_to_go_on(now.folder)}"
         )
-    from ssl_zoo.launch.submission import execute, plan_runs
-    from ssl_zoo.run_folder import RunFolder
+    from ssl_zoo.launch.submit import execute, plan_runs
+    from ssl_zoo.runs.folder import RunFolder
 
     (job,) = execute(plan_runs([RunFolder(now.folder).config()], [now.folder], site=""), "slurm")
     return f"job {now.job} of '{now.name}' is over ({_words(now)}); submitted again as job {job}"
@@ -142,7 +142,7 @@ def _requeue_at_once(now: RunStatus) -> str:
             f"job {now.job} of '{now.name}' runs on this machine, where nothing starts a killed job "
             "again; leave --now out"
         )
-    queue.requeue(now.job)
+    orders.scontrol_requeue(now.job)
     so_far = f"step {now.checkpoint_step}" if now.checkpoint_step is not None else "none"
     return (
         f"job {now.job} of '{now.name}' is requeued; it goes on from its newest checkpoint, "
@@ -162,7 +162,7 @@ def _requeue_after_saving(now: RunStatus) -> str:
     if now.launcher == "local":
         _signal(now, signal.SIGUSR2)
     else:
-        queue.signal_to_requeue(now.job)
+        orders.signal_to_requeue(now.job)
     if not _wait(lambda: _requeues(now.folder) > before):
         return (
             f"job {now.job} of '{now.name}' was asked to save and to requeue itself; "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.launch.environment import current_job
+from ssl_zoo.runs.job import current_job
 
 SECONDS_TO_MEET = 600.0
 
@@ -65,7 +65,7 @@ def _this_start() -> str:
 
 
 def _open(file: Path, world_size: int, timeout_s: float) -> Any:
-    from ssl_zoo.checkpoint import write_text
+    from ssl_zoo.files import write_text
 
     address = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     store = _connect(address, 0, world_size, timeout_s, is_master=True)

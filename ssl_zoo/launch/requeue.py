@@ -7,10 +7,10 @@ import sys
 import time
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.history import History
-from ssl_zoo.launch.environment import Job, current_job
-from ssl_zoo.launch.queue import ClientError, call
-from ssl_zoo.signals import StopRequest
+from ssl_zoo.jobs.queue import ClientError, call
+from ssl_zoo.runs.history import History
+from ssl_zoo.runs.job import Job, current_job
+from ssl_zoo.training.signals import StopRequest
 
 BARREN_STARTS = 3
 """So many starts in a row that save nothing further are not a string of bad luck any more."""

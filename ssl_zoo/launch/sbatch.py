@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.launch.environment import current_job
-from ssl_zoo.launch.slurm_config import SlurmConfig
+from ssl_zoo.runs.job import current_job
+from ssl_zoo.runs.slurm import SlurmConfig
 
 Job = Callable[[], object]
 
@@ -56,7 +56,7 @@ GRACE_S = 10.0
 def script(
     slurm: SlurmConfig, folder: Path, *, name: str, setup: Sequence[str] = (), n_points: int = 1
 ) -> str:
-    """Returns the batch script that `submit` hands over; needs no SLURM and writes nothing.
+    """Returns the batch script that `submit_slurm` hands over; needs no SLURM and writes nothing.
 
     Args:
         folder: submitit's folder, for logs and pickles.
@@ -72,7 +72,7 @@ def script(
     return text
 
 
-def submit(
+def submit_slurm(
     slurm: SlurmConfig, folder: Path, jobs: Sequence[Job], *, name: str, setup: Sequence[str] = ()
 ) -> list[str]:
     """Submits jobs to SLURM, several as one array.

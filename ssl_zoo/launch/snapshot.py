@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import ssl_zoo
 from ssl_zoo.errors import UserError
 from ssl_zoo.plugins import GROUP
-from ssl_zoo.provenance import SNAPSHOT, checkout, commit, git
+from ssl_zoo.runs.provenance import SNAPSHOT, checkout, commit, git
 
 PARTS = ("ssl_zoo", "methods", "model_cards", "setup.cfg", "pyproject.toml")
 """What a checkout consists of; `setup.cfg` makes `ssl_zoo` look for methods beside itself."""
@@ -33,7 +32,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 Facts = dict[str, Any]
 
 
-def take(folder: Path, like: Path | None = None) -> Facts:
+def take_snapshot(folder: Path, like: Path | None = None) -> Facts:
     """Copies the code that is imported now, with the plug-ins that are being worked on.
 
     Args:
@@ -47,7 +46,7 @@ def take(folder: Path, like: Path | None = None) -> Facts:
         UserError: Python could not import from there.
     """
     folder = _importable(folder)
-    root = Path(ssl_zoo.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     plugins = _plugins()
     files = {**_own_files(root), **{k: v for found in plugins.values() for k, v in found.items()}}
     aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
@@ -70,7 +69,7 @@ def take(folder: Path, like: Path | None = None) -> Facts:
     return facts
 
 
-def read(folder: Path) -> Facts | None:
+def read_snapshot(folder: Path) -> Facts | None:
     """Returns what a snapshot says of itself, None where there is none."""
     try:
         facts: Facts = json.loads((folder / SNAPSHOT).read_text(encoding="utf-8"))
@@ -136,7 +135,8 @@ def _own_files(root: Path) -> dict[str, Path]:
         listing = git(root, "ls-files", "-z", "-co", "--exclude-standard", "--", *PARTS)
         names = [os.fsdecode(name) for name in listing.split(b"\0") if name]
     else:
-        names = [*(PARTS if str(root) in ssl_zoo.__path__ else PARTS[:1])]
+        is_copy = (root / "setup.cfg").is_file()  # of a checkout; else the package is installed
+        names = [*(PARTS if is_copy else PARTS[:1])]
     # Git names a folder where a method is a link, or a repository of its own.
     return {str(path.relative_to(root)): path for name in names for path in _walk(root / name)}
 
@@ -146,7 +146,7 @@ def _plugins() -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         top = entry.module.partition(".")[0]
-        if top == ssl_zoo.__name__ or top in found:
+        if top == "ssl_zoo" or top in found:
             continue
         files = {
             str(path.relative_to(place.parent)): path
@@ -196,7 +196,7 @@ def _place(source: Path, target: Path, twin: Path | None) -> None:
 
 def _origin(root: Path, patch: Path) -> Facts:
     """Returns commit and whether files differ from it; writes the difference where git knows it."""
-    before = read(root)
+    before = read_snapshot(root)
     if before is not None:  # a job that submits a job
         if (root / PATCH).is_file():
             shutil.copyfile(root / PATCH, patch)

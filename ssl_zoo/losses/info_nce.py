@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ssl_zoo import distributed
 from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.registries import LOSSES
+from ssl_zoo.losses.base import LOSSES
 
 
 class InfoNCESettings(Config):

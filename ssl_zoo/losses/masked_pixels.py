@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_zoo import distributed
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import LOSSES
+from ssl_zoo.losses.base import LOSSES
 
 _EPSILON = 1e-6
 """Added to a patch's variance (facebookresearch/mae, models_mae.py)."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ssl_zoo import distributed
 from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.registries import LOSSES
+from ssl_zoo.losses.base import LOSSES
 
 _NO_NEGATIVE = -1e9
 """Stands for minus infinity, whose gradient would be NaN for a sample without negatives."""

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ssl_zoo.assignment.sinkhorn import sinkhorn
 from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.sinkhorn import sinkhorn
-from ssl_zoo.registries import LOSSES
+from ssl_zoo.losses.base import LOSSES
 
 _CHUNK_ELEMENTS = 1 << 17
 """Scores in a chunk on the CPU: half a megabyte of float32, which stays in the cache."""

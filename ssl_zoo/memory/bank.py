@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch, Progress, RunInfo
+from ssl_zoo.method import Batch, RunInfo
+from ssl_zoo.schedule import Progress
 
 _EMPTY = -1
 

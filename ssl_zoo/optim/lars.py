@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.optim.trust import LayerwiseOptimizer, norms
-from ssl_zoo.registries import OPTIMIZERS
 
 
 @OPTIMIZERS.register

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch.optim.optimizer import ParamsT
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.registries import OPTIMIZERS
+from ssl_zoo.optim.base import OPTIMIZERS
 
 
 @OPTIMIZERS.register

@@ -6,16 +6,17 @@ from typing import Any
 
 import yaml
 
-from ssl_zoo import checkpoint
 from ssl_zoo.config import dump_yaml
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation import evaluate
-from ssl_zoo.loading import export, newest, open_checkpoint
-from ssl_zoo.registries import DATASETS, METHODS
+from ssl_zoo.evaluation.evaluate import evaluate
+from ssl_zoo.files import sha256, write_text
+from ssl_zoo.method import METHODS
 from ssl_zoo.report.tables import score_rows
-from ssl_zoo.run_config import RunConfig
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import epochs
+from ssl_zoo.weights.open import export, newest_checkpoint, open_checkpoint
 
 
 def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Path:
@@ -42,10 +43,10 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
         name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
     )
     weights = folder / f"{name}.safetensors"
-    export(open_checkpoint(newest(source)), weights)
+    export(open_checkpoint(newest_checkpoint(source)), weights)
     result = evaluate(weights)
     card = folder / f"{name}.md"
-    checkpoint.write_text(card, _text(name, config, source, weights, result))
+    write_text(card, _text(name, config, source, weights, result))
     return card
 
 
@@ -154,7 +155,7 @@ def _loading(name: str, weights: Path) -> str:
         f'## How to load\n\n```python\nimport ssl_zoo\n\nbackbone = ssl_zoo.load("{name}")\n```\n\n'
         f"The scores above come from `ssl-zoo evaluate {name}`.\n\n"
         f"Weights: `model_cards/{weights.name}`, {weights.stat().st_size:,} bytes, "
-        f"SHA-256 `{checkpoint.sha256(weights)}`."
+        f"SHA-256 `{sha256(weights)}`."
     )
 
 

@@ -7,7 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ssl_zoo.results import columns
+from ssl_zoo.evaluation.differences import columns
 
 HEADINGS = {
     "knn/top1@k=20": "kNN@20",

@@ -15,12 +15,11 @@ from PIL import ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from ssl_zoo.augmentations import color
+from ssl_zoo.augmentations import color, random
 from ssl_zoo.augmentations.blur import blur_, blur_coefficients
 from ssl_zoo.augmentations.geometry import crop_batch, crop_list
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.augmentations.params import BRIGHTNESS, CONTRAST, SATURATION
-from ssl_zoo.data import random
 from tests.augmentations import reference
 
 N = 24

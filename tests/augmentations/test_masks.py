@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.masks import Mask, draw_mask
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.config import validate
-from ssl_zoo.data import random
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.loader import ViewLoader
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 
 ONE_CROP = [{"size": 32, "count": 1, "scale": (0.5, 1.0)}]
 

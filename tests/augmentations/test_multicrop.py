@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
+from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations.base import AUGMENTATIONS
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.augmentations.params import HUE, NOTHING, ViewParams, draw_box, draw_jitter
 from ssl_zoo.augmentations.render import plan
 from ssl_zoo.config import validate
-from ssl_zoo.data import random
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import AUGMENTATIONS
 from tests.augmentations import reference
 
 

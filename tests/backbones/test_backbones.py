@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ssl_zoo.backbones.base import Backbone, flop_count, parameter_count
-from ssl_zoo.registries import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, Backbone, flop_count, parameter_count
 
 HEAVY = ("resnet101", "resnet152", "resnet50_w2", "resnet50_w4", "resnet50_w5")
 OF_OTHERS = ("timm", "torchvision")  # which take the name of a model; see tests of their own

@@ -5,8 +5,7 @@ import torch
 import torchvision.models
 from torch import nn
 
-from ssl_zoo.backbones.base import Backbone, parameter_count
-from ssl_zoo.registries import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, Backbone, parameter_count
 
 # torchvision's counts without their classifiers of 1000 classes; the wide ones are those of the
 # networks in facebookresearch/swav, src/resnet50.py, without heads.

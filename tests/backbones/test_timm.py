@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
 
 TINY = "test_vit"  # timm's own model for tests: 160 pixels, 0.4 M parameters
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ssl_zoo.backbones.base import parameter_count
-from ssl_zoo.registries import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, parameter_count
 
 
 def test_pixels_are_the_image_in_order() -> None:

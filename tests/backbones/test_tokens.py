@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import (
     TokenBackbone,
     resample_positions,
@@ -13,7 +14,6 @@ from ssl_zoo.backbones.tokens import (
     with_tokens,
 )
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
 
 KINDS: list[dict[str, Any]] = [
     {"name": "vit", "image_size": 32, "width": 16, "depth": 2, "pooling": "class"},

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.vit import ViT
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import BACKBONES
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 
 SMALL = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_zoo import building
 from ssl_zoo.data.digits import DigitsAffine
 from ssl_zoo.data.loader import LoadedBatch
-from ssl_zoo.method import Batch
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import RunConfig
+from ssl_zoo.method import METHODS, Batch
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.training import build
 from tests.small import fast_config
 
 DEVICE = torch.device("cpu")
@@ -38,10 +37,10 @@ def sealed(name: str) -> tuple[RunConfig, SealedDigits]:
 
 def batches(config: RunConfig, dataset: DigitsAffine) -> Iterator[LoadedBatch | Batch]:
     """Yields a batch of each way in which a method may come by images."""
-    loader = building.build_loader(config, dataset, DEVICE)
+    loader = build.build_loader(config, dataset, DEVICE)
     yield next(loader.epoch(0))
     yield next(loader.plain_epoch(0))
-    epoch = building.LoadedEpoch(loader, 0, config, DEVICE)
+    epoch = build.LoadedEpoch(loader, 0, config, DEVICE)
     yield next(epoch.views())
     yield next(epoch.images())
 
@@ -54,7 +53,7 @@ def test_labels_are_never_read_for_a_method_that_does_not_ask(name: str) -> None
 @pytest.mark.parametrize("name", BLIND)
 def test_a_method_that_does_not_ask_is_built_without_reading_labels(name: str) -> None:
     config, dataset = sealed(name)
-    assert building.build_method(config, dataset, 44, DEVICE).needs_labels is False
+    assert build.build_method(config, dataset, 44, DEVICE).needs_labels is False
 
 
 @pytest.mark.parametrize("name", SEEING)
@@ -70,9 +69,9 @@ def test_a_method_that_asks_gets_the_labels_of_its_images(name: str) -> None:
 def test_labels_are_split_with_their_images(name: str) -> None:
     dataset = DigitsAffine(DigitsAffine.Config(), split="train")
     config = fast_config(name)
-    loader = building.build_loader(config, dataset, DEVICE)
-    whole = next(building.LoadedEpoch(loader, 0, config, DEVICE).views())
+    loader = build.build_loader(config, dataset, DEVICE)
+    whole = next(build.LoadedEpoch(loader, 0, config, DEVICE).views())
     assert dataset.labels is not None
-    for part in building.split(whole, 4):
+    for part in build.split_batch(whole, 4):
         assert part.labels is not None
         assert torch.equal(part.labels, dataset.labels[part.index])

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.method import Batch, Method
-from ssl_zoo.registries import AUGMENTATIONS, METHODS
-from ssl_zoo.run_config import recipe_names, recipe_text, run_config
+from ssl_zoo.augmentations.base import AUGMENTATIONS
+from ssl_zoo.method import METHODS, Batch, Method
+from ssl_zoo.runs.config import run_config
+from ssl_zoo.runs.recipes import recipe_names, recipe_text
 from tests.small import Epoch, batch, progress, run_info, small_method
 
 NAMES = METHODS.names()

@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_zoo import building, distributed
+from ssl_zoo import distributed
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.loader import LoadedBatch
-from ssl_zoo.method import Batch, Progress
-from ssl_zoo.registries import DATASETS, METHODS, OPTIMIZERS
+from ssl_zoo.method import METHODS, Batch
+from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.schedule import Progress
+from ssl_zoo.training import build
 from tests.distributed import run_on_ranks
 from tests.small import fast_config
 
@@ -36,7 +39,7 @@ LOCAL_CROPS = (
 TRAINED = [name for name in METHODS if METHODS[name].trains]
 
 
-class InDouble(building.LoadedEpoch):
+class InDouble(build.LoadedEpoch):
     """The batches of an epoch in float64."""
 
     def _batches(self, loaded: Iterator[LoadedBatch]) -> Iterator[Batch]:
@@ -50,10 +53,10 @@ def losses_and_gradients(method_name: str) -> list[Step]:
     config = fast_config(method_name, *overrides)
     device = torch.device("cpu")
     dataset = DATASETS.build(config.data, split="train")
-    loader = building.build_loader(config, dataset, device)
+    loader = build.build_loader(config, dataset, device)
     torch.manual_seed(0)
-    method = building.build_method(config, dataset, loader.steps_per_epoch, device).double()
-    wrapped = building.wrap(method, torch.device("cpu"))
+    method = build.build_method(config, dataset, loader.steps_per_epoch, device).double()
+    wrapped = build.wrap(method, torch.device("cpu"))
     optimizer = OPTIMIZERS.build(config.optimizer, params=list(method.param_groups()))
     steps: list[Step] = []
     data = InDouble(loader, 0, config, device)

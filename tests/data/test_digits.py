@@ -1,8 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from ssl_zoo.data.base import Dataset
-from ssl_zoo.registries import DATASETS
+from ssl_zoo.data.base import DATASETS, Dataset
 
 
 def build(name: str, split: str) -> Dataset:

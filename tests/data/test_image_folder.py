@@ -6,9 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 from tests.data import folders
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.multicrop import MultiCrop
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import ViewLoader, evaluation_batches
 from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 from tests.data import folders
 
 

@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.subset import Subset
 from ssl_zoo.data.tensor_dataset import TensorDataset
-from ssl_zoo.registries import DATASETS
 from tests.data import folders
 
 

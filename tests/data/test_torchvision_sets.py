@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10"])

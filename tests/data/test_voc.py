@@ -4,9 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 from tests.data import folders, voc_folder
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import retrieval as module
 from ssl_zoo.evaluators.base import Features, Scores
-from ssl_zoo.evaluators.knn import Knn
+from ssl_zoo.evaluators.knn.evaluator import Knn
 from ssl_zoo.evaluators.retrieval import Retrieval, judge, rankings
 
 Floats = NDArray[np.float32]

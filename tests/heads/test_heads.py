@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
-from ssl_zoo.registries import HEADS
 
 
 def build(kind: str = "mlp", **settings: Any) -> nn.Module:

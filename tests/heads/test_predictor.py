@@ -5,8 +5,8 @@ import torch
 
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
+from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.predictor import build_predictor
-from ssl_zoo.registries import HEADS
 
 
 def mlp(output_dim: int) -> NamedConfig:

@@ -13,7 +13,7 @@ import pytest
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch import control
 from ssl_zoo.launch.control import cancel, release, requeue
-from tests.launch.fake_slurm import FakeSlurm, make_run, started, write_checkpoint
+from tests.jobs.fake_slurm import FakeSlurm, make_run, started, write_checkpoint
 
 ORDERS = (cancel, requeue, release)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ssl_zoo.cli import cli
+from ssl_zoo.cli.main import cli
 from ssl_zoo.config import parse_yaml, validate
-from ssl_zoo.launch.slurm_config import SlurmConfig
+from ssl_zoo.runs.slurm import SlurmConfig
 from tests.documents import Block, blocks, read
 
 PAGE = "docs/cluster.md"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.history import History
 from ssl_zoo.launch import requeue
-from ssl_zoo.signals import StopRequest
+from ssl_zoo.runs.history import History
+from ssl_zoo.training.signals import StopRequest
 
 
 class Cluster:

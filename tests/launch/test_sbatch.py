@@ -18,7 +18,7 @@ import pytest
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch import sbatch
-from ssl_zoo.launch.slurm_config import SlurmConfig
+from ssl_zoo.runs.slurm import SlurmConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_AGAIN = 144  # exit status by which a task asks submitit's controller for another start
@@ -200,7 +200,7 @@ def test_what_is_submitted_is_what_script_returns(
     folder = tmp_path / "my runs" / "submit"
     config = SlurmConfig(partition="gpu", python="container python", setup=["true"])
     jobs = [shell(f"echo {number}") for number in range(n_points)]
-    ids = sbatch.submit(config, folder, jobs, name="run", setup=["false"])
+    ids = sbatch.submit_slurm(config, folder, jobs, name="run", setup=["false"])
     assert ids == (["7"] if n_points == 1 else ["7_0", "7_1", "7_2"])
     expected = sbatch.script(config, folder, name="run", setup=["false"], n_points=n_points)
     assert (folder / "7_submission.sh").read_bytes() == expected.encode()
@@ -214,7 +214,7 @@ def submitted_environment(tmp_path: Path) -> dict[str, str]:
     """Submits, and returns the environment that sbatch was given."""
     config = SlurmConfig(partition="gpu", mem_gb=3)
     before = dict(os.environ)
-    sbatch.submit(config, tmp_path / "submit", [shell("true")], name="run")
+    sbatch.submit_slurm(config, tmp_path / "submit", [shell("true")], name="run")
     assert dict(os.environ) == before
     lines = (tmp_path / "record").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
@@ -262,7 +262,7 @@ def test_outside_of_a_job_the_users_own_variables_stay(
 
 def test_without_sbatch_the_ways_out_are_named(tmp_path: Path, only_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        sbatch.submit(SlurmConfig(), tmp_path / "submit", [shell("true")], name="run")
+        sbatch.submit_slurm(SlurmConfig(), tmp_path / "submit", [shell("true")], name="run")
     assert str(error.value) == (
         "there is no 'sbatch' on PATH, so no SLURM to submit to; use --launcher local, "
         "or --dry-run to see the batch script"
@@ -285,7 +285,7 @@ def test_a_refusal_is_sbatchs_own_words_and_leaves_nothing(
         folder.mkdir(exist_ok=True)
         (folder / name).touch()
     with pytest.raises(UserError) as error:
-        sbatch.submit(SlurmConfig(), folder, [shell("true")] * n_points, name="run")
+        sbatch.submit_slurm(SlurmConfig(), folder, [shell("true")] * n_points, name="run")
     assert str(error.value) == (
         "sbatch refused the job: invalid partition specified: foo; "
         "Batch job submission failed: Invalid partition name specified"

@@ -12,7 +12,7 @@ import pytest
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch import snapshot
-from tests.test_provenance import git
+from tests.runs.test_provenance import git
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = shutil.ignore_patterns("__pycache__")
@@ -66,10 +66,10 @@ def take(target: Path, *path: Path, like: Path | None = None) -> dict[str, Any]:
     code = (
         "import json; from pathlib import Path; from ssl_zoo.launch import snapshot; "
         f"like = {str(like or '')!r}; "
-        f"print(json.dumps(snapshot.take(Path({str(target)!r}), Path(like) if like else None)))"
+        f"print(json.dumps(snapshot.take_snapshot(Path({str(target)!r}), Path(like) if like else None)))"
     )
     facts: dict[str, Any] = json.loads(python(code, *path))
-    assert snapshot.read(target) == facts
+    assert snapshot.read_snapshot(target) == facts
     return facts
 
 
@@ -114,7 +114,7 @@ def test_a_job_resolves_a_recipe_of_the_copy(checkout: Path, tmp_path: Path) -> 
     recipe.write_text((recipe.parent / "digits.yaml").read_text() + "\nseed: 77\n")
     take(tmp_path / "code", checkout)
     recipe.unlink()
-    show = "from ssl_zoo.run_config import run_config; print(run_config('simclr@mine').seed)"
+    show = "from ssl_zoo.runs.config import run_config; print(run_config('simclr@mine').seed)"
     assert in_a_job(snapshot.setup_lines(tmp_path / "code"), show) == "77"
 
 
@@ -190,7 +190,7 @@ def test_a_snapshot_inside_of_a_checkout_is_none(checkout: Path) -> None:
     again = take(second, first)
     assert (again["commit"], again["digest"]) == (facts["commit"], facts["digest"])
     assert (second / "diff.patch").read_bytes() == (first / "diff.patch").read_bytes()
-    named = "from ssl_zoo.provenance import commit; print(commit())"
+    named = "from ssl_zoo.runs.provenance import commit; print(commit())"
     assert in_a_job(snapshot.setup_lines(second), named) == facts["commit"]
 
 
@@ -263,7 +263,7 @@ def test_it_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.mkdir()
     (code / "old.py").touch()
-    snapshot.take(code)
+    snapshot.take_snapshot(code)
     assert not (code / "old.py").exists()
     assert (code / "ssl_zoo" / "__init__.py").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["code"]
@@ -277,14 +277,14 @@ def test_half_a_snapshot_is_never_seen(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(snapshot, "_digest", fail)
     with pytest.raises(OSError, match="disk full"):
-        snapshot.take(tmp_path / "code")
+        snapshot.take_snapshot(tmp_path / "code")
     assert [*tmp_path.iterdir()] == []
 
 
 def test_where_there_is_no_snapshot_there_is_nothing_to_read(tmp_path: Path) -> None:
-    assert snapshot.read(tmp_path) is None
+    assert snapshot.read_snapshot(tmp_path) is None
     (tmp_path / "snapshot.json").write_text("{")
-    assert snapshot.read(tmp_path) is None
+    assert snapshot.read_snapshot(tmp_path) is None
 
 
 def test_the_copy_stands_before_the_users_own_path(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_without_its_copy_a_job_runs_no_other_code(tmp_path: Path) -> None:
 
 
 def test_a_path_that_python_cannot_search_is_refused(tmp_path: Path) -> None:
-    for use in (snapshot.take, snapshot.setup_lines):
+    for use in (snapshot.take_snapshot, snapshot.setup_lines):
         with pytest.raises(UserError, match="stands between paths; choose another --output"):
             use(tmp_path / "lr:0.1")
     assert [*tmp_path.iterdir()] == []

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.cluster_prediction import ClusterPredictionLoss, cluster_prediction
-from ssl_zoo.registries import LOSSES
 from tests.distributed import run_on_ranks
 
 TARGETS = torch.tensor([[0, 3, -100, 1, 2, -100], [4, 4, 1, 0, -100, 2]])

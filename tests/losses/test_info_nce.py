@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_zoo import distributed
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.info_nce import InfoNCELoss, info_nce, positive_cosine
-from ssl_zoo.registries import LOSSES
 from tests.distributed import run_on_ranks
 
 T = 0.2

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_zoo import distributed
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings, nt_xent
-from ssl_zoo.registries import LOSSES
 from tests.distributed import run_on_ranks
 
 T = 0.2

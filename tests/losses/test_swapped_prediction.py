@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ssl_zoo import distributed
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.swapped_prediction import (
     SwappedPredictionLoss,
     SwapSettings,
     swapped_prediction,
 )
-from ssl_zoo.registries import LOSSES
+from tests.assignment.test_sinkhorn import reference as reference_codes
 from tests.distributed import run_on_ranks
-from tests.losses.test_sinkhorn import reference as reference_codes
 
 T = 0.1
 

@@ -9,12 +9,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ssl_zoo import checkpoint, distributed
-from ssl_zoo.method import Method, Progress
-from ssl_zoo.outcome import Interrupted
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import RunConfig
-from ssl_zoo.training import train
+from ssl_zoo import distributed
+from ssl_zoo.method import METHODS, Method
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.schedule import Progress
+from ssl_zoo.training.outcome import Interrupted
+from ssl_zoo.training.train import train
 from tests.distributed import run_on_ranks
 from tests.small import fast_config, run_info, small_method
 
@@ -32,7 +33,7 @@ def config(name: str) -> RunConfig:
 def final(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights at the end, and what rank 0 keeps besides."""
     path = checkpoint.found(folder / "checkpoints")[0]
-    state = checkpoint.load(path)
+    state = checkpoint.load_state(path)
     return safetensors.torch.load_file(path / checkpoint.MODEL), state.ranks[0]["method"]
 
 
@@ -86,7 +87,7 @@ def interrupted(folder: str, name: str) -> None:
 def test_one_process_goes_on_with_the_bank_of_two(name: str, tmp_path: Path) -> None:
     run_on_ranks(interrupted, 2, str(tmp_path / "run"), name)
     path = checkpoint.found(tmp_path / "run" / "checkpoints")[0]
-    parts = [rank["method"]["bank_index"] for rank in checkpoint.load(path).ranks]
+    parts = [rank["method"]["bank_index"] for rank in checkpoint.load_state(path).ranks]
     assert [len(part) for part in parts] == [5 * 128] * 2
     together = torch.cat([part.view(5, 128) for part in parts], dim=1).flatten()
     train(config(name), tmp_path / "run", bar=False)

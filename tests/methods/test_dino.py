@@ -17,7 +17,7 @@ from ssl_zoo.methods.dino import DINO
 from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.method import target_metrics
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
-from ssl_zoo.reporting import AlarmBell
+from ssl_zoo.training.alarms import AlarmBell
 from tests.distributed import run_on_ranks
 from tests.small import batch, progress, run_info, small_method
 

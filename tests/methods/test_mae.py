@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch
+from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.mae.decoder import Decoder
 from ssl_zoo.methods.mae.method import MAE
-from ssl_zoo.registries import BACKBONES, METHODS
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import batch, progress, run_info, small_method, tiny_backbone
 
 

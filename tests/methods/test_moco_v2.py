@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.moco_v2 import MoCoV2
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import COUNTS, batch, progress, run_info, small_method
 
 WITHOUT_LOCAL = ((32, 2),)

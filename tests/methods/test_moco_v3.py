@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch
+from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.moco_v3 import MoCoV3
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import COUNTS, batch, progress, run_info, small_method, tiny_backbone
 
 WITHOUT_LOCAL = ((32, 2),)

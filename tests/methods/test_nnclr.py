@@ -11,7 +11,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.nnclr import NNCLR
 from ssl_zoo.methods.nnclr.method import nearest_rows
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import COUNTS, batch, progress, run_info, small_method
 
 WITHOUT_LOCAL = ((32, 2),)

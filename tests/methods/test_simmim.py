@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch
+from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.simmim.method import SimMIM
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import batch, progress, run_info, small_method, tiny_backbone
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.simsiam import SimSiam
-from ssl_zoo.registries import OPTIMIZERS
+from ssl_zoo.optim.base import OPTIMIZERS
 from tests.small import batch, progress, run_info, small_method, tiny_backbone
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch, RunInfo
 from ssl_zoo.methods.supervised import Supervised
-from ssl_zoo.run_config import run_config
+from ssl_zoo.runs.config import run_config
 from tests.small import batch, progress, run_info, small_method
 
 

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.memory import EmbeddingQueue
-from ssl_zoo.method import Batch
+from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.methods.swav.method import code_metrics
-from ssl_zoo.registries import METHODS
 from tests.small import batch, fast_config, progress, run_info, tiny_backbone
 
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
+from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.vicreg import VICReg, VICRegLoss
 from ssl_zoo.methods.vicreg.loss import vicreg_terms
-from ssl_zoo.registries import LOSSES
 from tests.distributed import run_on_ranks
 from tests.small import batch, progress, run_info, small_method
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.registries import OPTIMIZERS
+from ssl_zoo.optim.base import OPTIMIZERS
 
 LRS = (0.5, 2.0, 1.0, 0.3)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.registries import OPTIMIZERS
+from ssl_zoo.optim.base import OPTIMIZERS
 from tests.optim.problem import LRS, build, gradients, parameters, take_steps
 
 TRUST, EPS, MOMENTUM = 0.02, 1e-3, 0.9

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssl_zoo.registries import OPTIMIZERS
+from ssl_zoo.optim.base import OPTIMIZERS
 from tests.optim.problem import LRS, build, parameters, take_steps
 
 

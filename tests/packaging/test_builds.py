@@ -80,7 +80,7 @@ def test_the_wheel_has_licence_readme_and_command(built: Path) -> None:
         commands = archive.read(inside["entry_points.txt"]).decode()
         metadata = archive.read(inside["METADATA"]).decode()
     assert "LICENSE" in inside
-    assert "ssl-zoo = ssl_zoo.cli:main" in commands
+    assert "ssl-zoo = ssl_zoo.cli.main:main" in commands
     assert "# ssl-zoo" in metadata
 
 
@@ -96,14 +96,16 @@ def test_an_installed_wheel_works_from_anywhere(installed: Path, tmp_path: Path)
     listed = subprocesses.ssl_zoo("list", "methods", "--json", cwd=tmp_path, path=installed)
     names = [row["name"] for row in json.loads(listed.stdout)["methods"]]
     assert {"simclr", "swav"} <= set(names)
-    code = "import ssl_zoo.methods as m, ssl_zoo.cli as c; print(m.__file__); print(c.__file__)"
+    code = (
+        "import ssl_zoo.methods as m, ssl_zoo.cli.main as c; print(m.__file__); print(c.__file__)"
+    )
     printed = run(sys.executable, "-c", code, cwd=tmp_path, path=installed).stdout.split()
     assert [Path(line).is_relative_to(installed) for line in printed] == [True, True]
 
 
 def test_an_installed_wheel_finds_recipes_and_cards(installed: Path, tmp_path: Path) -> None:
     subprocesses.ssl_zoo("config", "swav@digits", cwd=tmp_path, path=installed)
-    code = "from ssl_zoo.loading import card_files; print(*card_files(), sep='\\n')"
+    code = "from ssl_zoo.weights.open import card_files; print(*card_files(), sep='\\n')"
     cards = run(sys.executable, "-c", code, cwd=tmp_path, path=installed).stdout.split()
     assert cards == sorted(path.stem for path in (ROOT / "model_cards").glob("*.safetensors"))
 

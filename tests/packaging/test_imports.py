@@ -20,7 +20,7 @@ def imported_by(code: str, folder: Path) -> set[str]:
 def command(*arguments: str) -> str:
     """Returns a program that runs `ssl-zoo` and goes on after it."""
     return (
-        "import sys\nfrom ssl_zoo.cli import main\n"
+        "import sys\nfrom ssl_zoo.cli.main import main\n"
         f"sys.argv = {['ssl-zoo', *arguments]!r}\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
     )

@@ -10,8 +10,8 @@ import pytest
 
 from ssl_zoo import plugins
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import METHODS
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.method import METHODS
+from ssl_zoo.runs.folder import RunFolder
 from tests import subprocesses
 from tests.subprocesses import pip_install, run
 

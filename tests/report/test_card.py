@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation import evaluate
-from ssl_zoo.loading import open_checkpoint
+from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.report.card import write_card
-from ssl_zoo.run_config import run_config
-from ssl_zoo.training import train
+from ssl_zoo.runs.config import run_config
+from ssl_zoo.training.train import train
+from ssl_zoo.weights.open import open_checkpoint
 from tests.small import SHORT, fast_config
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_zoo.checkpoint import sha256
-from ssl_zoo.evaluation import evaluate
-from ssl_zoo.loading import card_files
+from ssl_zoo.evaluation.evaluate import evaluate
+from ssl_zoo.files import sha256
+from ssl_zoo.weights.open import card_files
 
 CARDS = card_files()
 

@@ -18,8 +18,8 @@ PACE_S = 0.2
 
 def install() -> None:
     """Puts short runs into the trainer of this process."""
-    from ssl_zoo.run_config import RunConfig
-    from ssl_zoo.training import Trainer
+    from ssl_zoo.runs.config import RunConfig
+    from ssl_zoo.training.train import Trainer
 
     build, batches, finish_step = Trainer.__init__, Trainer._batches, Trainer._finish_step
 

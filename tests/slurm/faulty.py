@@ -26,8 +26,8 @@ RANK = int(os.environ.get("SLURM_PROCID", "0"))
 
 def install() -> None:
     """Puts the faults into the classes of this process."""
-    from ssl_zoo import checkpoint
-    from ssl_zoo.training import Trainer
+    from ssl_zoo.runs import checkpoint
+    from ssl_zoo.training.train import Trainer
 
     finish_step = Trainer._finish_step
 

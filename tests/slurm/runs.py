@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 
 import ssl_zoo
-from ssl_zoo import checkpoint
-from ssl_zoo.history import Event, History
-from ssl_zoo.launch.slurm_config import SlurmConfig
-from ssl_zoo.launch.status import RunStatus, status
-from ssl_zoo.run_config import RunConfig
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.jobs.status import RunStatus, status
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.history import Event, History
+from ssl_zoo.runs.slurm import SlurmConfig
 from tests.slurm.cluster import Cluster
 from tests.small import fast_config
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import ssl_zoo
+from ssl_zoo.jobs.status import statuses
 from ssl_zoo.launch import control
-from ssl_zoo.launch.slurm_config import SlurmConfig
-from ssl_zoo.launch.status import statuses
-from ssl_zoo.launch.submission import Plan, execute, plan_runs
-from ssl_zoo.launch.sweep import configs
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.launch.submit import Plan, execute, plan_runs
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.slurm import SlurmConfig
+from ssl_zoo.runs.sweep import configs
 from tests.slurm.cluster import Cluster
 from tests.slurm.runs import FAULTY, SAVED_EVERY, STEPS, Run
 from tests.small import FAST

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo.history import Event, History
-from ssl_zoo.launch.finding import find_runs
-from ssl_zoo.launch.status import status
-from ssl_zoo.run_folder import RunFolder
+from ssl_zoo.jobs.finding import find_runs
+from ssl_zoo.jobs.status import status
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.history import Event, History
 from tests.documents import Block, blocks
 from tests.slurm.cluster import Cluster
 

@@ -3,8 +3,7 @@
 from typing import Literal
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.method import Method
-from ssl_zoo.registries import METHODS
+from ssl_zoo.method import METHODS, Method
 
 
 @METHODS.register

@@ -7,10 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.data import random
-from ssl_zoo.registries import AUGMENTATIONS
 
 
 @AUGMENTATIONS.register

@@ -8,8 +8,9 @@ from pydantic import Field
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
-from ssl_zoo.method import Batch, Method, Progress, RunInfo, StepOutput, encode
-from ssl_zoo.registries import HEADS, METHODS
+from ssl_zoo.heads.base import HEADS
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.schedule import Progress
 
 
 @METHODS.register

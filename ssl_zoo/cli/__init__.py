@@ -1,0 +1,1 @@
+"""The `ssl-zoo` command: one module for each group of commands."""

@@ -1,0 +1,75 @@
+"""The `ssl-zoo` command. Heavy imports happen inside the commands, so that `--help` is instant."""
+
+import logging
+import os
+import sys
+
+import click
+
+from ssl_zoo._version import __version__
+from ssl_zoo.cli.cluster import cluster_command
+from ssl_zoo.cli.compare import card_command, compare_command
+from ssl_zoo.cli.convert import export_command, import_command
+from ssl_zoo.cli.evaluate import evaluate_command, table_command
+from ssl_zoo.cli.exits import run
+from ssl_zoo.cli.jobs import (
+    cancel_command,
+    jobs_command,
+    logs_command,
+    release_command,
+    requeue_command,
+)
+from ssl_zoo.cli.list import list_command, schema_command, show_command
+from ssl_zoo.cli.submit import submit_command
+from ssl_zoo.cli.train import config_command, train_command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="ssl-zoo")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings and results only.")
+def cli(quiet: bool) -> None:
+    """Self-supervised learning by name: train, resume, score and compare methods.
+
+    \b
+    ssl-zoo list methods             what there is
+    ssl-zoo show method swav         what it is and what can be set
+    ssl-zoo train swav               a small run, minutes on a CPU
+    ssl-zoo compare swav simclr      methods side by side
+    ssl-zoo evaluate FILE            score any checkpoint, of other projects too
+    ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
+    """
+    rank = os.environ.get("RANK", "0")
+    level = logging.WARNING if quiet or rank != "0" else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    for noisy in ("faiss", "fvcore", "torch", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+for _command in (
+    list_command,
+    show_command,
+    schema_command,
+    config_command,
+    train_command,
+    compare_command,
+    card_command,
+    evaluate_command,
+    table_command,
+    import_command,
+    export_command,
+    cluster_command,
+    submit_command,
+    jobs_command,
+    logs_command,
+    cancel_command,
+    requeue_command,
+    release_command,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Runs the command line with the arguments of this process."""
+    run(cli)

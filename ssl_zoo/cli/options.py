@@ -1,0 +1,205 @@
+"""Arguments and options that several commands share."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ssl_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_zoo.runs.config import RunConfig
+
+METHOD = click.argument("method", required=False, metavar="[METHOD[@RECIPE]]")
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+CONFIG = click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
+
+
+def resolved(method: str | None, overrides: tuple[str, ...], file: str | None) -> "RunConfig":
+    """Returns the run that the arguments describe; what is wrong with it is wrong on all ranks."""
+    from ssl_zoo.runs.config import run_config
+
+    if method is not None and "=" in method:  # `ssl-zoo train --config FILE seed=3`
+        return resolved(None, (method, *overrides), file)
+    try:
+        return run_config(method, file=file, overrides=overrides)
+    except UserError as error:
+        error.on_all_ranks = True  # all were given the same arguments
+        raise
+
+
+class _Evaluators(click.ParamType):  # type: ignore[type-arg]
+    """Names or settings of evaluators, between commas."""
+
+    name = "evaluators"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        from ssl_zoo.config import parse_yaml
+
+        parts = [part.strip() for part in _split(value)]
+        source = "--evaluators"
+        return [
+            parse_yaml(part, source=source) if part.startswith("{") else part
+            for part in parts
+            if part
+        ]
+
+
+def _split(text: str) -> list[str]:
+    """Splits at commas outside braces and brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "{[") - (letter in "}]")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+class _Megabytes(click.ParamType):  # type: ignore[type-arg]
+    """A size such as 2GB, 500MB, or 500 for megabytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)?", str(value), re.IGNORECASE)
+        size = float(found[1]) * (1000 if (found[2] or "").upper() == "GB" else 1) if found else 0
+        if size < 1:
+            raise UserError(f"'{value}' is no size; write 500MB or 2GB")
+        return int(size)
+
+
+class _Settings(click.ParamType):  # type: ignore[type-arg]
+    """A component's name, or its settings in braces."""
+
+    name = "settings"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith("{"):
+            return value
+        from ssl_zoo.config import parse_yaml
+
+        return parse_yaml(value, source="--format")
+
+
+FORMAT = click.option(
+    "--format",
+    type=_Settings(),
+    metavar="NAME",
+    help="Format of a foreign file, where it is not recognised; see: ssl-zoo list formats.",
+)
+
+
+EVALUATORS = click.option(
+    "--evaluators",
+    default="knn,clustering",
+    show_default=True,
+    type=_Evaluators(),
+    metavar="A,B",
+    help="What is scored: knn, knn:instdisc, '{name: knn, k: [1, 5]}'; see: ssl-zoo list evaluators.",
+)
+
+
+_FEATURES = (
+    FORMAT,
+    click.option("--layer", default="pooled", show_default=True, help="Where features are taken."),
+    click.option("--image-size", type=click.IntRange(2), metavar="PIXELS", help="Of the images."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        show_default=True,
+        help="Of the network's arithmetic.",
+    ),
+    click.option("--batch-size", default=256, show_default=True, type=click.IntRange(1)),
+    click.option(
+        "--workers",
+        "num_workers",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Loader processes, for image files.",
+    ),
+)
+
+
+_SCORES = (
+    click.option(
+        "--dataset", metavar="NAME", help="Data set; by default the one it was trained on."
+    ),
+    EVALUATORS,
+    *_FEATURES,
+    click.option(
+        "--memory-budget",
+        "memory_mb",
+        type=_Megabytes(),
+        metavar="SIZE",
+        help="For neighbours and rankings, beside the features: 2GB.",
+    ),
+    click.option(
+        "--seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0, 2**31 - 1),
+        help="Of clusters, draws and intervals.",
+    ),
+)
+
+
+CACHE = (
+    click.option("--cache", metavar="DIR", help="Folder in which features are kept."),
+    click.option("--no-cache", is_flag=True, help="Keep features in memory only."),
+)
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def adds(*options: Any) -> Callable[[_Command], _Command]:
+    """Returns a decorator that adds options to a command, in their order."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+how_features_are_taken = adds(*_FEATURES, *CACHE)
+"""Adds the options that say how a checkpoint sees images, and where its features are kept."""
+
+
+how_it_is_scored = adds(*_SCORES)
+"""Adds the options that say how a checkpoint is scored; they are arguments of `evaluate`."""
+
+
+def features_folder(cache: str | None, no_cache: bool) -> Path | None:
+    """Returns the folder that features are kept in, as the options say."""
+    from ssl_zoo.evaluation.cache import cache_folder
+
+    if no_cache:
+        return None
+    return Path(cache) if cache else cache_folder()
+
+
+def output_file(path: str) -> Path:
+    """Makes the folder of a file before hours of work go into it.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    file = Path(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UserError(f"'{path}' cannot be written; choose another --output")
+    return file

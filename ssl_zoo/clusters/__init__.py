@@ -1,1 +1,0 @@
-"""Clusters of the images of any data set or folder, as tables, centroids and pictures."""

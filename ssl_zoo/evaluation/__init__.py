@@ -1,0 +1,1 @@
+"""Scores of any checkpoint: the request, its data and features, and the result."""

@@ -1,0 +1,310 @@
+"""Features of a whole data set from a frozen network, in memory or in a cache on disk."""
+
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.augmentations.evaluation import Interpolation, normalize
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.loader import evaluation_batches
+from ssl_zoo.data.reader import CorruptImages
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.cache import Block, CachedFeatures
+from ssl_zoo.evaluation.config import Precision
+from ssl_zoo.evaluators.base import Features
+
+GATHER_ROWS = 8192
+"""Rows of features that each rank sends at a time."""
+
+
+def extract(
+    network: nn.Module,
+    dataset: Dataset,
+    *,
+    image_size: int,
+    resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+    num_workers: int = 0,
+    progress: bool = True,
+    cached: CachedFeatures | None = None,
+) -> Features:
+    """Returns the features of all images in the order of the data set, on all ranks.
+
+    Each rank computes whole batches, each image once, so that any number of ranks computes the
+    same batches. The network is in eval mode meanwhile; afterwards its modules are as before, and
+    so are the random states. Images that cannot be decoded are left out, with a warning, as far as
+    the data set allows.
+
+    Args:
+        network: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
+        image_size: height and width `S` of the centre crop that the network sees.
+        resize: shorter side before that crop; `image_size` unless given.
+        interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
+        batch_size: images in one forward pass of a rank.
+        precision: of the network's arithmetic; features are float32 always.
+        num_workers: loader processes, for images read from files.
+        progress: whether to show a bar if stderr is a terminal.
+        cached: where they are kept: what is there is not computed again, and what comes back is
+            a memory map. All ranks must see the same folder.
+
+    Raises:
+        UserError: too many images are broken, the network returns no vectors, or the cache cannot
+            be written; on all ranks.
+    """
+    device = torch.device(device)
+
+    def compute(indices: Tensor) -> Iterator[_Computed]:
+        batches = evaluation_batches(
+            dataset,
+            batch_size=batch_size,
+            size=image_size,
+            resize=resize,
+            interpolation=interpolation,
+            num_workers=num_workers,
+            indices=indices,
+        )
+        with _frozen(network, device), _bar(progress, len(indices)) as advance:
+            for views, index in batches:
+                yield _computed(network, views, index, dataset, device, precision)
+                advance(len(index))
+
+    if cached is None:
+        part = _own_part(len(dataset), batch_size)
+        stop = min(part.start + len(part.kept), len(dataset))
+        _fill(part, compute(torch.arange(part.start, stop)))
+        return _assemble(dataset, _gather(part, device=device))
+    is_new = not distributed.broadcast_object(cached.is_complete())
+    if is_new:
+        _extract_to(cached, len(dataset), batch_size, compute)
+    whole = cached.open()
+    if not is_new:  # what was not decoded then counts as it did
+        lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
+        try:
+            CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
+        except UserError as error:
+            raise UserError.everywhere(str(error)) from None
+    return _assemble(dataset, _Part(0, whole.values, whole.kept, whole.digests))
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Features of one batch: positions `(B,)`, float32 `(B, D)`, and digests of what was seen."""
+
+    index: NDArray[np.int64]
+    values: NDArray[np.float32]
+    digests: NDArray[np.uint64]
+
+
+@dataclass
+class _Part:
+    """Features of neighbouring images, which of them there are, and why there are no more."""
+
+    start: int
+    values: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    digests: NDArray[np.uint64]
+    error: str | None = None
+
+
+def _own_part(total: int, batch_size: int) -> _Part:
+    """Returns the part of this rank, still empty; parts are of one length, the last are padded."""
+    share = math.ceil(math.ceil(total / batch_size) / distributed.world_size()) * batch_size
+    start = min(distributed.rank() * share, total)
+    return _empty_part(start, share if distributed.world_size() > 1 else total)
+
+
+def _empty_part(start: int, rows: int) -> _Part:
+    return _Part(
+        start,
+        np.zeros((rows, 0), dtype=np.float32),
+        np.zeros(rows, dtype=np.bool_),
+        np.zeros(rows, dtype=np.uint64),
+    )
+
+
+def _computed(
+    network: nn.Module,
+    views: Tensor,
+    index: Tensor,
+    dataset: Dataset,
+    device: torch.device,
+    precision: Precision,
+) -> _Computed:
+    inputs = normalize(views.to(device), dataset.config.mean, dataset.config.std)
+    digests = [_digest(view) for view in views.numpy()]
+    return _Computed(
+        index.numpy(),
+        _run(network, inputs, precision).cpu().numpy(),
+        np.array(digests, dtype=np.uint64),
+    )
+
+
+def _digest(view: NDArray[np.uint8]) -> int:
+    """Returns 64 bits that equal images share."""
+    found = hashlib.sha1(view.tobytes(), usedforsecurity=False).digest()
+    return int.from_bytes(found[:8], "little")
+
+
+def _fill(part: _Part, batches: Iterator[_Computed]) -> None:
+    """Puts batches into a part; a mistake of the user is kept for all ranks."""
+    try:
+        for batch in batches:
+            _put(part, batch)
+    except UserError as error:
+        part.error = str(error)
+
+
+def _put(part: _Part, batch: _Computed) -> None:
+    if not part.kept.any():
+        part.values = np.zeros((len(part.kept), batch.values.shape[1]), dtype=np.float32)
+    rows = batch.index - part.start
+    part.values[rows], part.digests[rows], part.kept[rows] = batch.values, batch.digests, True
+
+
+def _extract_to(
+    cached: CachedFeatures,
+    total: int,
+    batch_size: int,
+    compute: Callable[[Tensor], Iterator[_Computed]],
+) -> None:
+    """Computes the blocks that a cache lacks, each on one rank, and completes it."""
+    rows = cached.block_rows(batch_size)
+    blocks = [range(start, min(start + rows, total)) for start in range(0, total, rows)]
+    missing: list[int] = distributed.broadcast_object(cached.missing(len(blocks), rows))
+    share = math.ceil(len(missing) / distributed.world_size())
+    own = missing[distributed.rank() * share :][:share]
+    error = None
+    try:
+        if own:
+            indices = torch.cat([torch.arange(blocks[n].start, blocks[n].stop) for n in own])
+            batches = compute(indices)
+            for number, part in _in_blocks(batches, own, blocks):
+                cached.write(number, rows, total, Block(part.values, part.kept, part.digests))
+    except UserError as problem:
+        error = str(problem)
+    distributed.raise_any(error)
+    distributed.on_main(lambda: cached.finish(len(blocks), rows))
+
+
+def _in_blocks(
+    batches: Iterator[_Computed], own: list[int], blocks: list[range]
+) -> Iterator[tuple[int, _Part]]:
+    """Yields each own block as soon as all its images are through."""
+    waiting = iter(own)
+    number = next(waiting)
+    part = _empty_part(blocks[number].start, len(blocks[number]))
+    for batch in batches:
+        while batch.index[0] not in blocks[number]:  # the block before is through
+            yield number, part
+            number = next(waiting)
+            part = _empty_part(blocks[number].start, len(blocks[number]))
+        _put(part, batch)
+    yield number, part
+    for number in waiting:  # blocks without an image that can be decoded
+        yield number, _empty_part(blocks[number].start, len(blocks[number]))
+
+
+def _run(network: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+    """Returns float32 features `(B, D)` of normalised images."""
+    with _autocast(inputs.device, precision):
+        output = network(inputs.contiguous(memory_format=torch.channels_last))
+    if not isinstance(output, Tensor) or output.shape[:-1] != (len(inputs),):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(
+            f"the backbone returns {shape} for {len(inputs)} images; "
+            "features must be one vector for each image"
+        )
+    return output.float()
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision == "fp32":  # whatever surrounds the extraction
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+@contextmanager
+def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Holds a network in eval mode without gradients; restores modules and random states."""
+    modes = {module: module.training for module in network.modules()}
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        network.eval()
+        with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that moves a bar on; it does nothing unless stderr is a terminal."""
+    if not (wanted and distributed.is_main() and sys.stderr.isatty()):
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("features", total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def _gather(part: _Part, *, device: torch.device) -> _Part:
+    """Concatenates the parts of all ranks, a few rows at a time to spare device memory."""
+    facts = distributed.all_gather_object((part.values.shape[1], part.error))
+    _raise_first([error for _, error in facts])
+    ranks, share = len(facts), len(part.kept)
+    if ranks == 1:
+        return part
+    width = max(width for width, _ in facts)
+    if not part.kept.any():  # this rank has no images, or none that can be decoded
+        part.values = np.zeros((share, width), dtype=np.float32)
+    values = np.empty((ranks, share, width), dtype=np.float32)
+    for begin in range(0, share, GATHER_ROWS):
+        rows = torch.from_numpy(part.values[begin : begin + GATHER_ROWS]).to(device)
+        gathered = distributed.gather(rows).view(ranks, len(rows), width)
+        values[:, begin : begin + len(rows)] = gathered.cpu().numpy()
+    marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)).to(device))
+    digests = distributed.gather(torch.from_numpy(part.digests.view(np.int64)).to(device))
+    return _Part(
+        0,
+        values.reshape(ranks * share, width),
+        marks.cpu().numpy().astype(np.bool_),
+        digests.cpu().numpy().view(np.uint64),
+    )
+
+
+def _raise_first(errors: list[str | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise UserError.everywhere(error)
+
+
+def _assemble(dataset: Dataset, whole: _Part) -> Features:
+    """Cuts the padding off and leaves out what could not be decoded."""
+    n = len(dataset)
+    values, kept, digests = whole.values[:n], whole.kept[:n], whole.digests[:n]
+    if not kept.any():
+        raise UserError(f"none of the {n} images can be decoded; check the data set")
+    labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
+    if kept.all():
+        return Features(values, labels, digests=digests)
+    chosen = np.flatnonzero(kept)
+    return Features(
+        values[chosen], None if labels is None else labels[chosen], chosen, digests[chosen]
+    )

@@ -1,0 +1,79 @@
+"""A scoring job's folder: what is to be scored, how, and the result.
+
+evaluate.json      the request         evaluation.json    the result, when there is one
+history.jsonl      what happened       code/, submit/     as in a run folder
+"""
+
+import json
+import re
+from pathlib import Path
+
+from ssl_zoo import distributed
+from ssl_zoo.config import validate
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.cache import cache_folder
+from ssl_zoo.evaluation.config import ScoringConfig
+from ssl_zoo.files import write_text
+from ssl_zoo.runs.history import History, host
+from ssl_zoo.runs.places import runs_folder
+
+
+def scoring_folder(config: ScoringConfig) -> Path:
+    """Returns the default folder of a scoring job: within the run that it scores, else in `runs/`."""
+    what = Path(config.checkpoint)
+    if (what / "config.yaml").is_file():
+        return what / f"evaluate-{config.digest()}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", what.name)
+    return runs_folder() / f"evaluate-{name}-{config.digest()}"
+
+
+class ScoringFolder:
+    """Paths and rules of a scoring job's folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.request_file = self.path / "evaluate.json"
+        self.result_file = self.path / "evaluation.json"
+        self.history = History(self.path)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a result."""
+        return self.result_file.is_file()
+
+    def config(self) -> ScoringConfig:
+        """Reads the request.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        try:
+            settings = json.loads(self.request_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{self.request_file}' cannot be read: {error}") from None
+        return validate(ScoringConfig, settings, source=str(self.request_file))
+
+    def create(self, config: ScoringConfig) -> None:
+        """Writes the request."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.request_file, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
+
+    def run(self) -> None:
+        """Scores and writes the result; all ranks call it together."""
+        from ssl_zoo.evaluation.evaluate import evaluate
+
+        if distributed.broadcast_object(self.is_complete):
+            return
+        config = self.config()
+        if distributed.is_main():
+            self.history.add("started", world_size=distributed.world_size(), host=host())
+        try:
+            settings = config.model_dump(exclude={"checkpoint", "slurm"})
+            result = evaluate(config.checkpoint, cache=cache_folder(), **settings)
+        except UserError as error:
+            if distributed.is_main():
+                self.history.add("failed", reason=str(error).splitlines()[0], rank=0)
+            raise
+        if distributed.is_main():
+            write_text(self.result_file, json.dumps(result, indent=1) + "\n")
+            self.history.add("complete")

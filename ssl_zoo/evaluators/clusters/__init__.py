@@ -1,0 +1,1 @@
+"""Evaluators that cluster features, and how well clusters match classes."""

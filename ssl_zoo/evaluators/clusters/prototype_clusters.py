@@ -1,0 +1,63 @@
+"""The clusters that a method has learnt itself, compared with classes."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
+from ssl_zoo.evaluators.checks import check_features, check_labels
+from ssl_zoo.evaluators.clusters.clustering import agreement, protocol_of
+from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes
+
+VERSION = 1
+"""Counts changes of the rules below that change scores."""
+
+
+@EVALUATORS.register
+class PrototypeClusters(Evaluator):
+    """Agreement of classes with a method's own prototypes, each image in that of largest score.
+
+    Scores in percent: `nmi`, `ami`, `ari`, `purity`, where there are as many prototypes as classes
+    `accuracy`, and `balance`, all as `clustering` has them; and `used`, the share of prototypes that
+    win any image. Of several sets of prototypes the first is looked at. Prototypes are in runs of
+    methods that have them, in files exported from such runs, and in official checkpoints. `nmi` and
+    `purity` grow with their number: compare them at an equal one.
+    """
+
+    layer: ClassVar[str] = "prototypes"
+
+    class Config(NamedConfig):
+        """Settings of prototypes as clusters."""
+
+        name: Literal["prototypes"] = "prototypes"
+
+    config: Config
+
+    def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
+        """Returns the agreement of classes and prototypes of `test`, whose features are scores.
+
+        Raises:
+            UserError: scores are empty or not finite; test labels are missing, negative or all the
+                same.
+        """
+        check_features("prototypes", train=train, test=test)
+        _, classes = np.unique(check_labels("prototypes", "test", test), return_inverse=True)
+        n_prototypes = test.values.shape[1]
+        if n_prototypes < 2:
+            raise UserError("a single prototype says nothing; score a method with 2 or more")
+        clusters = test.values.argmax(axis=1)
+        sizes = cluster_sizes(clusters, n_prototypes)
+        protocol = protocol_of("prototypes", {"name": "largest-score", "version": VERSION})
+        return Scores(
+            values={
+                **agreement(classes, clusters, n_clusters=n_prototypes),
+                "balance": 100 * balance(sizes),
+                "used": 100 * float((sizes > 0).mean()),
+            },
+            intervals={},
+            protocol={**protocol, "n_clusters": n_prototypes},
+            headline="nmi",
+            details={"sizes": np.sort(sizes)[::-1].tolist()},
+        )

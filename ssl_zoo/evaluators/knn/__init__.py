@@ -1,0 +1,1 @@
+"""Nearest-neighbour classification in the protocols of the field."""

@@ -1,0 +1,176 @@
+"""Linear probe on frozen features: multinomial logistic regression, solved to the optimum.
+
+After Kornblith, Shlens and Le, "Do better ImageNet models transfer better?", 2019
+(arXiv:1805.08974), section A.1, and Radford et al., "Learning transferable visual models from
+natural language supervision", 2021 (arXiv:2103.00020), section A.3: L-BFGS, regularisation chosen on
+a part of the train split.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators import scoring
+from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
+from ssl_zoo.evaluators.checks import check_features, check_labels
+from ssl_zoo.evaluators.probes.design import Design, Scaling
+from ssl_zoo.evaluators.probes.logistic import Classifier, LogisticRegression
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Counts changes of the rules below that change scores."""
+
+Penalty = Annotated[float, Field(ge=1e-9, le=1e6)]
+
+
+@EVALUATORS.register
+class Linear(Evaluator):
+    """Accuracy of multinomial logistic regression on features.
+
+    Scores are `top1` and, with more than 5 classes, `top5`, in percent, with intervals
+    bootstrapped over test images. The penalty on the weights is the one of best top-1 accuracy on
+    a held-out part of the train split, the largest of those that tie; then all of the train split
+    is fitted. The test split takes no part in any choice. Of classes with equal scores the lower
+    one is ahead; a test class that train lacks is always wrong.
+    """
+
+    class Config(NamedConfig):
+        """Settings of the linear probe."""
+
+        shorthand: ClassVar[str | None] = "normalise"
+
+        name: Literal["linear"] = "linear"
+        normalise: Scaling = "standardise"
+        """What is done to features: `standardise` each number over the train split, or `l2`, equal
+        length for each feature."""
+        penalties: tuple[Penalty, ...] = Field(
+            default=(10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6), min_length=1, max_length=100
+        )
+        """Factors of the squared weights, halved, beside the mean cross-entropy; C is
+        1 / (penalty * train images) in scikit-learn's words. A single one is used unseen."""
+        patience: int = Field(default=2, ge=1, le=100)
+        """Penalties are tried from the largest down, until so many in a row are worse than the
+        best; the smallest ones take longest."""
+        held_out: float = Field(default=0.2, gt=0, lt=1)
+        """Part of each train class that penalties are compared on."""
+        tolerance: float = Field(default=1e-4, ge=1e-7, le=1e-1)
+        """L2 norm of the scaled gradient that ends a fit; see `LogisticRegression.fit`."""
+        max_iterations: int = Field(default=1000, ge=1, le=1_000_000)
+        """Steps of L-BFGS at most; a fit that needs more is used as it is, and said to be so."""
+        n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
+        """Bootstrap samples behind the intervals; does not touch the scores."""
+
+        @field_validator("penalties")
+        @classmethod
+        def _fall(cls, penalties: tuple[float, ...]) -> tuple[float, ...]:
+            if len(set(penalties)) < len(penalties):
+                raise ValueError(f"penalties name one twice: {list(penalties)}; write each once")
+            return tuple(sorted(penalties, reverse=True))  # each fit starts where one ended
+
+    config: Config
+
+    def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
+        """Returns the accuracies on `test` of a classifier fitted to `train`.
+
+        Raises:
+            UserError: features are empty, not finite or of two sizes; labels are missing, negative
+                or all the same in train; no class has an image to hold out.
+        """
+        check_features("linear", train=train, test=test)
+        classes, labels = np.unique(check_labels("linear", "train", train), return_inverse=True)
+        test_labels = check_labels("linear", "test", test, min_classes=1)
+        penalty, choice = self._choose(train.values, labels, len(classes), seed)
+        (classifier,) = self._fit(train.values, labels, None, len(classes), [penalty])
+        truth = scoring.places(classes, test_labels)
+        hits = scoring.top_hits(_ranks(classifier, test.values, truth), len(classes))
+        values, intervals = scoring.in_percent(
+            hits, seed=seed, n_resamples=self.config.n_resamples
+        )
+        solution = classifier.solution
+        return Scores(
+            values=values,
+            intervals=intervals,
+            protocol=scoring.described("linear", self._settings()),
+            headline="top1",
+            outcomes=dict(hits),
+            details={
+                "penalty": penalty,
+                **choice,
+                "converged": solution.converged,
+                "iterations": solution.iterations,
+                "gradient_norm": solution.gradient_norm,
+                "top1_by_class": scoring.by_class(hits["top1"], test_labels),
+            },
+        )
+
+    def _choose(
+        self, values: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int, seed: int
+    ) -> tuple[float, dict[str, Any]]:
+        """Returns the penalty and how those it was chosen from did."""
+        penalties = self.config.penalties
+        if len(penalties) == 1:
+            return penalties[0], {}
+        fitted, held_out = scoring.stratified(labels, self.config.held_out, seed=seed)
+        if not len(held_out):
+            raise UserError(
+                f"{len(labels)} train images of {n_classes} classes are too few to hold out "
+                f"{self.config.held_out:g} of each; raise held_out or give linear one penalty"
+            )
+        shares: list[float] = []
+        for classifier in self._fit(values, labels[fitted], fitted, n_classes, penalties):
+            found = _ranks(classifier, values, labels[held_out], held_out)
+            shares.append(100 * float((found == 0).mean()))
+            if max(shares) > max(shares[-self.config.patience :]):
+                break
+        best = int(np.argmax(shares))
+        return penalties[best], {
+            "penalties": list(penalties[: len(shares)]),
+            "held_out_top1": shares,
+            "best_is_last_allowed": best in (0, len(penalties) - 1),
+        }
+
+    def _fit(
+        self,
+        values: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        rows: NDArray[np.int64] | None,
+        n_classes: int,
+        penalties: Iterable[float],
+    ) -> Iterator[Classifier]:
+        design = Design(values, rows, normalise=self.config.normalise)
+        regression = LogisticRegression(design, labels, n_classes=n_classes)
+        tolerance, most = self.config.tolerance, self.config.max_iterations
+        for penalty in penalties:
+            found = regression.fit(penalty, tolerance=tolerance, max_iterations=most)
+            if not found.solution.converged:
+                logger.warning(
+                    "linear: the fit with penalty %g ended after %d steps with a gradient of %.2g, "
+                    "above tolerance=%g",
+                    penalty, found.solution.iterations, found.solution.gradient_norm, tolerance,
+                )  # fmt: skip
+            yield found
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.config.model_dump(mode="json", exclude={"n_resamples"}),
+            "name": "logistic-regression",
+            "version": VERSION,
+        }
+
+
+def _ranks(
+    classifier: Classifier,
+    values: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    rows: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Counts the classes ahead of the true one for features, or for `rows` of them."""
+    blocks = classifier.scores(values, rows)
+    return np.concatenate([scoring.ranks(scores, truth[place]) for place, scores in blocks])

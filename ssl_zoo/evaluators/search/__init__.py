@@ -1,0 +1,1 @@
+"""Nearest neighbours: exact, approximate, of features in memory or on disk."""

@@ -1,0 +1,212 @@
+"""Exact neighbours by products in bfloat16: quick where a processor or GPU multiplies those faster.
+
+Products of rounded features pick candidates, float64 decides between them, and a bound on what
+rounding can do says whether others could have been among the nearest. Test features for which it
+cannot exclude that are searched in float32.
+
+The bound: with x = x' + a and y = y' + b, where x' and y' are in bfloat16, x.y - x'.y' = a.y + x'.b,
+which is |a| |y| + |x'| |b| at most (Cauchy-Schwarz). Lengths of a and b are measured. Sums of D
+products in float32 add D 2^-24 |x'| |y'| at most, in whatever order, and rounding the sum to
+bfloat16 adds 2^-9 of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_zoo.evaluators.search.flat import Best, Floats, Ids, in_order, unit_rows
+from ssl_zoo.evaluators.search.mapped import let_go, take
+
+BLOCK_NUMBERS = 1 << 24
+"""Products that are held at a time."""
+LOOKED_AT = 1 << 19
+"""Products that are looked at one by one at a time."""
+GROUP = 32
+"""Features of which only the largest product is looked at first."""
+MORE = 32
+"""Groups that are looked into beside two for each neighbour that is wanted."""
+PAIR_NUMBERS = 1 << 20
+"""Numbers of features that are multiplied in float64 at a time."""
+ROUNDING = 1.01 * 2.0**-9
+"""Of a sum to bfloat16, relative to what comes out."""
+
+
+@dataclass
+class _Rounded:
+    """Features in bfloat16, how far that is from them, and the features themselves.
+
+    Attributes:
+        values: `(N, D)` as they were given.
+        norms: what they are divided by, `(N, 1)` float64: 1 where lengths count.
+        rounded: bfloat16, with rows of zeros up to a whole number of groups.
+        length: of each feature, `(N,)` float64.
+        error: length of what rounding took from each, `(N,)` float64.
+    """
+
+    values: Floats
+    norms: Tensor
+    rounded: Tensor
+    length: Tensor
+    error: Tensor
+
+    @classmethod
+    def of(cls, values: Floats, device: torch.device, *, unit: bool, group: int = 1) -> "_Rounded":
+        n, d = values.shape
+        padded = torch.zeros((-(-n // group) * group, d), dtype=torch.bfloat16, device=device)
+        length, error = np.empty(n), torch.empty(n, dtype=torch.float64, device=device)
+        step = max(1, PAIR_NUMBERS // d)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            part = values[rows]
+            length[rows] = np.sqrt(np.einsum("nd,nd->n", part, part, dtype=np.float64))
+            exact = torch.from_numpy(unit_rows(part) if unit else np.array(part)).to(device)
+            padded[rows] = exact
+            error[rows] = torch.linalg.vector_norm(exact - padded[rows], dim=1).double()
+            let_go(values)
+        norms = torch.from_numpy(np.where(length == 0, 1, length))[:, None].to(device)
+        lengths = torch.ones_like(error) if unit else torch.from_numpy(length).to(device)
+        if not unit:
+            norms = torch.ones_like(norms)
+        # Norms and features of norm 1 are rounded to float32 themselves.
+        return cls(values, norms, padded, lengths, error * (1 + 1e-5) + 2.0**-22 * lengths)
+
+    def exact(self, places: Tensor) -> Tensor:
+        """Returns features at `places`, in float64, `(P, D)`."""
+        if self.values.flags.writeable:  # else torch warns
+            found = torch.from_numpy(self.values).index_select(0, places.cpu())
+        else:
+            found = torch.from_numpy(take(self.values, places.cpu().numpy()))
+        features: Tensor = found.to(self.norms.device, torch.float64)
+        return features / self.norms[places]
+
+
+def nearest_reranked(
+    train: Floats, test: Floats, k: int, chunk_bytes: int, *, unit: bool
+) -> tuple[Floats, Ids, Ids]:
+    """Finds neighbours by cosine or dot product; see `nearest`.
+
+    Similarities are float64 sums rounded to float32.
+
+    Returns:
+        Similarities and indices, `(Q, k)`, and the rows for which they are not found.
+    """
+    with _float32_sums() as device:
+        return _nearest(train, test, k, chunk_bytes, device, unit=unit)
+
+
+@contextmanager
+def _float32_sums() -> Iterator[torch.device]:
+    """Yields the device, on which products in bfloat16 are summed in float32, as the bound needs."""
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    finally:
+        settings.allow_bf16_reduced_precision_reduction = before
+
+
+def _nearest(
+    train: Floats, test: Floats, k: int, chunk_bytes: int, device: torch.device, *, unit: bool
+) -> tuple[Floats, Ids, Ids]:
+    queries = _Rounded.of(test, device, unit=unit)
+    best, unsure = Best(len(test), k), np.zeros(len(test), dtype=np.bool_)
+    rows = max(1, chunk_bytes // (2 * train.shape[1]))
+    for start in range(0, len(train), rows):
+        values = train[start : start + rows]
+        chunk = _Rounded.of(values, device, unit=unit, group=GROUP)
+        looked_at = min(len(values), GROUP * (2 * k + MORE))
+        step = max(1, min(len(test), BLOCK_NUMBERS // len(values), LOOKED_AT // looked_at))
+        # Made once, because new memory costs a third of the time of the product.
+        room = torch.empty(step * len(chunk.rounded), dtype=torch.bfloat16, device=device)
+        found = [
+            _candidates(queries, chunk, slice(first, first + step), best, k, room)
+            for first in range(0, len(test), step)
+        ]
+        sims, places, open_ended = (np.concatenate(column) for column in zip(*found, strict=True))
+        unsure |= open_ended
+        best.add(sims, places + start)
+        let_go(train)
+    unsure |= ~np.isfinite(best.sims).all(axis=1)  # products that overflow
+    return best.sims, best.ids, np.flatnonzero(unsure)
+
+
+def _candidates(
+    queries: _Rounded, chunk: _Rounded, rows: slice, best: Best, k: int, room: Tensor
+) -> tuple[Floats, Ids, NDArray[np.bool_]]:
+    """Returns exact similarities and places of the nearest in a chunk, in order, and whether more
+    than were looked at could be among them, for a slice of test features."""
+    k = min(k, len(chunk.values))
+    top, places, level, rest = _largest_groups(queries.rounded[rows], chunk, k, room)
+    slack = _slack(queries, chunk, rows)[:, None]
+    floor = level.double() - slack - ROUNDING * level.double().abs()
+    if best.sims.shape[1] == best.size:
+        floor = torch.maximum(floor, torch.from_numpy(best.sims[rows, -1:]).to(floor))
+    # Where a product is -inf, for want of a feature, this is NaN, which is above nothing.
+    most, rest = (one.double() + slack + ROUNDING * one.double().abs() for one in (top, rest))
+    open_ended = rest >= floor
+    near = (most >= floor) & ~open_ended
+    mine, column = near.nonzero(as_tuple=True)
+    found = places[mine, column]
+    packed = near.cumsum(dim=1)[mine, column] - 1
+    shape = (len(top), max(k, int(near.sum(dim=1).max())))
+    sims = torch.full(shape, -torch.inf, device=top.device)
+    ids = torch.zeros(shape, dtype=torch.int64, device=top.device)
+    sims[mine, packed] = _exact(queries, chunk, mine + rows.start, found)
+    ids[mine, packed] = found
+    ordered = in_order(sims.cpu().numpy(), ids.cpu().numpy())
+    return ordered[0][:, :k].copy(), ordered[1][:, :k].copy(), open_ended[:, 0].cpu().numpy()
+
+
+def _largest_groups(
+    queries: Tensor, chunk: _Rounded, k: int, room: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns products and places of the groups of features that hold the largest, `(B, M)`; a
+    product that `k` features reach, `(B, 1)`; and the largest of any other feature, -inf where
+    there is none, `(B, 1)`.
+
+    The largest of a few groups are found far quicker than the largest of all products.
+    """
+    n, wanted = len(chunk.values), 2 * k + MORE
+    size = GROUP if n > 4 * GROUP * wanted else 1
+    n_groups = len(chunk.rounded) // GROUP if size > 1 else n
+    padded = chunk.rounded[: size * n_groups]
+    products = room[: len(queries) * len(padded)].view(len(queries), len(padded))
+    torch.mm(queries, padded.T, out=products)
+    products[:, n:] = -torch.inf
+    # A group is every so many-th feature, so that maxima are of neighbouring numbers.
+    maxima = products.view(len(queries), size, n_groups).amax(dim=1)
+    levels, groups = maxima.topk(min(wanted + 1, n_groups))
+    level, rest = levels[:, k - 1 : k], torch.full_like(levels[:, :1], -torch.inf)
+    if n_groups > wanted:
+        groups, rest = groups[:, :-1], levels[:, -1:]
+    members = torch.arange(size, device=groups.device) * n_groups
+    places = (groups[:, :, None] + members).flatten(1)
+    return products.gather(1, places), places, level, rest
+
+
+def _slack(queries: _Rounded, chunk: _Rounded, rows: slice) -> Tensor:
+    """Returns how far products can be from those of exact features, `(B,)`, but for the last
+    rounding."""
+    d = queries.values.shape[1]
+    length, error = queries.length[rows], queries.error[rows]
+    # Processors may take products below 2^-126 for 0; 16 is for the rounding of lengths and results.
+    sums = (d + 16) * (2.0**-24 * 1.01 * length * chunk.length.max() + 2.0**-124)
+    slack: Tensor = error * chunk.length.max() + 1.01 * length * chunk.error.max() + sums
+    return slack
+
+
+def _exact(queries: _Rounded, chunk: _Rounded, rows: Tensor, places: Tensor) -> Tensor:
+    """Returns dot products of pairs, summed in float64, `(P,)` float32."""
+    found = torch.empty(len(rows), device=rows.device)
+    step = max(1, PAIR_NUMBERS // queries.values.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        pairs = torch.linalg.vecdot(queries.exact(rows[part]), chunk.exact(places[part]))
+        found[part] = pairs.float()
+    return found

@@ -1,0 +1,1 @@
+"""Images without labels: clusters as tables, centroids and pictures."""

@@ -1,0 +1,132 @@
+"""Clusters of features, numbered by size, with their members in order of similarity."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_zoo.evaluators.clusters.clustering import agreement
+from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes, silhouette
+from ssl_zoo.evaluators.clusters.spherical import cluster_directions, nearest_direction
+from ssl_zoo.evaluators.search.exact import unit_rows
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Points in clusters, 0 the largest.
+
+    Attributes:
+        points: features of length one, or zeros, `(N, D)`.
+        clusters: cluster of each point, `(N,)`.
+        cosines: similarity of each point to its cluster, `(N,)`.
+        centroids: of length one, or zeros, `(K, D)`.
+        numbers: what the clusters were called before, `(K,)`.
+    """
+
+    points: Floats
+    clusters: Ids
+    cosines: Floats
+    centroids: Floats
+    numbers: Ids
+
+    def __len__(self) -> int:
+        return len(self.centroids)
+
+    @cached_property
+    def sizes(self) -> Ids:
+        """Points of each cluster, `(K,)`, falling."""
+        return cluster_sizes(self.clusters, len(self))
+
+    @cached_property
+    def members(self) -> list[Ids]:
+        """Points of each cluster, those of largest cosine first, equal ones by index."""
+        order = np.lexsort((np.arange(len(self.points)), -self.cosines, self.clusters))
+        return np.split(order.astype(np.int64), np.cumsum(self.sizes)[:-1])
+
+    def scores(self) -> dict[str, float]:
+        """Returns the mean similarity, in [-1, 1], balance and silhouette in percent."""
+        return {
+            "mean_similarity": float(self.cosines.mean(dtype=np.float64)),
+            "balance": 100 * balance(self.sizes),
+            "silhouette": 100 * silhouette(self.points, self.clusters, len(self)),
+        }
+
+    def agreement(self, labels: Ids) -> dict[str, float]:
+        """Returns nmi, ami, ari, purity and perhaps accuracy over the points that have a label.
+
+        Args:
+            labels: `(N,)`; negative where there is none.
+
+        Returns:
+            Percentages; nothing where labels are all the same.
+        """
+        known = labels >= 0
+        names, classes = np.unique(labels[known], return_inverse=True)
+        if len(names) < 2:
+            return {}
+        return agreement(classes, self.clusters[known], n_clusters=len(self))
+
+
+def group(
+    points: Floats, *, n_clusters: int, n_iterations: int, n_restarts: int, seed: int
+) -> Groups:
+    """Returns spherical k-means clusters of points `(N, D)` of length one, numbered by size."""
+    centroids = cluster_directions(
+        points,
+        n_clusters=n_clusters,
+        n_iterations=n_iterations,
+        n_restarts=n_restarts,
+        seed=seed,
+    )
+    return _by_size(points, *nearest_direction(points, centroids), centroids)
+
+
+def group_by_scores(points: Floats, scores: Floats) -> Groups:
+    """Returns the clusters that prototypes make, each point in that of largest score.
+
+    Args:
+        points: features of length one, or zeros, `(N, D)`; centroids are the directions of their
+            means.
+        scores: of points and prototypes, `(N, K)`; the largest is a point's similarity.
+    """
+    clusters = scores.argmax(axis=1)
+    sums = np.zeros((scores.shape[1], points.shape[1]))
+    np.add.at(sums, clusters, points)
+    return _by_size(points, clusters, scores.max(axis=1), unit_rows(sums.astype(np.float32)))
+
+
+def _by_size(points: Floats, clusters: Ids, cosines: Floats, centroids: Floats) -> Groups:
+    order = np.argsort(-cluster_sizes(clusters, len(centroids)), kind="stable")
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return Groups(points, places[clusters], cosines, centroids[order], order)
+
+
+def majority(labels: Ids, names: list[str]) -> dict[str, Any]:
+    """Returns the most frequent label of a cluster and its share of the labelled images.
+
+    Args:
+        labels: those of the cluster, `(n,)`; negative where there is none.
+        names: of the classes; none where a number must do.
+    """
+    known = labels[labels >= 0]
+    if not len(known):
+        return {}
+    counts = np.bincount(known)
+    label = int(counts.argmax())
+    return {
+        "label": label_name(label, names),
+        "share": float(counts[label] / len(known)),
+    }
+
+
+def label_name(label: int, names: list[str]) -> str:
+    """Returns what a label is called; nothing for one that is negative."""
+    if label < 0:
+        return ""
+    return names[label] if label < len(names) else str(label)

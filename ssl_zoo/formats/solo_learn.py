@@ -1,0 +1,54 @@
+"""Checkpoints of solo-learn, which PyTorch Lightning writes."""
+
+from typing import ClassVar, Literal
+
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, grouped
+from ssl_zoo.formats.base import below as weights_below
+from ssl_zoo.formats.networks import NetworkSettings, read_network, to_imported
+
+PREFIXES = ("backbone.", "encoder.")
+"""Of its network, now and in its first versions."""
+STEM = "cifar_padded"
+"""Its stem for small images pads the 3x3 convolution by 2, so maps are two pixels larger."""
+
+
+@FORMATS.register
+class SoloLearn(Format):
+    """A checkpoint of solo-learn: the network in torchvision's or timm's names and an online classifier.
+
+    The same names hold for all its methods. Momentum networks, heads and the classifier are left
+    aside. Versions that store their options as OmegaConf objects write files that cannot be read
+    without running code; such a file is refused.
+    """
+
+    source: ClassVar[str] = "vturrisi/solo-learn, solo/methods/base.py, main_linear.py"
+
+    class Config(NetworkSettings):
+        """Settings of solo-learn's format."""
+
+        name: Literal["solo_learn"] = "solo_learn"
+
+    def recognises(self, file: ForeignFile) -> bool:
+        """Says whether there are a network and an online classifier, and the network's own names."""
+        has_network = any(
+            file.has(f"{prefix}{first}")
+            for prefix in PREFIXES
+            for first in ("conv1.", "cls_token")
+        )
+        return has_network and file.has("classifier.")
+
+    def read(self, file: ForeignFile) -> Imported:
+        """Returns the network that was trained by gradients."""
+        prefix = next((each for each in PREFIXES if file.has(each)), PREFIXES[0])
+        own, others = weights_below(file, file.main(), prefix)
+        network = read_network(own, what=file.what, heads=self.config.heads, cifar=STEM)
+        words = {
+            "classifier": "the online classifier",
+            "projector": "the projection head",
+            "momentum_backbone": "the momentum network",
+            "momentum_encoder": "the momentum network",
+            "momentum_projector": "the momentum projection head",
+            "prototypes": "the prototypes",
+            "queue": "the queue",
+        }
+        return to_imported(network, grouped(others, words))

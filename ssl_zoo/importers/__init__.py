@@ -1,5 +1,0 @@
-"""Importers: checkpoints of other projects, by the format they are in."""
-
-from ssl_zoo.importers import lightly, prefixed, solo_learn, timm, torchvision, vissl
-
-__all__ = ["lightly", "prefixed", "solo_learn", "timm", "torchvision", "vissl"]

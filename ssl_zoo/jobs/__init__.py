@@ -1,0 +1,1 @@
+"""Jobs as the queue, their history and their logs show them; nothing here changes a job."""

@@ -1,0 +1,74 @@
+"""Runs by path and by name, and all runs below a folder."""
+
+import re
+from pathlib import Path
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.runs.places import runs_folder
+
+DEPTH = 3
+"""Folders below a folder in which runs are looked for."""
+
+
+def run_name(folder: Path) -> str:
+    """Returns what commands call a run: its path from here, or its name in the folder of runs."""
+    path = folder.absolute()
+    for base in (Path.cwd(), runs_folder().absolute()):
+        if path != base and path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)
+
+
+def find_run(text: str) -> Path:
+    """Returns the run folder of a path, or of a name in the folder of runs.
+
+    Raises:
+        UserError: there is none.
+    """
+    for folder in (Path(text), runs_folder() / text):
+        if is_run(folder):
+            return folder
+    if Path(text).is_dir():
+        raise UserError(f"'{text}' is no run folder; see: ssl-zoo jobs {text}")
+    from ssl_zoo.config import closest
+
+    names = [run_name(folder) for folder in find_runs(runs_folder())]
+    raise UserError(f"there is no run '{text}'.{closest(text, names)} See: ssl-zoo jobs")
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Returns the run folders at and below a folder, three levels deep, in natural order.
+
+    Below a run folder only the scoring jobs that lie directly in it are found.
+    """
+    found: list[Path] = []
+    _collect(root, DEPTH, found)
+    return sorted(found, key=lambda path: [_natural(part) for part in path.parts])
+
+
+def is_run(folder: Path) -> bool:
+    """Says whether this is the folder of a run or of a scoring job."""
+    asked = any((folder / name).is_file() for name in ("config.yaml", "evaluate.json"))
+    return asked and any((folder / name).exists() for name in ("history.jsonl", "checkpoints"))
+
+
+def _collect(folder: Path, depth: int, found: list[Path]) -> None:
+    is_here = is_run(folder)
+    if is_here:
+        found.append(folder)
+    if depth == 0:
+        return
+    try:
+        below = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    except OSError:
+        return
+    for path in below:
+        if not is_here:
+            _collect(path, depth - 1, found)
+        elif (path / "evaluate.json").is_file() and is_run(path):
+            found.append(path)
+
+
+def _natural(text: str) -> list[tuple[str, int]]:
+    """Sorts `point-2` before `point-10`."""
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", text)]

@@ -1,0 +1,180 @@
+"""What runs on the nodes: a job that knows nothing but its folder.
+
+Nothing in a job depends on why it was started. Training goes on from the newest good checkpoint, or
+returns at once where the run is complete; a launcher may start it as often as it likes.
+"""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.launch.requeue import end, refuse_in_vain
+from ssl_zoo.runs.job import is_submitted
+from ssl_zoo.training.signals import StopRequest, listen
+
+if TYPE_CHECKING:
+    from ssl_zoo.runs.folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Trains the run of a folder; the same under SLURM, submitit's local launcher and torchrun."""
+
+    folder: str
+
+    def __call__(self) -> None:
+        """Trains, and in a job leaves the process with the exit status of what happened."""
+        with listen() as request:
+            status = _run(self.folder, lambda store: _train(Path(self.folder), store, request))
+        _leave(status)
+
+    def checkpoint(self) -> Any:
+        """Returns what submitit starts again after a signal that came before our handlers."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Scores a checkpoint as the folder's `evaluate.json` says."""
+
+    folder: str
+
+    def __call__(self) -> None:
+        """Scores, and in a job leaves the process with the exit status of what happened."""
+        with listen() as request:
+            status = _run(self.folder, lambda store: _evaluate(Path(self.folder), store, request))
+        _leave(status)
+
+    checkpoint = TrainJob.checkpoint
+
+
+def _run(folder: str, work: Callable[[Any], int]) -> int:
+    """Meets the other ranks and works; returns an exit status, having said what went wrong."""
+    _log()
+    try:
+        with _ranks(Path(folder)) as store:
+            return work(store)
+    except UserError as error:
+        _say(str(error), everywhere=not error.on_all_ranks)
+        return 2
+    except Exception:
+        # Submitit must not see it: it would note a final error for a job that is being requeued.
+        traceback.print_exc()
+        return 1
+
+
+def _train(folder: Path, store: Any, request: StopRequest) -> int:
+    from ssl_zoo import distributed
+    from ssl_zoo.runs.folder import RunFolder
+    from ssl_zoo.training.outcome import Interrupted
+    from ssl_zoo.training.train import train
+
+    run = RunFolder(folder)
+    with distributed.process_group(store):
+        distributed.on_main(lambda: _refuse_in_vain(run))
+        config = run.config()
+        try:
+            train(config, folder, bar=False)
+        except Interrupted as stop:
+            _say(str(stop))
+            request.hear(stop.signum)  # maybe only another rank got it
+            return end(run.history, config.slurm.max_requeues, stop.step, request)
+    return 0
+
+
+class _Stop(Exception):
+    """Ends scoring, which has nothing to save, wherever it is."""
+
+
+def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
+    from ssl_zoo import distributed
+    from ssl_zoo.evaluation.folder import ScoringFolder
+
+    scoring = ScoringFolder(folder)
+    with distributed.process_group(store):
+        try:
+            with request.raising(lambda signum: _Stop()):
+                scoring.run()
+        except _Stop:
+            if distributed.is_main():
+                scoring.history.add("stopped", reason=signal.Signals(request.signum).name)
+            return end(scoring.history, scoring.config().slurm.max_requeues, None, request)
+    return 0
+
+
+def _refuse_in_vain(run: "RunFolder") -> None:
+    from ssl_zoo.runs import checkpoint
+
+    run.ownership.takes_over()  # raises for a left-over, which has no say
+    if not run.is_complete:
+        newest = checkpoint.newest(run.checkpoints)
+        refuse_in_vain(run.history, int(newest.name.removeprefix("step-")) if newest else 0)
+
+
+@contextmanager
+def _ranks(folder: Path) -> Iterator[Any]:
+    """Yields the store where the ranks of a job meet; None alone and under torchrun."""
+    if not is_submitted():
+        yield None
+        return
+    from submitit import JobEnvironment
+
+    from ssl_zoo.launch.rendezvous import rendezvous
+
+    own = JobEnvironment()
+    with rendezvous(
+        folder / "submit",
+        rank=own.global_rank,
+        local_rank=own.local_rank,
+        world_size=own.num_tasks,
+    ) as store:
+        yield store
+
+
+def _log() -> None:
+    rank = os.environ.get("SLURM_PROCID") or os.environ.get("SUBMITIT_LOCAL_GLOBALID") or "0"
+    if not is_submitted():
+        return
+    logging.basicConfig(
+        level=logging.INFO if rank == "0" else logging.WARNING,
+        format="%(asctime)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("faiss", "fvcore", "torch", "matplotlib", "submitit"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _say(message: str, *, everywhere: bool = False) -> None:
+    rank = os.environ.get("RANK", "0")
+    if rank == "0" or everywhere:
+        print(f"ssl-zoo: {message}", file=sys.stderr, flush=True)
+
+
+def _leave(status: int) -> None:
+    """Ends the process of a job at once; does nothing outside of one, when all went well."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == 0:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing is left to be saved
+        return
+    if not is_submitted():
+        sys.exit(status)
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    # Not sys.exit: joining the threads of a broken process group may take for ever.
+    os._exit(status)

@@ -1,0 +1,7 @@
+"""The registry of losses."""
+
+from torch import nn
+
+from ssl_zoo.registry import Registry, registry
+
+LOSSES: "Registry[nn.Module]" = registry("loss")

@@ -1,0 +1,228 @@
+"""What `ssl-zoo list` and `ssl-zoo show` say about components, read from their classes."""
+
+import inspect
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.method import METHODS
+from ssl_zoo.registries import KINDS
+from ssl_zoo.registry import Registry
+from ssl_zoo.runs.recipes import recipe_names, recipe_text
+
+USAGE = {
+    "methods": "ssl-zoo train {name} method.{setting}",
+    "backbones": "ssl-zoo train METHOD backbone={name} backbone.{setting}",
+    "heads": "ssl-zoo train METHOD method.head={name} method.head.{setting}",
+    "augmentations": "ssl-zoo train METHOD augmentation={name} augmentation.{setting}",
+    "datasets": "ssl-zoo train METHOD data={name} data.{setting}",
+    "optimizers": "ssl-zoo train METHOD optimizer={name} optimizer.{setting}",
+    "evaluators": "ssl-zoo evaluate RUN --evaluators {name}",
+    "formats": "ssl-zoo evaluate FILE --format {name}",
+}
+"""The command that uses a component, for each kind that a command line can name."""
+
+_ATTRIBUTES = {
+    Ge: "ge",
+    Gt: "gt",
+    Le: "le",
+    Lt: "lt",
+    MinLen: "min_length",
+    MaxLen: "max_length",
+}
+_SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
+
+
+def summary(registry: Registry[Any], name: str) -> dict[str, str]:
+    """Returns a component's name, first docstring line, paper, and where it is defined."""
+    cls = registry[name]
+    doc = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+    return {
+        "name": name,
+        "summary": doc,
+        "paper": str(getattr(cls, "paper", "") or getattr(cls, "source", "")),
+        "module": cls.__module__,
+    }
+
+
+def listing(kind: str) -> list[dict[str, str]]:
+    """Returns a summary of every component of a kind, given in the plural."""
+    return [summary(KINDS[kind], name) for name in KINDS[kind]]
+
+
+def details(kind: str, name: str) -> dict[str, Any]:
+    """Returns everything `show` prints: documentation, settings, and for some kinds more.
+
+    Args:
+        name: `NAME` or `NAME:ARG`, as in `timm:vit_tiny_patch16_224`.
+
+    Raises:
+        UserError: there is no such component.
+    """
+    registry, base = KINDS[kind], name.partition(":")[0]
+    config_class = registry.config_class(base)
+    found: dict[str, Any] = summary(registry, base)
+    found["doc"] = inspect.cleandoc(registry[base].__doc__ or "")
+    found["fields"] = fields(config_class)
+    found["usage"] = _usage(kind, name, found["fields"])
+    if registry is METHODS:
+        found["recipes"] = {recipe: _title(name, recipe) for recipe in recipe_names(name)}
+    required = any(row["default"] == "required" for row in found["fields"])
+    if registry is BACKBONES and (name != base or not required):
+        found["size"] = backbone_size(BACKBONES.config(name))
+    return found
+
+
+def backbone_size(settings: NamedConfig, image_size: int | None = None) -> dict[str, Any]:
+    """Returns parameters, feature length and multiply-adds of a backbone."""
+    from ssl_zoo.backbones.base import flop_count, parameter_count
+
+    backbone = BACKBONES.build(settings)
+    size = image_size or backbone.usual_image_size
+    return {
+        "parameters": parameter_count(backbone),
+        "feature_dim": backbone.feature_dim,
+        "multiply_adds": flop_count(backbone, size),
+        "at_image_size": size,
+    }
+
+
+def fields(config_class: type[BaseModel], *, prefix: str = "") -> list[dict[str, str]]:
+    """Returns a row for each setting but the name; nested settings follow with dotted keys.
+
+    The settings of a list's entries are shown for its entry 0.
+    """
+    rows: list[dict[str, str]] = []
+    for key, field in config_class.model_fields.items():
+        if key == "name":
+            continue
+        nested, at = _nested(field)
+        rows.append(
+            {
+                "key": prefix + key,
+                "type": _type_name(field.annotation, field.metadata),
+                "bounds": _bounds(field.metadata),
+                "default": "" if nested and not at else _default(field),
+                "doc": " ".join((field.description or "").split()),
+            }
+        )
+        if nested:
+            rows += fields(nested, prefix=f"{prefix}{key}.{at}")
+    return rows
+
+
+def _title(method: str, recipe: str) -> str:
+    """Returns the first line of a recipe, which says in words what it runs."""
+    first = recipe_text(method, recipe).split("\n", 1)[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _usage(kind: str, name: str, rows: list[dict[str, str]]) -> str:
+    """Returns a command that uses a component and sets what must be set, else one thing."""
+    rows = [row for row in rows if "." not in row["key"]]
+    required = [f"{row['key']}=..." for row in rows if row["default"] == "required"]
+    free = [
+        f"{row['key']}={row['default']}"
+        for row in rows
+        if row["default"] not in ("", "required", "null") and row["default"][0] not in "[{"
+    ]
+    setting = next(iter([*([] if ":" in name else required), *free]), "")
+    text = USAGE.get(kind, "").format(name=name, setting=setting)
+    return text if setting or kind in ("evaluators", "formats") else text.rpartition(" ")[0]
+
+
+def _nested(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
+    """Returns the settings class that a field holds, and `0.` where it holds a list of them."""
+    annotation: Any = field.annotation
+    if any(isinstance(item, Registry) for item in field.metadata):
+        return None, ""
+    if typing.get_origin(annotation) is list:
+        annotation = typing.get_args(annotation)[0]
+        return (annotation, "0.") if _is_settings(annotation) else (None, "")
+    return (annotation, "") if _is_settings(annotation) else (None, "")
+
+
+def _is_settings(annotation: Any) -> bool:
+    """Says whether this is a class of settings, not one that is written as a text."""
+    plain = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return plain and annotation.__str__ is BaseModel.__str__
+
+
+def _type_name(annotation: Any, metadata: Iterable[Any]) -> str:
+    for item in metadata:
+        if isinstance(item, Registry):
+            return item.kind
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        held = _flatten(arguments[1:])
+        return f"{_type_name(arguments[0], held)} {_bounds(held)}".strip()
+    if origin is Literal:
+        return " | ".join(str(argument) for argument in arguments)
+    if origin is tuple and Ellipsis not in arguments and len(set(arguments)) == 1:
+        return f"{len(arguments)} x {_type_name(arguments[0], [])}"
+    if origin in (list, tuple):
+        kinds = dict.fromkeys(_type_name(item, []) for item in arguments if item is not Ellipsis)
+        return f"list of {', '.join(kinds)}"
+    if arguments:
+        return " | ".join(_type_name(item, []) for item in arguments)
+    if annotation is type(None):
+        return "null"
+    if _is_settings(annotation):
+        return "settings"
+    name = getattr(annotation, "__name__", str(annotation))
+    return {"bool": "true | false", "str": "text"}.get(name, name.lower())
+
+
+def _flatten(metadata: Iterable[Any]) -> list[Any]:
+    return [
+        part
+        for item in metadata
+        for part in (item.metadata if isinstance(item, FieldInfo) else [item])
+    ]
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    """Returns `0 to 1`, `> 0, <= 10`, `1 to 16 items`."""
+    limits: dict[type, Any] = {}
+    for item in metadata:
+        if isinstance(item, Len):
+            limits |= {MinLen: item.min_length, MaxLen: item.max_length}
+        for kind, attribute in _ATTRIBUTES.items():
+            if isinstance(item, kind):
+                limits[kind] = getattr(item, attribute)
+    limits = {kind: limit for kind, limit in limits.items() if limit is not None}
+    if Ge in limits and Le in limits:
+        parts = [f"{limits[Ge]} to {limits[Le]}"]
+    else:
+        parts = [f"{sign} {limits[kind]}" for kind, sign in _SIGNS.items() if kind in limits]
+    if MaxLen in limits:
+        parts.append(f"{limits.get(MinLen, 0)} to {limits[MaxLen]} items")
+    elif limits.get(MinLen):
+        parts.append(f"{limits[MinLen]} or more items")
+    return ", ".join(parts)
+
+
+def _default(field: FieldInfo) -> str:
+    """Returns a default as one would write it after `=`."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    text: str = yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, width=1e9)
+    return text.removesuffix("...\n").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, NamedConfig):
+        return {"name": value.name, **value.model_dump(mode="json", exclude_defaults=True)}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

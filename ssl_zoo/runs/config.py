@@ -1,0 +1,194 @@
+"""`RunConfig`: everything that defines a training run, checked as a whole."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ssl_zoo.augmentations.base import AUGMENTATIONS
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.config import (
+    Config,
+    NamedConfig,
+    apply_overrides,
+    canonical_json,
+    default,
+    read_yaml,
+    validate,
+)
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.method import METHODS
+from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.runs.recipes import DEFAULT_RECIPE, read_recipe
+from ssl_zoo.runs.slurm import SlurmConfig
+from ssl_zoo.schedule import Duration, ScheduleConfig
+
+OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every", "slurm"})
+"""Settings that may differ when a run goes on: they do not change its weights."""
+
+
+class OnlineEvaluation(Config):
+    """Scores the backbone while it trains; never changes the course of training."""
+
+    every: Duration = default("10 epochs")
+    """How often; `0 epochs` turns it off."""
+    evaluators: list[Annotated[NamedConfig, EVALUATORS]] = default(["knn"])
+    """What is scored."""
+
+
+class CheckpointConfig(Config):
+    """When checkpoints are written and how many stay."""
+
+    every: Duration = default("1 epoch")
+    """How often a checkpoint is written; the last step always writes one."""
+    keep: int = Field(default=2, ge=2)
+    """Newest checkpoints that stay; two, so that one stays whole while the next is written."""
+
+
+class RunConfig(Config):
+    """A training run. Equal configs on equal software give equal weights."""
+
+    method: Annotated[NamedConfig, METHODS]
+    """What is learnt, and from what loss."""
+    backbone: Annotated[NamedConfig, BACKBONES] = default("tiny_resnet")
+    """The network that is trained."""
+    data: Annotated[NamedConfig, DATASETS] = default("digits_affine")
+    """The images."""
+    augmentation: Annotated[NamedConfig, AUGMENTATIONS] = default("multicrop")
+    """The views of each image."""
+    optimizer: Annotated[NamedConfig, OPTIMIZERS] = default("sgd")
+    """How weights move; holds the peak learning rate."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate runs."""
+    epochs: int = Field(default=100, ge=1, le=100_000)
+    """Passes over the training images."""
+    global_batch_size: int = Field(default=256, ge=2)
+    """Images each step, over all processes; the last incomplete batch of an epoch is dropped."""
+    accumulate: int = Field(default=1, ge=1)
+    """Forward passes a batch is split into; each is a loss of its own, so codes see fewer images."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the networks; losses and codes are computed in fp32 always."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the whole gradient; longer ones are scaled down."""
+    sync_batch_norm: Literal["off", "all", "node"] | int = "all"
+    """Ranks that share batch statistics: none, all, those of a node, or groups of that many neighbours."""
+    channels_last: bool = True
+    """Whether images lie in memory pixel by pixel, which convolutions run faster on."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Start of all random numbers."""
+    num_workers: int = Field(default=0, ge=0, le=256)
+    """Loader processes of each rank, for data sets read from files."""
+    evaluation: OnlineEvaluation = Field(default_factory=OnlineEvaluation)
+    """Scores during training."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints during training."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of metrics."""
+    slurm: SlurmConfig = SlurmConfig()
+    """How jobs of this run are submitted; see `ssl-zoo submit`."""
+
+    @field_validator("sync_batch_norm", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads `off` as false
+
+    @model_validator(mode="after")
+    def _check(self) -> "RunConfig":
+        warmup = self.schedule.warmup
+        trains = METHODS[self.method.name].trains
+        if trains and warmup.unit == "epochs" and warmup.value >= self.epochs:
+            raise ValueError(
+                f"schedule.warmup of {warmup} leaves nothing of the {self.epochs} epochs; make it shorter"
+            )
+        if self.global_batch_size % self.accumulate:
+            raise ValueError(
+                f"global_batch_size of {self.global_batch_size} cannot be split into "
+                f"accumulate={self.accumulate} parts; use a multiple of {self.accumulate}"
+            )
+        if isinstance(self.sync_batch_norm, int) and self.sync_batch_norm < 2:
+            raise ValueError(
+                f"sync_batch_norm: a group of {self.sync_batch_norm} shares nothing; use 'off' or 2 and more"
+            )
+        self._check_views()
+        for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
+            part.check(self)
+        return self
+
+    def _check_views(self) -> None:
+        n_global = next(iter(self.view_counts.values()))
+        needed = METHODS[self.method.name].min_global
+        if n_global < needed:
+            raise ValueError(
+                f"method '{self.method.name}' needs {needed} global crops of each image and the "
+                f"augmentation makes {n_global}; raise augmentation.crops.0.count"
+            )
+
+    @property
+    def view_counts(self) -> dict[int, int]:
+        """Number of views of each size, `{size in pixels: views}`, global crops first."""
+        return AUGMENTATIONS.build(self.augmentation).view_counts
+
+    @property
+    def image_size(self) -> int:
+        """Height and width that images are evaluated at, in pixels: that of the global crops."""
+        return next(iter(self.view_counts))
+
+    def digest(self) -> str:
+        """Returns 12 hexadecimal digits that configs share which lead to equal weights."""
+        text = canonical_json(self.model_dump(mode="json", exclude=set(OPERATIONAL)))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_config(
+    method: str | None = None,
+    *,
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Resolves a run: a recipe or a file, with overrides on top.
+
+    Args:
+        method: `swav` or `swav@cifar10`; without a recipe the one called `digits`.
+        file: YAML file that stands in for the recipe.
+        overrides: texts such as `seed=3` or `method.temperature=0.2`.
+        settings: a mapping that stands in for recipe and file.
+
+    Raises:
+        UserError: anything is unknown, missing or out of bounds.
+    """
+    name, at, recipe = (method or "").partition("@")
+    source = ""
+    if settings is not None:
+        base: Mapping[str, Any] = settings
+    elif file is not None:
+        base, source = read_yaml(file), str(file)
+        if at:
+            raise UserError(f"'{method}' names a recipe and --config a file; give one of them")
+    elif name:
+        base = read_recipe(name, recipe or DEFAULT_RECIPE)
+        source = f"{name}@{recipe or DEFAULT_RECIPE}"
+    else:
+        raise UserError(
+            f"name a method ({', '.join(METHODS)}), METHOD@RECIPE, or a file with --config"
+        )
+    _check_method(base, name, source)
+    resolved = validate(RunConfig, base, source=source)
+    overrides = list(overrides)
+    if not overrides:
+        return resolved
+    return validate(RunConfig, apply_overrides(resolved.model_dump(mode="json"), overrides))
+
+
+def _check_method(base: Mapping[str, Any], name: str, source: str) -> None:
+    given = base.get("method")
+    given = given.get("name") if isinstance(given, Mapping) else given
+    if name and given is not None and given != name:
+        raise UserError(
+            f"'{source}' is a recipe for method '{given}', not '{name}'; "
+            f"run it as '{given}' or choose another file"
+        )

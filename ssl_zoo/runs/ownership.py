@@ -1,0 +1,102 @@
+"""Who may write into a run folder: one start of a run, and never a left-over of an earlier one.
+
+A lost node may go on computing after its job was started elsewhere. The file lock of a run folder
+cannot end that: its holder is out of reach. So every start writes `owner.json`, every process looks
+whether it is still the owner before it saves, and the one that is not leaves.
+"""
+
+import json
+import logging
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.errors import Superseded
+from ssl_zoo.files import write_text
+from ssl_zoo.runs.history import History, host
+from ssl_zoo.runs.job import Job, current_job
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_FOR_THE_OTHER = 60.0
+"""How long a new start waits for the one it takes over from; that one looks much more often."""
+
+
+class Ownership:
+    """This process's claim on a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "owner.json"
+        self.token = uuid.uuid4().hex
+        self._looked = time.monotonic()
+
+    def takes_over(self) -> bool:
+        """Says whether the recorded owner is an earlier start that this one replaces.
+
+        Raises:
+            Superseded: it is the other way round.
+        """
+        owner, job = self._read(), current_job()
+        if owner.get("job") is None or job is None:
+            return False
+        order = _order(owner, job, History(self.folder))
+        if order < 0:
+            raise Superseded.everywhere(
+                f"job {owner['job']} (start {owner['restart']}) has taken over '{self.folder}' from "
+                f"job {job.id} (start {job.restart}), which stops here"
+            )
+        return order > 0
+
+    def take(self) -> None:
+        """Makes this process the owner."""
+        job = current_job()
+        facts = {"token": self.token, "host": host(), "pid": os.getpid(), "time": time.time()}
+        where = {"job": job.id, "restart": job.restart} if job else {"job": None, "restart": 0}
+        write_text(self.file, json.dumps({**facts, **where}))
+
+    def is_lost(self, *, look: bool = True) -> bool:
+        """Says whether another process has become the owner.
+
+        Args:
+            look: look now; otherwise only when the last look is some seconds ago.
+        """
+        if not look and time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+            return False
+        self._looked = time.monotonic()
+        return bool(self._read().get("token", self.token) != self.token)
+
+    def lost(self) -> Superseded:
+        """Returns the error that ends a process which is no longer the owner; on all ranks."""
+        owner = self._read()
+        who = f"job {owner['job']}" if owner.get("job") else f"a process on {owner.get('host')}"
+        return Superseded.everywhere(
+            f"{who} has taken over '{self.folder}'; this process stops here"
+        )
+
+    def _read(self) -> dict[str, Any]:
+        """Returns what the file says; nothing when it is missing or cannot be read just now."""
+        try:
+            owner = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return owner if isinstance(owner, dict) else {}
+
+
+def _order(owner: dict[str, Any], job: Job, history: History) -> int:
+    """Returns 1 when `job` comes after the owner, -1 when before it, 0 when that is not known."""
+    if owner["job"] == job.id:
+        before = int(owner["restart"])
+        return (job.restart > before) - (job.restart < before)
+    submitted = [event.get("job") for event in history.read() if event["event"] == "submitted"]
+    if job.id not in submitted:  # started before that could be written, or not by us
+        return int(owner["job"] in submitted and os.environ.get("SUBMITIT_EXECUTOR") == "slurm")
+    if owner["job"] not in submitted:
+        return 1
+    return 1 if _last(submitted, job.id) > _last(submitted, owner["job"]) else -1
+
+
+def _last(values: list[Any], value: Any) -> int:
+    return len(values) - 1 - values[::-1].index(value)

@@ -1,0 +1,24 @@
+"""Where runs lie."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssl_zoo.runs.config import RunConfig
+
+
+def default_folder(config: "RunConfig") -> Path:
+    """Returns `runs/METHOD-DATA-DIGEST`: equal configs share a folder, others never do."""
+    name = f"{config.method.name}-{config.data.name}-{config.digest()}"
+    return runs_folder() / name
+
+
+def runs_folder() -> Path:
+    """Returns where runs lie that are given no folder: `runs`, or what SSL_ZOO_RUNS says."""
+    return Path(os.environ.get("SSL_ZOO_RUNS", "runs"))
+
+
+def point_folder(parent: Path, config: "RunConfig") -> Path:
+    """Returns the folder of one of several runs that are told apart by method and seed."""
+    return parent / f"{config.method.name}-seed{config.seed}-{config.digest()}"

@@ -1,0 +1,81 @@
+"""Where a result comes from: commit, versions, hardware."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from ssl_zoo._version import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+SNAPSHOT = "snapshot.json"
+"""File beside a copy of this package that says what it is a copy of; see `ssl_zoo.launch.snapshot`."""
+
+
+def provenance() -> dict[str, str]:
+    """Returns what a result depends on besides its settings."""
+    import torch
+
+    if torch.cuda.is_available():
+        hardware = torch.cuda.get_device_name()
+    else:
+        hardware = f"{torch.get_num_threads()} threads of a CPU ({platform.machine()})"
+    packages = {name: _version(name) for name in PACKAGES}
+    return {
+        "ssl_zoo": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **packages,
+        "faiss": _version("faiss-gpu", "faiss-cpu"),
+        "hardware": hardware,
+    }
+
+
+def commit() -> str:
+    """Returns the commit of the code that runs, `unknown` outside of a checkout and its copies."""
+    package = Path(__file__).resolve().parent.parent
+    try:
+        return str(json.loads((package.parent / SNAPSHOT).read_bytes())["commit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no copy
+    top = checkout()
+    if top is None:
+        return "unknown"
+    try:
+        return git(top, "describe", "--always", "--dirty", "--abbrev=12").decode().strip()
+    except subprocess.CalledProcessError:  # nothing was committed yet
+        return "unknown"
+
+
+def checkout() -> Path | None:
+    """Returns the root of the git checkout that this package lies in, None outside of one."""
+    package = Path(__file__).resolve().parent.parent
+    try:
+        top = Path(os.fsdecode(git(package, "rev-parse", "--show-toplevel")).rstrip("\n"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    # Else it is some other repository around an installed package.
+    return top if top == package.parent else None
+
+
+def _version(*names: str) -> str:
+    """Returns the version of the first of these packages that is installed."""
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def git(folder: Path, *arguments: str) -> bytes:
+    """Returns what a git command prints.
+
+    Raises:
+        OSError: there is no git.
+        subprocess.CalledProcessError: it failed.
+    """
+    command = ["git", "--no-optional-locks", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout

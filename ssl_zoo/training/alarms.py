@@ -1,0 +1,48 @@
+"""Alarms: metrics that show a run going wrong."""
+
+import math
+from collections.abc import Iterable
+
+from ssl_zoo.method import Alarm
+
+COLLAPSE_ALARMS = (
+    Alarm(
+        metric="feature_std",
+        below=0.05,
+        advice="features of different images are nearly equal: lower optimizer.lr, lengthen "
+        "schedule.warmup, or use stronger views",
+    ),
+    Alarm(
+        metric="effective_rank",
+        below=2.0,
+        advice="features vary along hardly more than one direction: lower optimizer.lr or use larger "
+        "batches",
+    ),
+)
+
+
+class AlarmBell:
+    """Says once, in one line, when a metric stays out of bounds.
+
+    Args:
+        alarms: what to watch.
+        quiet_steps: steps at the start in which nothing is said, because random networks look bad.
+    """
+
+    def __init__(self, alarms: Iterable[Alarm], *, quiet_steps: int) -> None:
+        self._alarms = [*alarms]
+        self._quiet_steps = quiet_steps
+        self._streaks = [0] * len(self._alarms)
+
+    def hear(self, step: int, metrics: dict[str, float]) -> list[str]:
+        """Returns advice for each alarm that goes off at this step."""
+        lines = []
+        for index, alarm in enumerate(self._alarms):
+            value = metrics.get(alarm.metric)
+            if value is None or step <= self._quiet_steps:
+                continue
+            out = value > alarm.above or value < alarm.below or math.isnan(value)
+            self._streaks[index] = self._streaks[index] + 1 if out else 0
+            if self._streaks[index] == alarm.patience:
+                lines.append(f"step {step}: {alarm.metric} is {value:.3g}: {alarm.advice}")
+        return lines

@@ -1,0 +1,158 @@
+"""What training needs, built from a config: loader, method, batches."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.augmentations.base import AUGMENTATIONS
+from ssl_zoo.augmentations.evaluation import normalize
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.loader import LoadedBatch, ViewLoader
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.training.sync_batch_norm import synchronize
+
+
+def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> ViewLoader:
+    """Returns this rank's loader.
+
+    Raises:
+        UserError: the batch cannot be split evenly, or the data is too small for it.
+    """
+    world_size = distributed.world_size()
+    parts = world_size * config.accumulate
+    if config.global_batch_size % parts:
+        raise UserError(
+            f"global_batch_size of {config.global_batch_size} cannot be split over {world_size} "
+            f"processes with accumulate={config.accumulate}; use a multiple of {parts}"
+        )
+    return ViewLoader(
+        dataset,
+        AUGMENTATIONS.build(config.augmentation),
+        global_batch_size=config.global_batch_size,
+        rank=distributed.rank(),
+        world_size=world_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        device=device,
+        with_labels=METHODS[config.method.name].needs_labels,
+    )
+
+
+def build_method(
+    config: RunConfig, dataset: Dataset, steps_per_epoch: int, device: torch.device
+) -> Method:
+    """Returns the method around its backbone, on the device, batch statistics synchronised."""
+    counts = config.view_counts
+    run = RunInfo(
+        n_samples=len(dataset),
+        global_batch_size=config.global_batch_size,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=config.epochs * steps_per_epoch,
+        image_size=next(iter(counts)),
+        n_global=next(iter(counts.values())),
+        n_classes=len(dataset.class_names) or None,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    backbone = BACKBONES.build(config.backbone)
+    method: Method = METHODS.build(config.method, backbone=backbone, run=run)
+    method.to(device)
+    if config.channels_last:
+        method.to(memory_format=torch.channels_last)
+    synchronize(method, config.sync_batch_norm, device)
+    return method.train()
+
+
+def wrap(method: Method, device: torch.device) -> nn.Module:
+    """Returns the method with gradients averaged over ranks; the method itself when alone."""
+    if distributed.world_size() == 1:
+        return method
+    module = _WithSpare(method) if device.type == "cpu" else method
+    # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks. The
+    # argument that newer versions name instead broadcasts them once, at the start.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        # Without looking for unused parameters, torch lays gradients out anew after the first step.
+        # Sums over more than two ranks depend on the layout in the last digit, so a run that goes on
+        # would differ from one that never stopped.
+        return nn.parallel.DistributedDataParallel(
+            module, broadcast_buffers=False, find_unused_parameters=True
+        )
+
+
+class _WithSpare(nn.Module):
+    """A method and a parameter that nothing uses, else torch warns that none was found.
+
+    On a GPU a parameter without gradient would cost waiting for the device in each step.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+        self.spare = nn.Parameter(torch.zeros(()))
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.method(*arguments)
+
+
+def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Batch:
+    """Returns a loaded batch on the device, normalised, in the memory format of the run."""
+    data: Any = config.data
+    views = [
+        normalize(group.to(device, non_blocking=True), data.mean, data.std)
+        for group in loaded.views
+    ]
+    if config.channels_last:
+        views = [channels_last(group) for group in views]
+    labels = loaded.labels.to(device) if loaded.labels is not None else None
+    masks = loaded.masks.to(device, non_blocking=True) if loaded.masks is not None else None
+    return Batch(views, loaded.index.to(device), labels, masks)
+
+
+@dataclass(frozen=True)
+class LoadedEpoch:
+    """The images of an epoch as a method may pass over them; see `EpochData`."""
+
+    loader: ViewLoader
+    epoch: int
+    config: RunConfig
+    device: torch.device
+
+    def views(self) -> Iterator[Batch]:
+        """Yields the batches of the epoch's steps."""
+        return self._batches(self.loader.epoch(self.epoch))
+
+    def images(self) -> Iterator[Batch]:
+        """Yields the same images as evaluation sees them."""
+        return self._batches(self.loader.plain_epoch(self.epoch))
+
+    def _batches(self, loaded: Iterator[LoadedBatch]) -> Iterator[Batch]:
+        return (to_batch(batch, self.config, self.device) for batch in loaded)
+
+
+def channels_last(group: Tensor) -> Tensor:
+    """Lays the images of `(V, B, C, H, W)` in memory pixel by pixel."""
+    flat = group.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return flat.view(*group.shape[:2], *flat.shape[1:])
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """Cuts a batch into parts of equally many images."""
+    if parts == 1:
+        return [batch]
+    views = [group.chunk(parts, dim=1) for group in batch.views]
+    index = batch.index.chunk(parts)
+    labels = batch.labels.chunk(parts) if batch.labels is not None else [None] * parts
+    masks = batch.masks.chunk(parts) if batch.masks is not None else [None] * parts
+    return [
+        Batch([group[part] for group in views], index[part], labels[part], masks[part])
+        for part in range(parts)
+    ]

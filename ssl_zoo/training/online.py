@@ -1,0 +1,65 @@
+"""Scores during training: the same evaluators as offline, on the backbone as it stands."""
+
+import logging
+
+import torch
+
+from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.evaluation.source import FeatureSource, score
+from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.method import Method
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.weights.open import Opened
+
+logger = logging.getLogger(__name__)
+
+
+class OnlineEvaluator:
+    """Evaluates every so often; changes neither weights nor random states.
+
+    Args:
+        config: the run.
+        steps_per_epoch: turns epochs into steps.
+        device: where features are computed.
+        train: the training images.
+    """
+
+    def __init__(
+        self, config: RunConfig, steps_per_epoch: int, device: torch.device, train: Dataset
+    ) -> None:
+        self._config, self._device = config, device
+        self._every = config.evaluation.every.steps(steps_per_epoch)
+        self._splits: tuple[Dataset, Dataset] | None = None
+        if self._every and config.evaluation.evaluators:
+            if train.labels is None:
+                logger.warning(
+                    "data '%s' has no labels: no scores during training", config.data.name
+                )
+                self._every = 0
+            else:
+                self._splits = train, DATASETS.build(config.data, split="test")
+
+    def is_due(self, step: int, *, last: bool) -> bool:
+        """Says whether to evaluate after this many steps."""
+        return self._splits is not None and (last or step % self._every == 0)
+
+    def evaluate(self, method: Method) -> list[tuple[str, dict[str, float]]]:
+        """Returns the name and the scores of each evaluator.
+
+        Raises:
+            UserError: an evaluator refuses the features; on all ranks.
+        """
+        assert self._splits is not None
+        source = FeatureSource(
+            Opened("the network in training", method.exported, {}, "", layers=method.layers),
+            self._splits,
+            self._config.image_size,
+            self._device,
+            precision=self._config.precision,
+            num_workers=self._config.num_workers,
+            progress=False,
+        )
+        return [
+            (settings.name, score(source, EVALUATORS.build(settings), seed=0).values)
+            for settings in self._config.evaluation.evaluators
+        ]

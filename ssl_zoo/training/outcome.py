@@ -1,0 +1,51 @@
+"""How training ends before its end, and what the run's history keeps of it."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import Superseded, UserError
+from ssl_zoo.runs.folder import RunFolder
+
+
+class Interrupted(Exception):
+    """Training stopped on request, after saving; starting it again goes on.
+
+    Attributes:
+        folder: the run folder.
+        step: optimizer steps that were taken and saved.
+        signum: the signal that asked.
+    """
+
+    def __init__(self, folder: Path, step: int, signum: int) -> None:
+        super().__init__(f"stopped after step {step}; everything is saved in '{folder}'")
+        self.folder, self.step, self.signum = folder, step, signum
+
+
+class NonFiniteLoss(UserError):
+    """The loss became infinite or not a number."""
+
+
+@contextmanager
+def remembered(folder: RunFolder) -> Iterator[None]:
+    """Writes into the history how a `with` block ended, unless it reached its end."""
+    try:
+        yield
+    except Interrupted as stop:
+        if distributed.is_main():
+            folder.history.add("stopped", step=stop.step, reason=signal.Signals(stop.signum).name)
+        raise
+    except Superseded:
+        raise  # the history is the other start's now
+    except Exception as error:
+        said_by_rank_0 = isinstance(error, UserError) and error.on_all_ranks
+        if folder.exists() and (distributed.is_main() or not said_by_rank_0):
+            folder.history.add("failed", reason=_in_a_line(error), rank=distributed.rank())
+        raise
+
+
+def _in_a_line(error: Exception) -> str:
+    text = (str(error).splitlines() or [""])[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,150 @@
+"""What a person and a program see of training: progress bar, metrics.jsonl, TensorBoard, alarms."""
+
+import importlib.util
+import json
+import logging
+import sys
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ssl_zoo import distributed
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.alarms import AlarmBell
+
+logger = logging.getLogger(__name__)
+
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Without a progress bar, as in a job's log, there is a line of progress so often."""
+
+
+class Reporter:
+    """Writes metrics and draws the bar on rank 0; does nothing on the others.
+
+    Args:
+        folder: where `metrics.jsonl` lies.
+        total_steps: length of the run.
+        start_step: where it goes on from.
+        seconds_before: time that earlier starts of the run took.
+        bell: turns metrics into advice.
+        bar: whether to draw a progress bar; by default when standard error is a terminal.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        total_steps: int,
+        start_step: int,
+        seconds_before: float,
+        bell: AlarmBell,
+        bar: bool | None = None,
+    ) -> None:
+        self._is_main = distributed.is_main()
+        self._bell = bell
+        self._start = time.monotonic() - seconds_before
+        self._total_steps, self._from = total_steps, (start_step, time.monotonic())
+        self._said = time.monotonic()
+        self._file = folder.open_metrics() if self._is_main else None
+        self._tensorboard = self._open_tensorboard(folder, start_step) if self._is_main else None
+        draw = sys.stderr.isatty() if bar is None else bar
+        self._bar = self._open_bar() if draw and self._is_main else None
+        if self._bar is not None:
+            self._task = self._bar.add_task(
+                "training", total=total_steps, completed=start_step, note=""
+            )
+
+    def __enter__(self) -> "Reporter":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._file is not None:
+            self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def log(self, step: int, epoch: int, prefix: str, metrics: dict[str, float]) -> None:
+        """Writes one line of metrics; steps count the optimizer steps that were taken."""
+        if self._file is None:
+            return
+        record: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "seconds": round(time.monotonic() - self._start, 3),
+            **{f"{prefix}/{name}": value for name, value in metrics.items()},
+        }
+        self._file.write(json.dumps(record) + "\n")
+        if self._tensorboard is not None:
+            for name, value in metrics.items():
+                self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+        for line in self._bell.hear(step, metrics):
+            logger.warning(line)
+        note = _note(prefix, metrics)
+        if self._bar is None:
+            self._say(step, note)
+        elif note:
+            self._bar.update(self._task, note=note)
+
+    def _say(self, step: int, note: str) -> None:
+        """Logs a line of progress, if the last one is a while ago."""
+        now = time.monotonic()
+        if now - self._said < SECONDS_BETWEEN_LINES and step < self._total_steps:
+            return
+        self._said = now
+        first, since = self._from
+        left = (self._total_steps - step) * (now - since) / max(step - first, 1)
+        eta = timedelta(seconds=round(left))
+        logger.info("step %d of %d, %s, %s left", step, self._total_steps, note, eta)
+
+    def _open_bar(self) -> Progress:
+        from rich.console import Console
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def _open_tensorboard(self, folder: RunFolder, start_step: int) -> Any:
+        if importlib.util.find_spec("tensorboard") is None:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder.path / "tensorboard"), purge_step=start_step + 1)
+
+
+def _note(prefix: str, metrics: dict[str, float]) -> str:
+    if "loss" in metrics:
+        return f"loss {metrics['loss']:.3f}"
+    top1 = (name for name in metrics if name.startswith("top1"))
+    name = next(top1, next(iter(metrics), None))
+    return f"{prefix} {name} {metrics[name]:.1f}" if name else ""

@@ -1,0 +1,1 @@
+"""Weights of any checkpoint: opened, fetched by name, exported."""

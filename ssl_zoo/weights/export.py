@@ -1,0 +1,232 @@
+"""Writes a backbone for others: torchvision's or timm's names, safetensors, ONNX, torch.hub."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.formats.networks import DEPTHS, to_timm
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.weights.open import Opened, export
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["safetensors", "torchvision", "timm", "onnx", "hub"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+WEIGHTS = "weights.safetensors"
+"""Name of the weights beside a `hubconf.py`."""
+PACKAGES = ("onnx", "onnxscript")
+"""What torch's exporter to ONNX needs."""
+OPSET = 18
+"""Version of the operators in ONNX files."""
+
+_TRUNK = "trunk."
+_OF_TIMM = (*DEPTHS.values(), "vit", "timm")
+_OF_TORCHVISION = (*DEPTHS.values(), "vit", "torchvision")
+
+_HUBCONF = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
+
+Images are RGB, {size}x{size} pixels in training, values in [0, 1]{normalised}.
+"""
+
+from pathlib import Path
+
+{imports}
+dependencies = {dependencies}
+
+
+def backbone(pretrained=True):
+    """Returns {name}, which maps images (N, 3, H, W) to features (N, {dim})."""
+{body}
+'''
+_IMPORTS = """from safetensors.torch import load_file
+from torch import nn
+from torchvision import models
+"""
+_WITH_US = """    import ssl_zoo
+
+    if not pretrained:
+        raise ValueError("these weights are the point of this entry; leave pretrained=True")
+    return ssl_zoo.load(Path(__file__).parent / "weights.safetensors")"""
+_WITH_TORCHVISION = """    net = models.{name}()
+    net.fc = nn.Identity()
+    if pretrained:
+        state = load_file(Path(__file__).parent / "weights.safetensors")
+        own = {{key: value for key, value in state.items() if key.startswith("trunk.")}}
+        net.load_state_dict({{key.removeprefix("trunk."): value for key, value in own.items()}})
+    return net.eval()"""
+
+
+def write(opened: Opened, path: Path, kind: Kind) -> str:
+    """Writes a backbone; a file appears whole or not at all.
+
+    Args:
+        path: of the file, or of the folder for `hub`.
+        kind: `safetensors` (ours, with all that is known), `torchvision` or `timm` (a state dict in
+            their names, by `torch.save`, or safetensors where the path ends so), `onnx`, `hub`.
+
+    Returns:
+        How to load it, in a line.
+
+    Raises:
+        UserError: the backbone has no such form, a package is missing, or it cannot be written.
+    """
+    writers: dict[str, Callable[[Opened, Path], str]] = {
+        "safetensors": _safetensors,
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "onnx": _onnx,
+        "hub": _hub,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return writers[kind](opened, path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from None
+
+
+def _safetensors(opened: Opened, path: Path) -> str:
+    if path.suffix != ".safetensors":
+        raise UserError(f"'{path}' must end in .safetensors, as that is what it is")
+    export(opened, path)
+    return f"ssl_zoo.load('{path}')"
+
+
+def _torchvision(opened: Opened, path: Path) -> str:
+    name = _known(opened, _OF_TORCHVISION, "torchvision")
+    _write_state(_trunk(opened), path)
+    settings = opened.facts["backbone"]
+    if name == "vit":
+        return f"a VisionTransformer of {_sizes(settings)} with heads = nn.Identity()"
+    if name == "torchvision":
+        layer: Any = opened.backbone.classifier
+        return f"torchvision.models.{settings['model']}() with {layer} = nn.Identity()"
+    small = "" if settings["stem"] == "imagenet" else ", conv1 3x3 and maxpool = nn.Identity()"
+    return f"torchvision.models.{name}() with fc = nn.Identity(){small}"
+
+
+def _timm(opened: Opened, path: Path) -> str:
+    name = _known(opened, _OF_TIMM, "timm")
+    settings = opened.facts["backbone"]
+    state = to_timm(_trunk(opened)) if name == "vit" else _trunk(opened)
+    _write_state(state, path)
+    if name == "vit":
+        return f"timm's VisionTransformer of {_sizes(settings)}, num_classes=0"
+    model = settings["model"] if name == "timm" else name
+    return f"timm.create_model('{model}', num_classes=0, checkpoint_path='{path}')"
+
+
+def _onnx(opened: Opened, path: Path) -> str:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"writing ONNX needs {' and '.join(missing)}; install: pip install 'ssl-zoo[onnx]'"
+        )
+    size = image_size(opened)
+    aside = path.with_name(f".{path.name}.writing")
+    images = torch.zeros(2, 3, size, size)
+    batch = torch.export.Dim("batch")
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            program: Any = torch.onnx.export(
+                opened.backbone,
+                (images,),
+                input_names=["images"],
+                output_names=["features"],
+                dynamic_shapes=({0: batch},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+            program.save(str(aside), external_data=False)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise UserError(
+            f"backbone '{opened.facts['backbone']['name']}' cannot be written as ONNX "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    finally:
+        quiet.setLevel(level)
+    aside.replace(path)
+    if isinstance(program.model.graph.inputs[0].shape[0], int):
+        logger.warning("'%s' takes batches of %d images alone", path, len(images))
+    return f"input 'images' (N, 3, {size}, {size}), normalised; output 'features'"
+
+
+def _hub(opened: Opened, path: Path) -> str:
+    conf = path / "hubconf.py"
+    if path.exists() and not path.is_dir():
+        raise UserError(f"'{path}' is a file; a torch.hub entry is a folder")
+    if path.is_dir() and any(path.iterdir()) and not conf.is_file():
+        raise UserError(f"folder '{path}' holds something else; choose another")
+    path.mkdir(exist_ok=True)
+    export(opened, path / WEIGHTS)
+    aside = path / ".hubconf.py.writing"
+    aside.write_text(hubconf(opened), encoding="utf-8")
+    aside.replace(conf)
+    return f"torch.hub.load('{path}', 'backbone', source='local')"
+
+
+def hubconf(opened: Opened) -> str:
+    """Returns the `hubconf.py` of a backbone: it needs torchvision alone where that has the network."""
+    settings, backbone = opened.facts["backbone"], opened.backbone
+    plain = settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
+    seen = opened.facts.get("normalisation") or opened.facts.get("data") or {}
+    normalised = f", normalised by mean {seen['mean']} and std {seen['std']}" if seen else ""
+    return _HUBCONF.format(
+        size=image_size(opened),
+        normalised=normalised,
+        imports=_IMPORTS if plain else "",
+        dependencies='["torch", "torchvision", "safetensors"]'
+        if plain
+        else '["torch", "ssl_zoo"]',
+        name=settings["name"],
+        dim=backbone.feature_dim,
+        body=_WITH_TORCHVISION.format(name=settings["name"]) if plain else _WITH_US,
+    )
+
+
+def image_size(opened: Opened) -> int:
+    """Returns the height and width that a backbone was trained at, or is usually seen at."""
+    return int(opened.facts.get("image_size") or opened.backbone.usual_image_size)
+
+
+def _known(opened: Opened, names: tuple[str, ...], library: str) -> str:
+    name: str = opened.facts["backbone"]["name"]
+    if name not in names:
+        raise UserError(
+            f"backbone '{name}' of '{opened.what}' is none of {library}'s ({', '.join(names)}); "
+            "write it --as safetensors, onnx or hub"
+        )
+    return name
+
+
+def _trunk(opened: Opened) -> dict[str, Tensor]:
+    state = opened.backbone.state_dict()
+    return {
+        name.removeprefix(_TRUNK): tensor.detach().cpu().contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def _sizes(settings: dict[str, Any]) -> str:
+    keys = ("image_size", "patch_size", "width", "depth", "heads", "mlp_ratio")
+    return ", ".join(f"{key}={settings[key]}" for key in keys)
+
+
+def _write_state(state: dict[str, Tensor], path: Path) -> None:
+    aside = path.with_name(f".{path.name}.writing")
+    if path.suffix == ".safetensors":
+        checkpoint.save_state(aside, state)
+    else:
+        torch.save(state, aside)
+    aside.replace(path)

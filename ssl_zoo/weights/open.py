@@ -1,0 +1,285 @@
+"""Opens a checkpoint for evaluation or use: a run, one checkpoint of it, a file of ours or of another
+project, a card's name."""
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from iopath.common.file_io import HTTPURLHandler, PathManager
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.base import BACKBONES, Backbone
+from ssl_zoo.config import closest, parse_yaml
+from ssl_zoo.errors import UserError
+from ssl_zoo.formats.base import Imported, first_names, split_prefix
+from ssl_zoo.formats.reading import check_kind, is_pickled, read, read_safetensors
+from ssl_zoo.formats.recognition import import_file
+from ssl_zoo.heads.top import Top
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.weights.method_layers import method_layers
+from ssl_zoo.weights.published import fetch, is_published
+
+PATHS = PathManager()
+PATHS.register_handler(HTTPURLHandler())
+
+METADATA = "ssl_zoo"
+"""Key of our JSON in the metadata of a released safetensors file."""
+ON_TOP = "on_top"
+"""Key of the settings of head and prototypes in that JSON, and prefix of their weights."""
+UNTRAINED = "untrained:"
+OURS = "'{}' is in our own format; leave --format out"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A backbone with what is known of it.
+
+    Attributes:
+        what: how the user named it.
+        backbone: the network, in evaluation mode.
+        facts: `backbone` and `data` settings, `method`, `image_size`, `step`, `epoch` and `config`,
+            as far as they are known; of a file of another project also its `format` and
+            `normalisation` (`mean` and `std`).
+        digest: 16 hexadecimal digits of the weights.
+        top: head and prototypes, where a file holds them beside the backbone.
+        layers: reads what stands on the backbone, as `Method.layers` has it; none where nothing is
+            known of that.
+    """
+
+    what: str
+    backbone: Backbone
+    facts: dict[str, Any]
+    digest: str
+    top: Top | None = None
+    layers: Callable[[], dict[str, nn.Module]] = field(default=dict)
+
+
+def load(what: str | Path, *, format: Any = None) -> Backbone:
+    """Returns a trained backbone in evaluation mode; its input is normalised as in training.
+
+    Args:
+        what: a run folder, a checkpoint folder, a `.safetensors` file of ours, a checkpoint of another
+            project, the address of such a file, the name of a model card, or a network with published
+            weights: `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
+        format: name or settings of the format of another project's file, where it is not recognised.
+
+    Raises:
+        UserError: there is no such thing, it is damaged, or it does not fit its own description.
+    """
+    return open_checkpoint(what, format=format).backbone
+
+
+def open_checkpoint(what: str | Path, *, seed: int = 0, format: Any = None) -> Opened:
+    """Opens whatever `load` takes, and `untrained:BACKBONE`, whose weights follow from the seed.
+
+    Raises:
+        UserError: as `load`.
+    """
+    opened = _open(what, seed, format)
+    if format is not None and "format" not in opened.facts:
+        raise UserError(OURS.format(what))
+    return opened
+
+
+def _open(what: str | Path, seed: int, format: Any) -> Opened:
+    text, path = str(what), Path(what)
+    if text.startswith(UNTRAINED):
+        return _untrained(text, seed)
+    if is_published(text):
+        if format is not None:
+            raise UserError(f"'{text}' says itself what it is; leave --format out")
+        return _from_imported(text, *fetch(text))
+    if (path / "config.yaml").is_file():
+        return _from_checkpoint(text, newest_checkpoint(RunFolder(path)))
+    if (path / checkpoint.MANIFEST).is_file():
+        return _from_checkpoint(text, path)
+    if text.startswith(("http://", "https://")):
+        return _from_file(text, _fetch(text), format)
+    if path.is_file():
+        return _from_file(text, path, format)
+    cards = card_files()
+    if text in cards:
+        return _from_file(text, cards[text], format)
+    if path.is_dir():
+        raise UserError(
+            f"'{text}' is neither a run folder nor a checkpoint: it holds no config.yaml"
+        )
+    raise UserError(
+        f"there is no checkpoint '{text}'.{closest(text, cards)} Give a run folder, a file of "
+        f"weights, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
+    )
+
+
+def newest_checkpoint(run: RunFolder) -> Path:
+    """Returns the newest whole checkpoint of a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    problems = []
+    for path in checkpoint.found(run.checkpoints):
+        try:
+            checkpoint.verify(path, checkpoint.read_manifest(path))
+        except checkpoint.DamagedCheckpoint as error:
+            problems.append(str(error))
+            continue
+        return path
+    reason = f": {problems[0]}" if problems else "; train it first"
+    raise UserError(f"run '{run.path}' has no whole checkpoint{reason}")
+
+
+def card_files() -> dict[str, Path]:
+    """Returns the weight files of the model cards that came with this package, by card name."""
+    try:
+        folder = importlib.resources.files("ssl_zoo.model_cards")
+    except ModuleNotFoundError:
+        return {}
+    found = {}
+    for entry in folder.iterdir():
+        if entry.name.endswith(".safetensors"):
+            found[entry.name.removesuffix(".safetensors")] = Path(str(entry))
+    return dict(sorted(found.items()))
+
+
+def export(opened: Opened, path: Path) -> None:
+    """Writes a backbone and its facts as one safetensors file, with head and prototypes if it has any."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    facts, tensors = dict(opened.facts), opened.backbone.state_dict()
+    top = opened.top or _trained_top(opened)
+    if top:
+        facts[ON_TOP] = top.settings()
+        tensors |= {f"{ON_TOP}.{name}": tensor for name, tensor in top.weights.items()}
+    checkpoint.save_state(aside, tensors, {METADATA: json.dumps(facts)})
+    aside.replace(path)
+
+
+def weights_digest(tensors: dict[str, Tensor]) -> str:
+    """Returns 16 hexadecimal digits that change with any weight."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _untrained(what: str, seed: int) -> Opened:
+    name = what.removeprefix(UNTRAINED)
+    settings = BACKBONES.config(parse_yaml(name, source=what) if name.startswith("{") else name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        backbone = BACKBONES.build(settings)
+    facts = {"backbone": settings.model_dump(mode="json"), "method": "untrained", "seed": seed}
+    return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
+
+
+def _from_checkpoint(what: str, path: Path) -> Opened:
+    manifest, weights = checkpoint.load_exported(path)
+    config = manifest["config"]
+    facts = {
+        "backbone": manifest.get("backbone", config["backbone"]),
+        "data": config["data"],
+        "method": config["method"]["name"],
+        "image_size": manifest["image_size"],
+        "step": manifest["step"],
+        "epoch": manifest["epoch"],
+        "config": config,
+    }
+    opened = _fill(what, facts, weights)
+    return replace(opened, layers=partial(method_layers, path))
+
+
+def _fetch(address: str) -> Path:
+    try:
+        return Path(PATHS.get_local_path(address))
+    except OSError as error:
+        raise UserError(f"'{address}' cannot be fetched: {error}") from None
+
+
+def _from_file(what: str, path: Path, format: Any) -> Opened:
+    check_kind(what, path)
+    metadata = {} if is_pickled(path) else _metadata(what, path)
+    if METADATA not in metadata:
+        return _from_imported(what, *import_file(read(what, path), format))
+    if format is not None:
+        raise UserError(OURS.format(what))
+    try:
+        facts = json.loads(metadata[METADATA])
+        facts["backbone"]["name"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"'{what}' does not say what backbone it holds; export it again") from None
+    weights = read_safetensors(what, path)
+    top = None
+    if settings := facts.pop(ON_TOP, None):
+        kept, weights = split_prefix(weights, f"{ON_TOP}.")
+        top = Top(**settings, weights=kept)
+    return _with_top(_fill(what, facts, weights), top)
+
+
+def _metadata(what: str, path: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
+
+
+def _from_imported(what: str, name: str, imported: Imported) -> Opened:
+    facts: dict[str, Any] = {
+        "backbone": BACKBONES.config(imported.backbone).model_dump(mode="json"),
+        "method": imported.method,
+        "format": name,
+        "image_size": imported.image_size,
+    }
+    if imported.normalisation is not None:
+        mean, std = imported.normalisation
+        facts["normalisation"] = {"mean": list(mean), "std": list(std)}
+    return _with_top(_fill(what, facts, imported.weights), imported.top)
+
+
+def _trained_top(opened: Opened) -> Top | None:
+    """Returns head and prototypes of a run, where its method has such."""
+    head = opened.facts.get("config", {}).get("method", {}).get("head")
+    if head is None:
+        return None
+    return Top.of(opened.layers(), head=head, input_dim=opened.backbone.feature_dim)
+
+
+def _with_top(opened: Opened, top: Top | None) -> Opened:
+    return replace(opened, top=top, layers=top.layers) if top else opened
+
+
+def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
+    settings = dict(facts["backbone"])
+    if settings.get("pretrained"):  # its own weights come next; none need be downloaded
+        settings["pretrained"] = False
+    backbone = BACKBONES.build(settings)
+    expected = backbone.state_dict()
+    missing, surplus = (
+        sorted(expected.keys() - weights.keys()),
+        sorted(weights.keys() - expected.keys()),
+    )
+    wrong = sorted(
+        name
+        for name in expected.keys() & weights.keys()
+        if expected[name].shape != weights[name].shape
+    )
+    if missing or surplus or wrong:
+        parts = [("missing", missing), ("left over", surplus), ("of another shape", wrong)]
+        listing = "; ".join(f"{title}: {first_names(names)}" for title, names in parts if names)
+        raise UserError(
+            f"the weights of '{what}' are of another architecture than its backbone "
+            f"'{facts['backbone']['name']}' ({listing})"
+        )
+    backbone.load_state_dict(weights)
+    return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))

@@ -1,0 +1,124 @@
+"""Networks with the weights that torchvision and timm publish, by name: `torchvision:resnet50`."""
+
+import logging
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.timm import Timm
+from ssl_zoo.config import closest
+from ssl_zoo.errors import UserError
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Imported, split_prefix
+from ssl_zoo.formats.networks import is_network
+from ssl_zoo.formats.reading import read
+from ssl_zoo.formats.recognition import account
+
+logger = logging.getLogger(__name__)
+
+TORCHVISION, TIMM = "torchvision", "timm"
+
+
+def is_published(what: str) -> bool:
+    """Says whether this names a network of torchvision or timm."""
+    return what.startswith((f"{TORCHVISION}:", f"{TIMM}:"))
+
+
+def fetch(what: str) -> tuple[str, Imported]:
+    """Returns the library and the network of `torchvision:MODEL[@WEIGHTS]` or `timm:MODEL`.
+
+    Files are kept where the libraries themselves keep them and are not fetched twice.
+
+    Raises:
+        UserError: there is no such network, it cannot be fetched, or the library is not installed.
+    """
+    library, _, model = what.partition(":")
+    found = _torchvision(what, model) if library == TORCHVISION else _timm(what, model)
+    logger.info("%s", account(ForeignFile(what, {}), found.method or library, found))
+    return library, found
+
+
+def _torchvision(what: str, model: str) -> Imported:
+    from torchvision import models  # takes two seconds
+
+    name, _, wanted = model.partition("@")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"torchvision has no model '{name}'.{closest(name, known)}")
+    choices = models.get_model_weights(name)
+    if wanted and wanted not in choices.__members__:
+        raise UserError(
+            f"torchvision's '{name}' has no weights '{wanted}'; there are: "
+            f"{', '.join(choices.__members__)}"
+        )
+    weights: Any = choices[wanted] if wanted else choices.DEFAULT
+    file = read(what, _downloaded(what, weights.url))
+    if is_network(file.main()):
+        found = FORMATS.build(TORCHVISION).read(file)
+    else:
+        found = _other(name, file)
+    view = weights.transforms()
+    return Imported(
+        found.backbone,
+        found.weights,
+        found.aside,
+        method=f"torchvision {weights.name}",
+        image_size=view.crop_size[0],
+        normalisation=(tuple(view.mean), tuple(view.std)),
+    )
+
+
+def _other(name: str, file: ForeignFile) -> Imported:
+    """Returns a model that has no backbone of its own here."""
+    settings = {"name": TORCHVISION, "model": name}
+    backbone: Any = BACKBONES.build(settings)
+    classifier, weights = split_prefix(file.main(), f"{backbone.classifier}.")
+    return Imported(
+        settings,
+        {f"trunk.{key}": tensor for key, tensor in weights.items()},
+        {"the classifier": classifier},
+    )
+
+
+def _downloaded(what: str, address: str) -> Path:
+    """Returns the file at an address, in the folder that torch.hub keeps such files in."""
+    name = Path(urllib.parse.urlparse(address).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    digest = name.rpartition("-")[2].partition(".")[0]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(path), hash_prefix=digest, progress=False)
+    except (OSError, RuntimeError) as error:  # the latter where the digest differs
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"'{what}' cannot be fetched from {address} ({reason}); fetch it elsewhere and put it "
+            f"into '{path.parent}'"
+        ) from None
+    return path
+
+
+def _timm(what: str, model: str) -> Imported:
+    settings = {"name": TIMM, "model": model}
+    for noisy in ("huggingface_hub", "httpx", "timm"):  # they tell each attempt, twice
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    try:
+        backbone: Any = BACKBONES.build({**settings, "pretrained": True})
+    except UserError:
+        raise
+    except Exception as error:  # timm and the hub below it raise a dozen types
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        raise UserError(f"the weights of '{what}' cannot be fetched by timm ({reason})") from None
+    assert isinstance(backbone, Timm)
+    trunk: Any = backbone.trunk
+    view = trunk.pretrained_cfg
+    return Imported(
+        BACKBONES.config(settings).model_dump(mode="json"),
+        backbone.state_dict(),
+        method=f"timm {view.get('tag') or 'weights'}",
+        image_size=backbone.usual_image_size,
+        normalisation=(tuple(view["mean"]), tuple(view["std"])),
+    )

@@ -1,0 +1,35 @@
+"""Evaluators that want different views of images share a pass where the views are the same."""
+
+import pytest
+import torch
+
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.source import FeatureSource
+from ssl_zoo.weights.open import open_checkpoint
+
+
+def source(image_size: int) -> FeatureSource:
+    config = DATASETS.config("digits")
+    splits = DATASETS.build(config, split="train"), DATASETS.build(config, split="test")
+    opened = open_checkpoint("untrained:tiny_resnet", seed=0)
+    return FeatureSource(opened, splits, image_size, torch.device("cpu"), progress=False)
+
+
+@pytest.mark.parametrize(("image_size", "passes"), [(8, 1), (16, 2)])
+def test_interpolation_asks_for_a_pass_only_where_images_are_resized(
+    image_size: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digits are of 8x8 pixels."""
+    sizes = []
+
+    def counted(*args: object, **settings: object) -> object:
+        sizes.append(settings["interpolation"])
+        return extract(*args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ssl_zoo.evaluation.source.extract", counted)
+    small = source(image_size)
+    bilinear, bicubic = (small.features("", one)[1] for one in ("bilinear", "bicubic"))
+    assert len(sizes) == 2 * passes
+    assert (bilinear is bicubic) == (passes == 1)
+    assert small.view("bicubic")["interpolation"] == ("bilinear" if passes == 1 else "bicubic")

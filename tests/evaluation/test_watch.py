@@ -1,0 +1,130 @@
+"""Watching a run: each checkpoint is scored once, by whichever process comes first."""
+
+import fcntl
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation import watch
+from ssl_zoo.evaluation.watch import Watch
+from ssl_zoo.runs import checkpoint
+
+SETTINGS: dict[str, Any] = {"evaluators": [{"name": "knn", "n_resamples": 100}]}
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> Path:
+    """A finished run that may be written into."""
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def scored(one: Watch, **settings: Any) -> list[int]:
+    steps: list[int] = []
+    one.follow(lambda result: steps.append(result["step"]), every_s=0.01, **settings)
+    return steps
+
+
+def steps_of(run: Path) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in checkpoint.found(run / "checkpoints")]
+
+
+def test_all_checkpoints_are_scored_newest_first(run: Path) -> None:
+    assert scored(Watch(run, **SETTINGS)) == steps_of(run)
+    results = Watch(run, **SETTINGS).results()
+    assert [result["step"] for result in results] == sorted(steps_of(run))
+    assert all("top1@k=20" in result["evaluators"]["knn"]["scores"] for result in results)
+
+
+def test_nothing_is_scored_twice(run: Path) -> None:
+    scored(Watch(run, **SETTINGS))
+    assert scored(Watch(run, **SETTINGS)) == []
+
+
+def test_another_request_has_scores_of_its_own(run: Path) -> None:
+    scored(Watch(run, **SETTINGS))
+    assert scored(Watch(run, evaluators=["knn:instdisc"])) == steps_of(run)
+
+
+def test_checkpoints_that_land_meanwhile_are_scored(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, complete = run.parent / "late", run / "complete.json"
+    newest = checkpoint.found(run / "checkpoints")[0]
+    shutil.move(newest, late)
+    text = complete.read_text()
+    complete.unlink()
+
+    def land(_: float) -> None:
+        if late.exists():
+            shutil.move(late, newest)
+        else:
+            complete.write_text(text)
+
+    monkeypatch.setattr(time, "sleep", land)
+    expected = [*steps_of(run), int(newest.name.removeprefix("step-"))]
+    assert scored(Watch(run, **SETTINGS)) == expected
+
+
+def test_a_checkpoint_that_another_process_is_at_is_left_to_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Watch(run, **SETTINGS)
+    newest = checkpoint.found(run / "checkpoints")[0]
+    held = (one.folder / f".{newest.name}.lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    waits = []
+
+    def other_is_done(_: float) -> None:
+        waits.append(1)
+        weights = checkpoint.read_manifest(newest)["sha256"]
+        (one.folder / f"{newest.name}.json").write_text(json.dumps({"files": weights, "step": 0}))
+        held.close()
+
+    monkeypatch.setattr(time, "sleep", other_is_done)
+    assert scored(one) == steps_of(run)[1:]
+    assert len(waits) == 1
+
+
+def test_the_claim_of_a_killed_process_falls(run: Path) -> None:
+    one = Watch(run, **SETTINGS)
+    for path in checkpoint.found(run / "checkpoints"):
+        (one.folder / f".{path.name}.lock").touch()  # left over, held by nobody
+    assert scored(one) == steps_of(run)
+
+
+def test_a_run_that_was_trained_anew_is_scored_anew(run: Path) -> None:
+    one = Watch(run, **SETTINGS)
+    scored(one)
+    for file in one.folder.glob("step-*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "files": {"model": "other"}}))
+    assert scored(one) == steps_of(run)
+
+
+def test_a_checkpoint_that_is_pruned_meanwhile_is_no_error(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(path: Path, **_: Any) -> None:
+        shutil.rmtree(path)
+        raise UserError("there is no checkpoint")
+
+    monkeypatch.setattr(watch, "evaluate", gone)
+    assert scored(Watch(run, **SETTINGS)) == []
+    assert "removed before it could be scored; keep more" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_scored_is_an_error(run: Path) -> None:
+    with pytest.raises(UserError, match="unknown evaluator"):
+        Watch(run, evaluators=["no"])
+    one = Watch(run, dataset="digits_affine", overrides=["name=1"], **SETTINGS)
+    with pytest.raises(UserError):
+        scored(one)
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run folder"):
+        Watch(tmp_path / "no", **SETTINGS)

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssl_zoo.evaluators.clusters import lloyd as module
+from ssl_zoo.evaluators.clusters.lloyd import lloyd
+from ssl_zoo.evaluators.search.exact import unit_rows
+
+Floats = NDArray[np.float32]
+
+
+def points_of(n: int = 400, d: int = 8, n_modes: int = 30, seed: int = 0) -> Floats:
+    generator = np.random.default_rng(seed)
+    modes = generator.standard_normal((n_modes, d))[generator.integers(0, n_modes, n)]
+    return unit_rows((modes + 0.4 * generator.standard_normal((n, d))).astype(np.float32))
+
+
+def by_definition(
+    points: Floats, centroids: Floats, n_rounds: int
+) -> tuple[NDArray[np.float64], float]:
+    """Every point and every centroid in every round, in float64."""
+    x, c = points.astype(np.float64), centroids.astype(np.float64)
+    objective = 0.0
+    for _ in range(n_rounds):
+        products = x @ c.T
+        objective = float(products.max(axis=1).sum())
+        clusters = products.argmax(axis=1)
+        sums = np.stack([x[clusters == k].sum(axis=0) for k in range(len(c))])
+        c = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return c, objective
+
+
+@pytest.mark.parametrize("n_rounds", [1, 2, 3, 5, 8, 13, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_centroids_are_those_of_comparing_all_with_all(n_rounds: int, seed: int) -> None:
+    points = points_of(seed=seed)
+    found = lloyd(points, points[:25], n_iterations=n_rounds)
+    assert found is not None
+    centroids, objective = by_definition(points, points[:25], n_rounds)
+    np.testing.assert_allclose(found[0], centroids, atol=1e-6)
+    assert found[1] == pytest.approx(objective, rel=1e-6)
+
+
+def test_products_are_taken_with_centroids_that_moved_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products = []
+    original = module._assign
+
+    def count(points: Floats, centroids: Floats) -> object:
+        products.append(len(points) * len(centroids))
+        return original(points, centroids)
+
+    monkeypatch.setattr(module, "_assign", count)
+    points = points_of(n=900, n_modes=60)
+    assert lloyd(points, points[:60], n_iterations=30) is not None
+    assert sum(products) < 0.5 * 30 * 900 * 60
+    assert products[0] == 900 * 60
+
+
+def test_rounds_end_when_no_point_changes_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = []
+    original = module._reassign
+
+    def count(*given: object) -> None:
+        rounds.append(1)
+        original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_reassign", count)
+    points = unit_rows(np.repeat(np.eye(3, dtype=np.float32), 5, axis=0))
+    assert lloyd(points, points[::5], n_iterations=100) is not None
+    assert len(rounds) == 1
+
+
+def test_an_empty_cluster_is_told() -> None:
+    points = unit_rows(np.ones((6, 3), np.float32))
+    assert lloyd(points, points[:2], n_iterations=3) is None
+
+
+def test_points_of_length_zero_pull_at_nothing() -> None:
+    points = points_of(n=60, n_modes=3)
+    with_zeros = np.concatenate([points, np.zeros((5, 8), np.float32)])
+    one, other = (lloyd(each, points[:3], n_iterations=9) for each in (points, with_zeros))
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(other[0], one[0], atol=1e-6)
+
+
+def test_the_start_is_left_as_it_is() -> None:
+    points = points_of()
+    start = points[:10].copy()
+    lloyd(points, start, n_iterations=4)
+    np.testing.assert_array_equal(start, points[:10])

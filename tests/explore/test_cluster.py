@@ -1,0 +1,496 @@
+"""`ssl-zoo cluster`: what it writes, what it makes of images without labels, and what it refuses."""
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+
+from ssl_zoo.cli.cluster import cluster_command
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.image_folder import decode
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.search.exact import unit_rows
+from ssl_zoo.explore import cluster as module
+from ssl_zoo.explore.cluster import cluster
+from ssl_zoo.explore.groups import Groups, group, group_by_scores, majority
+from ssl_zoo.explore.sheets import GAP, SIDE, thumbnail, write_sheet
+from tests.data import folders
+from tests.distributed import run_on_ranks
+from tests.formats import files
+
+PIXELS = "untrained:{name: pixels, image_size: 8}"
+PLAIN = ("mean=[0, 0, 0]", "std=[1, 1, 1]")
+COLOURS = {"blue": (10, 10, 200), "green": (10, 200, 10), "red": (200, 10, 10)}
+COUNTS = {"blue": 5, "green": 3, "red": 8}
+
+
+def write_colours(root: Path, *, flat: bool = False) -> Path:
+    """Writes images of three colours, each of a shade of its own, in folders or in one."""
+    for colour, n in COUNTS.items():
+        for number in range(n):
+            path = root / f"{colour}-{number}.png" if flat else root / colour / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            values = np.random.default_rng(number).normal(COLOURS[colour], 5, (8, 8, 3))
+            Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path)
+    return root
+
+
+def run(data: str | Path, output: Path, *overrides: str, **settings: Any) -> dict[str, Any]:
+    """Clusters by pixels; equal colours are equal directions."""
+    return cluster(
+        PIXELS, data, output=output, overrides=[*PLAIN, *overrides], image_size=8, **settings
+    )
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with (output / "assignments.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def features(paths: list[str]) -> NDArray[np.float64]:
+    found = []
+    for path in paths:
+        image = decode(Path(path))
+        assert image is not None
+        found.append(image.numpy().astype(np.float64).ravel())
+    values = np.stack(found)
+    unit: NDArray[np.float64] = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return unit
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_colours(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def clustered(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("clusters") / "found"
+    run(photos, output, "labels=folders", n_restarts=10)
+    return output
+
+
+def test_a_folder_of_clusters_holds_table_result_centroids_sheets_and_page(
+    clustered: Path,
+) -> None:
+    assert sorted(path.name for path in clustered.iterdir()) == [
+        "assignments.csv",
+        "centroids.safetensors",
+        "clusters.json",
+        "index.html",
+        "sheets",
+    ]
+    assert len(list((clustered / "sheets").iterdir())) == 3
+
+
+def test_clusters_are_numbered_by_size(clustered: Path) -> None:
+    found = json.loads((clustered / "clusters.json").read_text())
+    assert [(one["cluster"], one["size"]) for one in found["clusters"]] == [(0, 8), (1, 5), (2, 3)]
+    assert [one["majority"] for one in found["clusters"]] == [
+        {"label": label, "share": 1.0} for label in ("red", "blue", "green")
+    ]
+
+
+def test_an_image_is_in_the_cluster_of_the_nearest_centroid(clustered: Path) -> None:
+    table = rows(clustered)
+    centroids = safetensors.numpy.load_file(clustered / "centroids.safetensors")["centroids"]
+    cosines = features([row["image"] for row in table]) @ centroids.T.astype(np.float64)
+    assert [int(row["cluster"]) for row in table] == cosines.argmax(axis=1).tolist()
+    told = [float(row["similarity"]) for row in table]
+    np.testing.assert_allclose(told, cosines.max(axis=1), atol=2e-6)
+    assert [row["label"] for row in table] == [Path(row["image"]).parent.name for row in table]
+    assert [int(row["index"]) for row in table] == list(range(16))
+
+
+def test_labels_are_scored_and_the_result_says_how_it_came_about(clustered: Path) -> None:
+    found = json.loads((clustered / "clusters.json").read_text())
+    for name in ("nmi", "ami", "ari", "purity", "accuracy"):
+        assert found["scores"][name] == pytest.approx(100)
+    entropy = -sum(n / 16 * np.log(n / 16) for n in COUNTS.values()) / np.log(3)
+    assert found["scores"]["balance"] == pytest.approx(100 * entropy)
+    similarities = [float(row["similarity"]) for row in rows(clustered)]
+    assert found["scores"]["mean_similarity"] == pytest.approx(np.mean(similarities), abs=1e-5)
+    assert found["found_by"] == {
+        "name": "kmeans",
+        "n_restarts": 10,
+        "n_iterations": 25,
+        "seed": 0,
+    }
+    assert {"weights", "view", "provenance", "date", "seconds"} <= set(found)
+    assert len(found["data"]["fingerprint"]) == 16
+
+
+def test_the_page_shows_all_sheets_by_size_and_needs_nothing_else(clustered: Path) -> None:
+    page = (clustered / "index.html").read_text()
+    places = [page.index(f'src="sheets/cluster-{number:05d}.png"') for number in range(3)]
+    assert places == sorted(places)
+    assert "http" not in page
+    assert "8 images, mean similarity" in page
+    assert "100 % red" in page
+
+
+def test_a_sheet_begins_with_the_image_nearest_to_the_centroid(clustered: Path) -> None:
+    members = [row for row in rows(clustered) if row["cluster"] == "1"]
+    nearest = sorted(members, key=lambda row: -float(row["similarity"]))
+    sheet = np.asarray(Image.open(clustered / "sheets" / "cluster-00001.png"))
+    for place in (0, 1):
+        start = GAP + place * (SIDE + GAP)
+        shown = sheet[GAP : GAP + SIDE, start : start + SIDE]
+        image = decode(Path(nearest[place]["image"]))
+        assert image is not None
+        np.testing.assert_array_equal(shown, np.asarray(thumbnail(image)))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_images_without_labels_are_clustered_nested_or_flat(tmp_path: Path, flat: bool) -> None:
+    photos = write_colours(tmp_path / "photos", flat=flat)
+    result = run(photos, tmp_path / "out", n_clusters=3, n_restarts=10)
+    assert [one["size"] for one in result["clusters"]] == [8, 5, 3]
+    assert set(result["scores"]) == {"mean_similarity", "balance", "silhouette"}
+    assert [one["majority"] for one in result["clusters"]] == [{}] * 3
+    assert list(rows(tmp_path / "out")[0]) == ["index", "image", "cluster", "similarity"]
+
+
+def test_a_data_set_is_taken_by_name_and_split(tmp_path: Path) -> None:
+    found = {
+        split: cluster(PIXELS, "digits", output=tmp_path / split, split=split, n_sheets=1)
+        for split in ("train", "test")
+    }
+    assert (found["train"]["n_images"], found["test"]["n_images"]) == (1438, 359)
+    assert found["test"]["n_clusters"] == 10
+    assert found["test"]["scores"]["nmi"] > 50
+
+
+def test_sheets_are_of_the_largest_clusters(photos: Path, tmp_path: Path) -> None:
+    result = run(photos, tmp_path / "two", n_clusters=4, n_sheets=2)
+    assert [bool(one["sheet"]) for one in result["clusters"]] == [True, True, False, False]
+    assert len(list((tmp_path / "two" / "sheets").iterdir())) == 2
+    run(photos, tmp_path / "none", n_clusters=4, n_sheets=0)
+    assert not (tmp_path / "none" / "sheets").exists()
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
+    photos = write_colours(tmp_path / "photos", flat=True)
+    folders.damage(photos / "blue-1.png")
+    result = run(photos, tmp_path / "out", n_clusters=3, n_restarts=10)
+    table = rows(tmp_path / "out")
+    assert result["n_images"] == len(table) == 15
+    assert [int(row["index"]) for row in table] == [n for n in range(16) if n != 1]
+    by_colour = {Path(row["image"]).name.partition("-")[0]: row["cluster"] for row in table}
+    assert by_colour == {"red": "0", "blue": "1", "green": "2"}
+
+
+def test_equal_seeds_write_equal_files(photos: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(photos, tmp_path / name, n_clusters=5, n_restarts=1, seed=4)
+    for name in ("assignments.csv", "centroids.safetensors", "sheets/cluster-00004.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_features_are_kept_and_used_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(photos, tmp_path / "a", n_clusters=3, cache=tmp_path / "cache")
+    monkeypatch.setattr("ssl_zoo.evaluation.features._run", None)  # whoever looks at images fails
+    again = run(photos, tmp_path / "b", n_clusters=3, cache=tmp_path / "cache")
+    assert again["scores"] == first["scores"]
+
+
+def test_a_result_takes_the_place_of_another_only_when_asked(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(photos, output, n_clusters=4)
+    with pytest.raises(UserError, match="holds clusters already; .* --overwrite"):
+        run(photos, output, n_clusters=2)
+    run(photos, output, n_clusters=2, overwrite=True, n_sheets=1)
+    assert len(json.loads((output / "clusters.json").read_text())["clusters"]) == 2
+    assert len(list((output / "sheets").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "index.html"])
+def test_a_folder_of_other_things_is_never_written_over(
+    name: str, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds something that is not of clusters \\('{name}'\\)"):
+        run(photos, tmp_path, n_clusters=2, overwrite=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_added_to_clusters_is_never_removed(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out", n_clusters=2)
+    (tmp_path / "out" / "names.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"'names\.csv'"):
+        run(photos, tmp_path / "out", n_clusters=2, overwrite=True)
+
+
+def test_a_place_among_the_images_is_refused(photos: Path) -> None:
+    with pytest.raises(UserError, match="where its sheets would be clustered the next time"):
+        run(photos, photos / "red" / "out", n_clusters=2)
+    assert not (photos / "red" / "out").exists()
+
+
+def test_an_empty_folder_is_filled(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    run(photos, tmp_path / "out", n_clusters=2)
+    assert (tmp_path / "out" / "clusters.json").is_file()
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_what_was_there(
+    problem: BaseException, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    run(photos, output, n_clusters=4)
+    before = (output / "assignments.csv").read_bytes()
+
+    def fail(*given: Any, **settings: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(module, "write_sheet", fail)
+    expected = UserError if isinstance(problem, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        run(photos, output, n_clusters=2, overwrite=True)
+    assert (output / "assignments.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_names_in_labels_and_folders_are_shown_as_text(tmp_path: Path) -> None:
+    write_colours(tmp_path / "<b>")
+    (tmp_path / "<b>" / "red").rename(tmp_path / "<b>" / "red & <i>")
+    run(tmp_path / "<b>", tmp_path / "out", "labels=folders", n_restarts=10)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "red &amp; &lt;i&gt;" in page
+    assert "<i>" not in page
+    assert "/<b>" not in page
+
+
+def test_a_name_that_is_no_text_is_written_as_it_is(tmp_path: Path) -> None:
+    photos = write_colours(tmp_path / "photos", flat=True)
+    odd = os.path.join(os.fsencode(photos), b"\xff.png")
+    os.rename(photos / "red-0.png", odd)
+    run(photos, tmp_path / "out", n_clusters=3)
+    assert odd in (tmp_path / "out" / "assignments.csv").read_bytes()
+
+
+def test_parquet_holds_what_csv_does(photos: Path, tmp_path: Path, clustered: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run(photos, tmp_path / "out", "labels=folders", n_restarts=10, table="parquet")
+    found = parquet.read_table(tmp_path / "out" / "assignments.parquet").to_pylist()
+    for row, other in zip(found, rows(clustered), strict=True):
+        assert row.pop("similarity") == pytest.approx(float(other.pop("similarity")), abs=1e-6)
+        assert {name: str(value) for name, value in row.items()} == other
+
+
+def test_parquet_without_pyarrow_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--table parquet needs pyarrow"):
+        run(tmp_path, tmp_path / "out", table="parquet")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "message"),
+    [
+        ((), {}, "no labels that would tell the number of clusters; say it with --clusters N"),
+        ((), {"n_clusters": 17}, "17 clusters cannot be made of 16 images"),
+        (("labels=none", "lables=none"), {"n_clusters": 2}, "unknown key 'lables'"),
+        ((), {"n_clusters": 2, "layer": "layer9"}, "the backbone has no layer 'layer9'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    overrides: tuple[str, ...],
+    settings: dict[str, Any],
+    message: str,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        run(photos, tmp_path / "out", *overrides, **settings)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_a_data_set_nor_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'digitz' is neither a data set nor a folder"):
+        run("digitz", tmp_path / "out")
+    with pytest.raises(UserError, match="is a file; give a folder of images"):
+        run(__file__, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        run(tmp_path / "empty", tmp_path / "out", n_clusters=2)
+
+
+def test_one_class_needs_a_number_and_has_no_agreement(tmp_path: Path) -> None:
+    photos = write_colours(tmp_path / "photos")
+    for colour in ("blue", "green"):
+        for path in (photos / colour).iterdir():
+            path.unlink()
+        (photos / colour).rmdir()
+    with pytest.raises(UserError, match="1 clusters say nothing; ask for 2 or more"):
+        run(photos, tmp_path / "out", "labels=folders", split="train")
+    result = run(photos, tmp_path / "out", "labels=folders", split="train", n_clusters=2)
+    assert set(result["scores"]) == {"mean_similarity", "balance", "silhouette"}
+
+
+def groups_of(points: NDArray[np.float64], n_clusters: int) -> Groups:
+    unit = unit_rows(points.astype(np.float32))
+    return group(unit, n_clusters=n_clusters, n_iterations=10, n_restarts=2, seed=0)
+
+
+@pytest.mark.parametrize("points", [np.zeros((9, 4)), np.ones((9, 4)), np.eye(4)[[0] * 8 + [1]]])
+def test_zero_and_equal_features_are_clustered(points: NDArray[np.float64]) -> None:
+    found = groups_of(points, 5)
+    assert found.sizes.sum() == 9
+    assert [len(members) for members in found.members] == found.sizes.tolist()
+    assert all(np.isfinite(value) for value in found.scores().values())
+
+
+def test_prototypes_are_clusters_of_the_images_they_score_highest() -> None:
+    points = unit_rows(np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32))
+    scores = np.random.default_rng(1).random((40, 6)).astype(np.float32)
+    scores[:, 2] = -1
+    found = group_by_scores(points, scores)
+    np.testing.assert_array_equal(found.numbers[found.clusters], scores.argmax(axis=1))
+    np.testing.assert_array_equal(found.cosines, scores.max(axis=1))
+    assert found.sizes.tolist() == sorted(found.sizes, reverse=True)
+    assert (found.numbers[-1], found.sizes[-1]) == (2, 0)
+    for place, members in enumerate(found.members[:-1]):
+        mean = points[members].mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(found.centroids[place], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_members_come_by_similarity_then_index() -> None:
+    found = Groups(
+        points=np.zeros((6, 2), np.float32),
+        clusters=np.array([0, 1, 0, 0, 1, 0]),
+        cosines=np.array([0.5, 0.1, 0.9, 0.5, 0.2, 0.5], np.float32),
+        centroids=np.zeros((3, 2), np.float32),
+        numbers=np.arange(3),
+    )
+    assert [members.tolist() for members in found.members] == [[2, 0, 3, 5], [4, 1], []]
+
+
+def test_images_without_a_label_have_no_part_in_agreement() -> None:
+    points = np.eye(4)[[0, 0, 1, 1, 2, 2]]
+    found = Groups(
+        points.astype(np.float32),
+        np.array([0, 0, 1, 1, 1, 0]),
+        np.ones(6, np.float32),
+        np.eye(2, 4, dtype=np.float32),
+        np.arange(2),
+    )
+    values = found.agreement(np.array([3, 3, 7, 7, -1, -1]))
+    assert values["nmi"] == values["accuracy"] == pytest.approx(100)
+    assert majority(np.array([-1, 1, 1, 0]), ["a", "b"]) == {"label": "b", "share": 2 / 3}
+    assert majority(np.array([-1]), ["a"]) == {}
+
+
+def test_nan_features_are_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(network: Any, inputs: torch.Tensor, precision: Any) -> torch.Tensor:
+        return torch.full((len(inputs), 3), float("nan"))
+
+    monkeypatch.setattr("ssl_zoo.evaluation.features._run", broken)
+    with pytest.raises(UserError, match="16 of 16 image features hold NaN"):
+        run(photos, tmp_path / "out", n_clusters=2)
+
+
+def test_a_sheet_has_room_for_the_images_there_are(tmp_path: Path) -> None:
+    data = DATASETS.build("digits", split="test")
+    sizes = {}
+    for n in (1, 3, 4, 9):
+        write_sheet(tmp_path / "sheet.png", data, np.arange(n), n_images=9)
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            sizes[n] = sheet.size
+    step = SIDE + GAP
+    assert sizes == {
+        n: (3 * step + GAP, rows * step + GAP) for n, rows in zip(sizes, (1, 1, 2, 3), strict=True)
+    }
+
+
+def test_a_thumbnail_is_the_middle_of_the_image() -> None:
+    wide = torch.zeros(3, 10, 30, dtype=torch.uint8)
+    wide[:, :, 10:20] = 255
+    assert np.asarray(thumbnail(wide)).min() == 255
+
+
+def test_the_command_tells_what_it_found_and_where(photos: Path, tmp_path: Path) -> None:
+    command = [PIXELS, str(photos), *PLAIN, "--clusters", "3", "--image-size", "8", "--no-cache"]
+    told = CliRunner().invoke(
+        cluster_command, [*command, "-o", str(tmp_path / "a")], catch_exceptions=False
+    )
+    lines = told.output.splitlines()
+    assert lines[0].startswith("3 clusters of 16 images, ")
+    assert lines[1].startswith("mean similarity 0.9")
+    assert Path(lines[2]) == tmp_path / "a" / "index.html"
+    told = CliRunner().invoke(
+        cluster_command, [*command, "-o", str(tmp_path / "b"), "--json"], catch_exceptions=False
+    )
+    assert json.loads(told.stdout) == json.loads((tmp_path / "b" / "clusters.json").read_text())
+
+
+def test_another_projects_prototypes_are_clusters(photos: Path, tmp_path: Path) -> None:
+    file = files.write(tmp_path, "swav_800ep_pretrain.pth.tar")
+    command = [str(file), str(photos), "--prototypes", "--image-size", "32", "--no-cache"]
+    found = {}
+    for name, options in (("a", []), ("b", ["--format", "swav"])):
+        CliRunner().invoke(
+            cluster_command,
+            [*command, *options, "-o", str(tmp_path / name)],
+            catch_exceptions=False,
+        )
+        found[name] = json.loads((tmp_path / name / "clusters.json").read_text())
+    assert sorted(one["prototype"] for one in found["a"]["clusters"]) == list(range(5))
+    assert found["b"]["clusters"] == found["a"]["clusters"]
+
+
+def cluster_on_ranks(photos: str, output: str) -> dict[str, Any]:
+    found = run(photos, Path(output), n_clusters=3, n_restarts=10, batch_size=4)
+    scores: dict[str, Any] = found["scores"]
+    return scores
+
+
+@pytest.mark.distributed
+def test_two_ranks_find_what_one_does(photos: Path, tmp_path: Path) -> None:
+    found = run_on_ranks(cluster_on_ranks, 2, str(photos), str(tmp_path / "two"))
+    alone = cluster_on_ranks(str(photos), str(tmp_path / "one"))
+    assert found == [alone, alone]
+    assert rows(tmp_path / "two") == rows(tmp_path / "one")
+
+
+def test_a_link_stays_and_leads_to_the_clusters(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    run(photos, tmp_path / "link", n_clusters=2)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "clusters.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+def test_the_folder_one_is_in_is_not_replaced(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'.' is where you are"):
+        run(photos, Path("."), n_clusters=2)
+
+
+def test_a_folder_named_like_a_data_set_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    run("digits", tmp_path / "out", n_clusters=2)
+    assert "'digits' is the data set of that name; write ./digits for the folder" in caplog.text

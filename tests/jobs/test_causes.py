@@ -1,0 +1,28 @@
+"""Why a job left that waits for its next start."""
+
+import pytest
+
+from ssl_zoo.jobs.causes import LogEnd, leaving
+from ssl_zoo.runs.history import Event
+
+STARTED: Event = {"event": "started", "step": 0}
+STOPPED: Event = {"event": "stopped", "step": 31, "reason": "SIGTERM"}
+REQUEUED: Event = {"event": "requeued", "step": 31}
+
+
+@pytest.mark.parametrize(
+    ("events", "system", "words"),
+    [
+        ([STARTED, STOPPED, REQUEUED], "", "saved at step 31, then asked to be started again"),
+        (
+            [STARTED, STOPPED],
+            "cancelled due to preemption",
+            "due to preemption, asked to stop (SIGTERM), saved at step 31",
+        ),
+        ([STARTED], "cancelled due to node failure", "due to node failure"),
+        ([STARTED, STOPPED, STARTED], "", ""),  # the last start left no word
+        ([STARTED], "node1: task 1: Killed", ""),
+    ],
+)
+def test_a_requeued_job_tells_why_it_left(events: list[Event], system: str, words: str) -> None:
+    assert leaving(events, LogEnd(system=system)) == words

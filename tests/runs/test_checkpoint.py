@@ -1,0 +1,247 @@
+"""Checkpoints: whole or absent, verified, pruned; nothing in them runs."""
+
+import json
+import pickle
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.files import sha256, write_text
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.rng import rng_state, set_rng_state
+
+
+def load_newest(folder: Path) -> checkpoint.TrainingState | None:
+    path = checkpoint.newest(folder)
+    return checkpoint.load_state(path) if path is not None else None
+
+
+def save(folder: Path, step: int, *, value: float = 0.0, keep: int = 2) -> Path:
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, value)
+    return checkpoint.save(
+        folder,
+        step=step,
+        config={"seed": 3},
+        model=model,
+        optimizer={"lr": 0.1},
+        rank_state={"rng": rng_state()},
+        facts={"exported": ""},
+        keep=keep,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def edit_manifest(path: Path, **changes: Any) -> None:
+    file = path / checkpoint.MANIFEST
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    state = checkpoint.load_state(save(tmp_path, 7, value=0.5))
+    assert (state.step, state.manifest["config"], state.optimizer) == (7, {"seed": 3}, {"lr": 0.1})
+    assert state.model["weight"].tolist() == [[0.5, 0.5]]
+    assert len(state.ranks) == 1
+
+
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    for step in (1, 2, 30):
+        save(tmp_path, step)
+    assert names(tmp_path) == ["step-00000002", "step-00000030"]
+    assert [path.name for path in checkpoint.found(tmp_path)] == ["step-00000030", "step-00000002"]
+
+
+@pytest.mark.parametrize("moment", ["_write_model", "_write_torch", "write_text", "_publish"])
+def test_a_crash_while_writing_leaves_the_old_checkpoint(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1, value=1.0)
+
+    def crash(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, moment, crash)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2)
+    monkeypatch.undo()
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.step == 1
+    save(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_a_crash_between_write_and_rename_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+
+    def crash(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", crash)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2)
+    aside, whole = names(tmp_path)
+    assert (aside.startswith(".writing-step-00000002-"), whole) == (True, "step-00000001")
+    assert checkpoint.load_state(checkpoint.found(tmp_path)[0]).step == 1
+
+
+def test_the_same_step_is_written_again(tmp_path: Path) -> None:
+    save(tmp_path, 1, value=1.0)
+    save(tmp_path, 1, value=2.0)
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.model["weight"][0, 0] == 2.0
+
+
+@pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.OPTIMIZER, "rank-0.pt"])
+@pytest.mark.parametrize("damage", ["missing", "cut off", "changed"])
+def test_a_damaged_file_is_named(name: str, damage: str, tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    content = bytearray((path / name).read_bytes())
+    (path / name).unlink()
+    if damage == "cut off":
+        (path / name).write_bytes(content[:-1])
+    if damage == "changed":
+        content[-1] ^= 1
+        (path / name).write_bytes(content)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=f"is damaged: {name} is "):
+        checkpoint.load_state(path)
+
+
+def test_a_manifest_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (path / checkpoint.MANIFEST).write_text("{")
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="manifest.json cannot be read"):
+        checkpoint.load_state(path)
+
+
+def test_another_format_is_refused_and_not_taken_for_damage(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    edit_manifest(save(tmp_path, 2), format=99)
+    with pytest.raises(UserError, match="has format 99, this ssl-zoo .* reads 1"):
+        load_newest(tmp_path)
+
+
+def test_the_one_before_a_damaged_checkpoint_is_used_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / checkpoint.OPTIMIZER).unlink()
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest.step == 1
+    assert "optimizer.pt is missing; trying the one before it" in caplog.text
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert load_newest(tmp_path / "nowhere") is None
+
+
+def test_only_the_exported_network_is_loaded_for_use(tmp_path: Path) -> None:
+    path = checkpoint.save(
+        tmp_path,
+        step=1,
+        config={},
+        model=nn.ModuleDict({"backbone": nn.Linear(2, 1), "head": nn.Linear(1, 1)}),
+        optimizer={},
+        rank_state={},
+        facts={"exported": "backbone"},
+    )
+    (path / checkpoint.OPTIMIZER).unlink()  # what is released need not come with the optimizer
+    _, weights = checkpoint.load_exported(path)
+    assert sorted(weights) == ["bias", "weight"]
+
+
+def test_pickled_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    torch.save({"optimizer": Bomb(tmp_path / "exploded")}, path / checkpoint.OPTIMIZER)
+    digests = json.loads((path / checkpoint.MANIFEST).read_text())["sha256"]
+    digests[checkpoint.OPTIMIZER] = sha256(path / checkpoint.OPTIMIZER)
+    edit_manifest(path, sha256=digests)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="more than tensors and numbers"):
+        checkpoint.load_state(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_the_bomb_of_these_tests_is_live(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert (tmp_path / "exploded").exists()
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def draw() -> list[float]:
+    """Draws a number from each generator; normal numbers come in pairs, of which one is kept."""
+    return [
+        random.random(),
+        random.gauss(0, 1),
+        float(np.random.rand()),  # noqa: NPY002
+        float(np.random.randn()),  # noqa: NPY002
+        float(torch.rand(())),
+    ]
+
+
+def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+    draw()
+    path = tmp_path / "rng.pt"
+    torch.save(rng_state(), path)
+    expected = [draw() for _ in range(3)]
+    draw()
+    set_rng_state(torch.load(path, weights_only=True))
+    assert [draw() for _ in range(3)] == expected
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "notes.txt"
+    write_text(file, "old")
+
+    def crash(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(file, "new")
+    assert file.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"step 3 cannot be written to .*there is no earlier one"):
+        save(tmp_path / "file", 3)
+
+
+def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
+    shutil.copytree(save(tmp_path, 1), tmp_path / ".writing-step-00000009")
+    save(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_damaged_checkpoints_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        path = save(tmp_path, step, keep=4)
+        if step > 20:
+            (path / checkpoint.OPTIMIZER).unlink()
+    save(tmp_path, 25, keep=2)
+    assert names(tmp_path) == ["step-00000020", "step-00000025"]
