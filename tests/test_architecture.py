@@ -75,8 +75,10 @@ LIBRARIES = {"timm", "torchvision"}
 KNN_NAMES = set(PROTOCOLS)  # protocols bear the names of the methods that made them known
 HEAVY = {"faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"}
 APART = {
-    "ssl_zoo.backbones.torchvision_resnet"
-}  # a module that is itself imported where it is used
+    *("ssl_zoo.backbones.torchvision_resnet", "ssl_zoo.launch.executors"),
+    "ssl_zoo.launch.controller",
+}
+"""Modules that are themselves imported where they are used."""
 
 
 def name_of(path: Path) -> str:

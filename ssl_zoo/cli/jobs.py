@@ -228,10 +228,9 @@ def _watch(folders: "list[Path]", slurm: "Slurm") -> "list[RunStatus]":
 
 def _show(found: "list[RunStatus]", as_json: bool) -> None:
     if as_json:
-        import dataclasses
         import json
 
-        rows = [{**dataclasses.asdict(each), "folder": str(each.folder)} for each in found]
+        rows = [each.as_row() for each in found]
         click.echo(json.dumps(rows, indent=1))
     elif found:
         from ssl_zoo.cli.console import show, width

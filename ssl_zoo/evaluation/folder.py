@@ -14,7 +14,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.cache import cache_folder
 from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.files import write_text
-from ssl_zoo.runs.history import History, host
+from ssl_zoo.runs.history import Event, History, host
 from ssl_zoo.runs.places import runs_folder
 
 
@@ -66,14 +66,14 @@ class ScoringFolder:
             return
         config = self.config()
         if distributed.is_main():
-            self.history.add("started", world_size=distributed.world_size(), host=host())
+            self.history.add(Event("started", world_size=distributed.world_size(), host=host()))
         try:
             settings = config.model_dump(exclude={"checkpoint", "slurm"})
             result = evaluate(config.checkpoint, cache=cache_folder(), **settings)
         except UserError as error:
             if distributed.is_main():
-                self.history.add("failed", reason=str(error).splitlines()[0], rank=0)
+                self.history.add(Event("failed", reason=str(error).splitlines()[0], rank=0))
             raise
         if distributed.is_main():
             write_text(self.result_file, json.dumps(result, indent=1) + "\n")
-            self.history.add("complete")
+            self.history.add(Event("complete"))

@@ -113,17 +113,17 @@ def cause(events: list[Event], log: LogEnd) -> str:
         events: the run's history since its submission.
     """
     since = _since_last_start(events)
-    ends = [event for event in since if event["event"] in ("stopped", "requeued", "failed")]
-    if ends and ends[-1]["event"] == "failed":
-        failed = [event for event in ends if event["event"] == "failed"]
-        roots = [event for event in failed if not is_consequence(str(event.get("reason", "")))]
+    ends = [event for event in since if event.event in ("stopped", "requeued", "failed")]
+    if ends and ends[-1].event == "failed":
+        failed = [event for event in ends if event.event == "failed"]
+        roots = [event for event in failed if not is_consequence(event.reason or "")]
         if not roots and (log.system or log.task):
             return log.system or log.task
         return _failed(roots[0] if roots else failed[0])
-    if ends and ends[-1]["event"] == "requeued":
+    if ends and ends[-1].event == "requeued":
         return f"{_saved(ends[-1])}, then asked to be started again"
     if ends:
-        reason = str(ends[-1].get("reason") or "stopped")
+        reason = ends[-1].reason or "stopped"
         words = _SIGNALS.get(reason, reason)
         return f"{words}, {_saved(ends[-1])}" if reason in _SIGNALS else words
     return log.words
@@ -137,18 +137,17 @@ def leaving(events: list[Event], log: LogEnd) -> str:
 
 
 def _since_last_start(events: list[Event]) -> list[Event]:
-    starts = [position for position, event in enumerate(events) if event["event"] == "started"]
+    starts = [position for position, event in enumerate(events) if event.event == "started"]
     return events[starts[-1] :] if starts else events
 
 
 def _failed(event: Event) -> str:
-    reason, rank = str(event.get("reason") or "failed"), event.get("rank") or 0
-    return f"rank {rank}: {reason}" if rank else reason
+    reason = event.reason or "failed"
+    return f"rank {event.rank}: {reason}" if event.rank else reason
 
 
 def _saved(event: Event) -> str:
-    step = event.get("step")
-    return f"saved at step {step}" if step is not None else "nothing to save"
+    return f"saved at step {event.step}" if event.step is not None else "nothing to save"
 
 
 def _last_start(text: str) -> list[str]:

@@ -226,17 +226,17 @@ def _text(line: bytes) -> str:
 
 
 def _check_rank(folder: Path, reader: Reader) -> None:
-    submitted = [event for event in History(folder).read() if event["event"] == "submitted"]
-    tasks = submitted[-1].get("tasks") if submitted else None
-    if tasks and reader.rank is not None and reader.rank >= int(tasks):
-        has = f"ranks 0 to {int(tasks) - 1}" if int(tasks) > 1 else "rank 0 alone"
+    submitted = [event for event in History(folder).read() if event.event == "submitted"]
+    tasks = submitted[-1].tasks if submitted else None
+    if tasks and reader.rank is not None and reader.rank >= tasks:
+        has = f"ranks 0 to {tasks - 1}" if tasks > 1 else "rank 0 alone"
         raise UserError(f"'{run_name(folder)}' has no rank {reader.rank}; it has {has}")
 
 
 def _submitted_jobs(folder: Path) -> list[str]:
     """Returns the jobs of a run, the newest last."""
     events = History(folder).read()
-    return [str(e["job"]) for e in events if e["event"] == "submitted" and e.get("job")]
+    return [e.job for e in events if e.event == "submitted" and e.job]
 
 
 def _newest_job_with_logs(folder: Path) -> str | None:

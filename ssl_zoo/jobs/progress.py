@@ -45,7 +45,7 @@ def progress(folder: Path, events: list[Event]) -> JobProgress:
     """
     records = _newest_metrics(folder / "metrics.jsonl")
     saved, age = newest_checkpoint_age(folder)
-    total = next((e["total_steps"] for e in reversed(events) if e.get("total_steps")), None)
+    total = next((event.total_steps for event in reversed(events) if event.total_steps), None)
     steps = [
         step for step in (saved, records[-1]["step"] if records else None) if step is not None
     ]

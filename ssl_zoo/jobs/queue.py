@@ -45,7 +45,7 @@ SQUEUE_COLUMNS = {
     "NodeList": 200,
     "Reason": 200,
 }
-CONTROLLERS = ("ssl_zoo.launch.sbatch", "submitit.local._local")
+CONTROLLERS = ("ssl_zoo.launch.controller", "submitit.local._local")
 """Modules that control the tasks of a local job, as their command lines name them."""
 SACCT_FIELDS = ("JobID", "State", "ExitCode", "Submit", "Start", "NodeList")
 

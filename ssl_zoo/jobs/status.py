@@ -4,8 +4,10 @@ import os
 import socket
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum, auto
 from pathlib import Path
+from typing import Any
 
 from ssl_zoo.jobs.causes import cause, leaving, log_end
 from ssl_zoo.jobs.finding import run_name
@@ -26,8 +28,6 @@ WAITING = {
     "Resources": "waits for free nodes",
 }
 """SLURM's reasons for waiting, in words."""
-STARTING = "starting up"
-"""What is said of a job that runs and does not train yet."""
 ENDED = {
     "BOOT_FAIL": "a node did not start",
     "DEADLINE": "its deadline passed",
@@ -39,6 +39,34 @@ ENDED = {
 """SLURM's ends, in words, where neither history nor log tell more."""
 
 
+class Phase(StrEnum):
+    """Where a run is on its way, whatever SLURM calls its state."""
+
+    NOT_STARTED = auto()
+    WAITING = auto()
+    STARTING = auto()
+    TRAINING = auto()
+    UNKNOWN = auto()
+    COMPLETE = auto()
+    ENDED = auto()
+    """Nothing runs, and the run is not complete."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a run beside its progress.
+
+    Attributes:
+        phase: decides what can be done with the run.
+        state: what people read: a state of SLURM, or a word of ours.
+        reason: why, in words.
+    """
+
+    phase: Phase
+    state: str
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class RunStatus:
     """How a run is.
@@ -48,21 +76,21 @@ class RunStatus:
         name: what commands call it.
         job: the launcher's number; None for a run that was not submitted.
         launcher: `slurm` or `local`; empty where `job` is None.
+        phase: where it is on its way.
         state: one of SLURM's states; REQUEUED, a pending job that ran before; COMPLETE; STOPPED, it
             saved and left; INCOMPLETE, its job ended well but the run did not; LOST, it was started
             and is gone; UNKNOWN, it may run where we cannot see it; NOT STARTED.
         reason: why, in words.
         requeues: how often the job was started again.
         checkpoint_age_s: seconds since the newest checkpoint was written.
-        eta_s: seconds to the end; None unless it is running.
-        is_over: nothing will come of it by itself.
-        has_failed: it is over, was started, and is not complete.
+        eta_s: seconds to the end; None unless it is training.
     """
 
     folder: Path
     name: str
     job: str | None
     launcher: str
+    phase: Phase
     state: str
     reason: str
     requeues: int
@@ -72,8 +100,21 @@ class RunStatus:
     checkpoint_age_s: float | None
     images_per_second: float | None
     eta_s: float | None
-    is_over: bool
-    has_failed: bool
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns all of it, ready for JSON."""
+        over = {"is_over": self.is_over, "has_failed": self.has_failed}
+        return {**asdict(self), "folder": str(self.folder), **over}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will come of it by itself."""
+        return self.phase in (Phase.NOT_STARTED, Phase.COMPLETE, Phase.ENDED)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is over, was started, and is not complete."""
+        return self.phase is Phase.ENDED
 
 
 @dataclass(frozen=True)
@@ -121,104 +162,107 @@ def statuses(folders: Iterable[Path], slurm: Slurm | None = None) -> list[RunSta
 
 def _read(folder: Path) -> _Run:
     events = History(folder).since_submission()
-    submitted = events[0] if events and events[0]["event"] == "submitted" else {}
-    started = next((e for e in reversed(events) if e["event"] == "started"), {})
-    job, launcher = submitted.get("job"), str(submitted.get("launcher") or "")
+    submitted = events[0] if events and events[0].event == "submitted" else None
+    started = next((e for e in reversed(events) if e.event == "started"), None)
+    job, launcher = (submitted.job, submitted.launcher or "") if submitted else (None, "")
     if launcher == "debug":  # in the process that submitted it
         job, launcher = None, ""
-    ours = {event.get("job") for event in events if event["event"] == "submitted"}
-    if started.get("job") in ours - {None}:
-        job, launcher = started["job"], "slurm"
+    ours = {event.job for event in events if event.event == "submitted" and event.job}
+    if started and started.job in ours:
+        job, launcher = started.job, "slurm"
     elif started and launcher != "local":  # a later start in a terminal
         job, launcher = None, ""
-    host = str(started.get("host") or submitted.get("host") or "")
+    hosts = [event.host for event in (started, submitted) if event and event.host]
     if launcher == "local":
-        host = str(submitted.get("host") or host)
-    return _Run(folder, events, str(job) if job else None, launcher, host)
+        hosts.reverse()
+    return _Run(folder, events, job or None, launcher, hosts[0] if hosts else "")
 
 
 def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
-    state, reason = _state(run, slurm, known)
+    found = _standing(run, slurm, known)
     reached = progress(run.folder, History(run.folder).read())
-    requeued = sum(event["event"] == "requeued" for event in run.events)
-    restarts = [int(event.get("restart") or 0) for event in run.events]
-    is_over = not (known and known.is_active) and state not in ("RUNNING", "UNKNOWN")
-    is_over = is_over or state == "COMPLETE"
-    trains = state == "RUNNING" and not reason.startswith(STARTING)
+    requeued = sum(event.event == "requeued" for event in run.events)
+    trains = found.phase is Phase.TRAINING
     return RunStatus(
         folder=run.folder,
         name=run.name,
         job=run.job,
         launcher=run.launcher,
-        state=state,
-        reason=reason,
-        requeues=max([requeued, known.restarts if known else 0, *restarts]),
+        phase=found.phase,
+        state=found.state,
+        reason=found.reason,
+        requeues=max(requeued, known.restarts if known else 0, *(e.start for e in run.events), 0),
         step=reached.step,
         total_steps=reached.total_steps,
         checkpoint_step=reached.checkpoint_step,
         checkpoint_age_s=reached.checkpoint_age_s,
         images_per_second=reached.images_per_second if trains else None,
         eta_s=reached.eta_s if trains else None,
-        is_over=is_over,
-        has_failed=is_over and state not in ("COMPLETE", "NOT STARTED"),
     )
 
 
-def _state(run: _Run, slurm: Slurm, known: SlurmJob | None) -> tuple[str, str]:
-    """Returns state and reason; the first that can be said, from the surest to the least sure."""
+def _standing(run: _Run, slurm: Slurm, known: SlurmJob | None) -> Standing:
+    """Returns the first that can be said, from the surest to the least sure."""
     if run.is_complete:
-        return "COMPLETE", ""
+        return Standing(Phase.COMPLETE, "COMPLETE")
     if known and known.is_active:
         return _queued(run, known)
     if run.launcher == "local" and run.job and _is_here(run):
         if is_alive_here(run.job, run.folder):
-            begun = run.events[-1]["event"] == "started"
-            return "RUNNING", "on this machine" if begun else f"{STARTING} on this machine"
+            if run.events[-1].event == "started":
+                return Standing(Phase.TRAINING, "RUNNING", "on this machine")
+            return Standing(Phase.STARTING, "RUNNING", "starting up on this machine")
     elif run.launcher == "slurm":
         return _ended(run, known) if known else _gone(run, slurm)
     return _without_slurm(run)
 
 
-def _queued(run: _Run, job: SlurmJob) -> tuple[str, str]:
-    if job.state == "PENDING":
-        state = "REQUEUED" if job.restarts else "PENDING"
-        if job.is_held:
-            return state, f"held ({job.reason}); go on with: ssl-zoo release {run.name}"
-        words = WAITING.get(job.reason, "").format(start=job.start or "later", run=run.name)
-        if job.reason in ("Resources", "Priority") and job.start:
-            words += f", expected start {job.start}"
-        waits = f"{job.reason}: {words}" if words else job.reason
-        went = leaving(run.events, log_end(run.folder, job.id)) if job.restarts else ""
-        return state, f"{went}; {waits}" if went else waits
+def _queued(run: _Run, job: SlurmJob) -> Standing:
     where = f"on {job.nodes}" if job.nodes else ""
-    if job.state == "RUNNING" and not _has_begun(run, job):
-        return job.state, f"{STARTING} {where}".rstrip()
-    return job.state, where
+    if job.state == "PENDING":
+        return Standing(Phase.WAITING, "REQUEUED" if job.restarts else "PENDING", _wait(run, job))
+    if job.state != "RUNNING":
+        return Standing(Phase.WAITING, job.state, where)
+    if not _has_begun(run, job):
+        return Standing(Phase.STARTING, job.state, f"starting up {where}".rstrip())
+    return Standing(Phase.TRAINING, job.state, where)
+
+
+def _wait(run: _Run, job: SlurmJob) -> str:
+    """Returns why a job waits."""
+    if job.is_held:
+        return f"held ({job.reason}); go on with: ssl-zoo release {run.name}"
+    words = WAITING.get(job.reason, "").format(start=job.start or "later", run=run.name)
+    if job.reason in ("Resources", "Priority") and job.start:
+        words += f", expected start {job.start}"
+    waits = f"{job.reason}: {words}" if words else job.reason
+    went = leaving(run.events, log_end(run.folder, job.id)) if job.restarts else ""
+    return f"{went}; {waits}" if went else waits
 
 
 def _has_begun(run: _Run, job: SlurmJob) -> bool:
     """Says whether this start of the job trains already."""
-    return any(
-        event["event"] == "started" and int(event.get("restart") or 0) >= job.restarts
-        for event in run.events
-    )
+    return any(e.event == "started" and e.start >= job.restarts for e in run.events)
 
 
-def _ended(run: _Run, job: SlurmJob) -> tuple[str, str]:
+def _ended(run: _Run, job: SlurmJob) -> Standing:
     """Returns how a job ended, of a run that is not complete."""
     # A start that ended before it could write anything must not be explained by the one before.
-    events = [event for event in run.events if int(event.get("restart") or 0) >= job.restarts]
+    events = [event for event in run.events if event.start >= job.restarts]
     log = log_end(run.folder, job.id)
     why = cause(events, log)
-    last = events[-1]["event"] if events else ""
+    last = events[-1].event if events else ""
     if job.state == "COMPLETED":
         if last in ("stopped", "failed"):
-            return last.upper(), why
-        return "INCOMPLETE", why or "the job ended without an error, but the run has not"
+            return Standing(Phase.ENDED, last.upper(), why)
+        why = why or "the job ended without an error, but the run has not"
+        return Standing(Phase.ENDED, "INCOMPLETE", why)
     if job.state == "CANCELLED":
         by = f"cancelled by {job.ended_by}" if job.ended_by else "cancelled"
-        return job.state, by if why in ("", "cancelled") else f"{by}; {why}"
-    return job.state, why or ENDED.get(job.state) or log.with_line(_exit_words(job))
+        why = by if why in ("", "cancelled") else f"{by}; {why}"
+        return Standing(Phase.ENDED, job.state, why)
+    why = why or ENDED.get(job.state) or log.with_line(_exit_words(job))
+    return Standing(Phase.ENDED, job.state, why)
 
 
 def _exit_words(job: SlurmJob) -> str:
@@ -228,43 +272,45 @@ def _exit_words(job: SlurmJob) -> str:
     return f"exit status {code}" if code not in ("", "0") else job.reason
 
 
-def _gone(run: _Run, slurm: Slurm) -> tuple[str, str]:
+def _gone(run: _Run, slurm: Slurm) -> Standing:
     """Returns what the folder tells of a job that SLURM does not know, or not any more."""
     ended = _from_events(run)
     if ended:
         return ended
     if slurm.is_silent:
-        return "UNKNOWN", f"job {run.job} cannot be asked for: {slurm.problems['squeue']}"
+        why = f"job {run.job} cannot be asked for: {slurm.problems['squeue']}"
+        return Standing(Phase.UNKNOWN, "UNKNOWN", why)
     who = "sacct cannot say why" if "sacct" in slurm.problems else "sacct knows nothing of it"
     why = cause(run.events, log_end(run.folder, run.job or ""))
-    return "LOST", f"job {run.job} is not in the queue, and {who}" + (f"; {why}" if why else "")
+    lost = f"job {run.job} is not in the queue, and {who}" + (f"; {why}" if why else "")
+    return Standing(Phase.ENDED, "LOST", lost)
 
 
-def _without_slurm(run: _Run) -> tuple[str, str]:
+def _without_slurm(run: _Run) -> Standing:
     """Returns the state of a run in a terminal, or of a local job whose controller is gone."""
     if is_locked(run.folder):
-        return "RUNNING", "in a terminal of this machine"
+        return Standing(Phase.TRAINING, "RUNNING", "in a terminal of this machine")
     ended = _from_events(run)
     if ended:
         return ended
-    names = [event["event"] for event in run.events]
     if not _is_here(run):
-        return "UNKNOWN", f"started on {run.host}; only that machine can tell"
-    if "started" in names or run.launcher == "local":
+        why = f"started on {run.host}; only that machine can tell"
+        return Standing(Phase.UNKNOWN, "UNKNOWN", why)
+    if run.launcher == "local" or any(event.event == "started" for event in run.events):
         why = cause(run.events, log_end(run.folder, run.job)) if run.job else ""
-        return "LOST", why or "its process is gone and left no word"
+        return Standing(Phase.ENDED, "LOST", why or "its process is gone and left no word")
     if (run.folder / "checkpoints").is_dir():
-        return "STOPPED", "no process trains it"
-    return "NOT STARTED", ""
+        return Standing(Phase.ENDED, "STOPPED", "no process trains it")
+    return Standing(Phase.NOT_STARTED, "NOT STARTED")
 
 
-def _from_events(run: _Run) -> tuple[str, str] | None:
+def _from_events(run: _Run) -> Standing | None:
     """Returns the end that the history tells of, if its last word is an end."""
-    last = run.events[-1]["event"] if run.events else ""
+    last = run.events[-1].event if run.events else ""
     if last not in ("stopped", "failed"):
         return None
     log = log_end(run.folder, run.job or "")
-    return last.upper(), cause(run.events, log)
+    return Standing(Phase.ENDED, last.upper(), cause(run.events, log))
 
 
 def _is_here(run: _Run) -> bool:

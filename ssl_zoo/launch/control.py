@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.jobs.queue import Slurm, SlurmJob, is_alive_here
-from ssl_zoo.jobs.status import RunStatus, status
+from ssl_zoo.jobs.status import Phase, RunStatus, status
 from ssl_zoo.launch import orders
 from ssl_zoo.runs.history import History
 
@@ -36,7 +36,7 @@ def cancel(folder: Path) -> str:
         orders.scancel(now.job)
         is_done = _wait(lambda: not _is_active(_known(now)))
     after = status(folder)
-    if after.state == "COMPLETE":
+    if after.phase is Phase.COMPLETE:
         return f"'{now.name}' had already reached its end; there was nothing to cancel"
     if not is_done:
         return (
@@ -59,7 +59,7 @@ def requeue(folder: Path, hard: bool = False) -> str:
         UserError: it waits already, the run is complete, or SLURM refuses.
     """
     now = status(folder, slurm := Slurm())
-    if now.is_over and now.job is not None and now.state != "COMPLETE":
+    if now.phase is Phase.ENDED and now.job is not None:
         return _submit_again(now)
     now = _steerable(folder, "requeue", slurm)
     assert now.job is not None
@@ -124,7 +124,7 @@ def _steerable(folder: Path, verb: str, slurm: Slurm | None = None) -> RunStatus
     """
     slurm = slurm or Slurm()
     now = status(folder, slurm)
-    if now.state == "UNKNOWN":
+    if now.phase is Phase.UNKNOWN:
         raise UserError(f"cannot {verb} '{now.name}': {now.reason}")
     if now.job is None and not now.is_over:
         raise UserError(
@@ -153,7 +153,7 @@ def _requeue_at_once(now: RunStatus) -> str:
 def _requeue_after_saving(now: RunStatus) -> str:
     assert now.job is not None
     events = History(now.folder).since_submission()
-    if not events or events[-1]["event"] != "started":
+    if not events or events[-1].event != "started":
         raise UserError(
             f"job {now.job} of '{now.name}' is starting up and does not listen yet; "
             "try again in a moment"
@@ -172,7 +172,7 @@ def _requeue_after_saving(now: RunStatus) -> str:
 
 
 def _requeues(folder: Path) -> int:
-    return sum(event["event"] == "requeued" for event in History(folder).since_submission())
+    return sum(event.event == "requeued" for event in History(folder).since_submission())
 
 
 def _signal(now: RunStatus, signum: signal.Signals) -> None:

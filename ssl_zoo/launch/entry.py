@@ -101,6 +101,7 @@ class _Stop(Exception):
 def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
     from ssl_zoo import distributed
     from ssl_zoo.evaluation.folder import ScoringFolder
+    from ssl_zoo.runs.history import Event
 
     scoring = ScoringFolder(folder)
     with distributed.process_group(store):
@@ -109,7 +110,7 @@ def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
                 scoring.run()
         except _Stop:
             if distributed.is_main():
-                scoring.history.add("stopped", reason=signal.Signals(request.signum).name)
+                scoring.history.add(Event("stopped", reason=signal.Signals(request.signum).name))
             return end(scoring.history, scoring.config().slurm.max_requeues, None, request)
     return 0
 

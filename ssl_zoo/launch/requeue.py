@@ -8,7 +8,7 @@ import time
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.jobs.queue import ClientError, call
-from ssl_zoo.runs.history import History
+from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.job import Job, current_job
 from ssl_zoo.training.signals import StopRequest
 
@@ -31,16 +31,16 @@ def refuse_in_vain(history: History, saved_step: int) -> None:
     """
     silent: list[int] = []  # steps of the last starts that ended without a word
     for event in history.since_submission():
-        if event["event"] == "started":
-            silent.append(event["step"])
-        elif event["event"] in ("stopped", "requeued"):
+        if event.event == "started":
+            silent.append(event.step or 0)
+        elif event.event in ("stopped", "requeued"):
             silent.clear()
     if len(silent) >= BARREN_STARTS and set(silent[-BARREN_STARTS:]) == {saved_step}:
         reason = (
             f"{BARREN_STARTS} starts in a row began at step {saved_step} and saved nothing further; "
             "see the log for why, or shorten checkpoint.every, then submit again"
         )
-        history.add("stopped", step=saved_step, reason=reason)
+        history.add(Event("stopped", step=saved_step, reason=reason))
         raise UserError.everywhere(reason)
 
 
@@ -101,7 +101,9 @@ def _over_budget(restarts: int, max_requeues: int) -> str:
 
 def _requeue(history: History, job: Job, step: int | None) -> str:
     """Requeues the job; returns why it was not possible, if it was not."""
-    history.add("requeued", step=step)  # first: afterwards the process may be ended any moment
+    history.add(
+        Event("requeued", step=step)
+    )  # first: afterwards the process may be ended any moment
     said = ""
     for attempt in range(REQUEUE_ATTEMPTS):
         if attempt:
@@ -121,18 +123,18 @@ def _requeue(history: History, job: Job, step: int | None) -> str:
 def _requeue_locally(history: History, max_requeues: int, step: int | None) -> int:
     from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
-    restarts = sum(event["event"] == "requeued" for event in history.since_submission())
+    restarts = sum(event.event == "requeued" for event in history.since_submission())
     problem = _over_budget(restarts, max_requeues)
     if os.environ.get("RANK", "0") == "0":
         if problem:
             _give_up(history, step, problem)
         else:
-            history.add("requeued", step=step)
+            history.add(Event("requeued", step=step))
     return NOT_AGAIN if problem else int(LOCAL_REQUEUE_RETURN_CODE)
 
 
 def _give_up(history: History, step: int | None, problem: str) -> None:
-    history.add("stopped", step=step, reason=problem)
+    history.add(Event("stopped", step=step, reason=problem))
     print(f"ssl-zoo: {problem}", file=sys.stderr, flush=True)
 
 

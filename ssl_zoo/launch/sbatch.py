@@ -10,11 +10,7 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +45,8 @@ OTHER_NAMES = {
 }
 """Variables of sbatch that are not called like the option they stand for."""
 
-GRACE_S = 10.0
-"""Seconds that the other tasks of a local job have left when one has failed."""
+CONTROLLER = "ssl_zoo.launch.controller"
+"""Module that controls the tasks of a local job."""
 
 
 def script(
@@ -133,42 +129,15 @@ def _slurm_executor(
     slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str], n_points: int
 ) -> Any:
     """Returns submitit's executor, set up for these jobs; it works where there is no SLURM."""
-    import submitit
-    from submitit.core.utils import DelayedSubmission
+    from ssl_zoo.launch.executors import ArrayExecutor
 
-    class Executor(submitit.SlurmExecutor):
-        @classmethod
-        def affinity(cls) -> int:
-            return 2  # submitit would refuse to make a script where there is no srun
-
-        @property
-        def _submitit_command_str(self) -> str:
-            # A signal that comes while Python imports must not kill it: an ignored one stays
-            # ignored until the job sets its handlers.
-            shell = """sh -c 'trap "" USR2; exec "$@"' sh"""
-            return f"{shell} {_task_command(slurm, self.folder)}"
-
-        def _internal_process_submissions(
-            self, delayed_submissions: list[DelayedSubmission]
-        ) -> list[submitit.Job[Any]]:
-            if len(delayed_submissions) == 1:
-                return super()._internal_process_submissions(delayed_submissions)
-            pickles = [self.folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
-            for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
-                delayed.set_timeout(slurm.timeout_min, self.max_num_timeout)
-                delayed.dump(pickle)
-            # submitit's own submits arrays by an executor that forgets the python command
-            array = self._submit_command(self._submitit_command_str)
-            ids = [f"{array.job_id}_{index}" for index in range(len(pickles))]
-            tasks = list(range(array.num_tasks))
-            jobs: list[submitit.Job[Any]] = [
-                self.job_class(folder=self.folder, job_id=each, tasks=tasks) for each in ids
-            ]
-            for job, pickle in zip(jobs, pickles, strict=True):
-                job.paths.move_temporary_file(pickle, "submitted_pickle")
-            return jobs
-
-    executor = Executor(_checked(folder), max_num_timeout=slurm.max_requeues)
+    folder = _checked(folder)
+    executor = ArrayExecutor(
+        folder,
+        command=_task_command(slurm, folder),
+        timeout_min=slurm.timeout_min,
+        max_num_timeout=slurm.max_requeues,
+    )
     executor.update_parameters(**executor._convert_parameters(_parameters(slurm, name, setup)))
     if n_points > 1:
         executor.parameters["map_count"] = n_points
@@ -177,27 +146,17 @@ def _slurm_executor(
 
 def _local_executor(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str]) -> Any:
     """Returns submitit's executor for this machine, with a controller of our own."""
-    import submitit
-    from submitit.local.local import LocalJob
+    from ssl_zoo.launch.executors import DetachedExecutor
 
-    class Executor(submitit.LocalExecutor):
-        @property
-        def _submitit_command_str(self) -> str:
-            line = f"""trap "" USR2; exec {_task_command(slurm, self.folder)}"""
-            return shlex.join(["bash", "-c", line])  # the controller starts tasks without a shell
-
-        def _submit_command(self, command: str) -> LocalJob[Any]:
-            process = subprocess.Popen(
-                ["bash", "-c", _local_script(slurm, self.folder, name, setup)],
-                env={**os.environ, **_local_environment(slurm, command)},
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # closing the terminal does not reach it
-            )
-            tasks = list(range(slurm.processes_per_node))
-            pid = str(process.pid)
-            return LocalJob(folder=self.folder, job_id=pid, tasks=tasks, process=process)
-
-    return Executor(_checked(folder), max_num_timeout=slurm.max_requeues)
+    folder = _checked(folder)
+    return DetachedExecutor(
+        folder,
+        command=_task_command(slurm, folder),
+        script=_local_script(slurm, folder, name, setup),
+        environment=_local_environment(slurm),
+        tasks=slurm.processes_per_node,
+        max_num_timeout=slurm.max_requeues,
+    )
 
 
 def _parameters(slurm: SlurmConfig, name: str, setup: Sequence[str]) -> dict[str, Any]:
@@ -288,11 +247,10 @@ def _misleading(text: str) -> set[str]:
     return names | _inherited() | {"SBATCH_WAIT"}
 
 
-def _local_environment(slurm: SlurmConfig, command: str) -> dict[str, str]:
+def _local_environment(slurm: SlurmConfig) -> dict[str, str]:
     """Returns what submitit's controller and its tasks read from their environment."""
     variables = {
         "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_LOCAL_COMMAND": command,
         "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
         "SUBMITIT_LOCAL_NODEID": "0",
         "SUBMITIT_LOCAL_NTASKS": str(slurm.processes_per_node),
@@ -316,7 +274,7 @@ def _local_environment(slurm: SlurmConfig, command: str) -> dict[str, str]:
 def _local_script(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str]) -> str:
     """Returns the shell lines that start the controller of a local job."""
     starts = slurm.max_requeues + 1
-    control = [sys.executable, "-m", __name__, str(folder), str(starts), safe_name(name)]
+    control = [sys.executable, "-m", CONTROLLER, str(folder), str(starts), safe_name(name)]
     return "\n".join(
         [
             f"exec >>{shlex.quote(str(folder))}/$$_0_log.out 2>&1",  # the shell's number is the job's
@@ -325,32 +283,3 @@ def _local_script(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[s
             f"exec {shlex.join(control)}",
         ]
     )
-
-
-def _control(folder: Path, starts: int) -> None:
-    """Runs the tasks of a local job, as often as they ask for it and no more than `starts` times."""
-    from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, Controller
-
-    class Watching(Controller):
-        def wait(self, freq: int = 24) -> Sequence[int | None]:
-            """Waits for all tasks; when one has failed, the others get a few seconds more."""
-            left = GRACE_S
-            for moment in range(freq * self.timeout_s):
-                codes = [task.poll() for task in self.tasks]
-                failed = any(code not in (None, 0, LOCAL_REQUEUE_RETURN_CODE) for code in codes)
-                left -= failed / freq
-                if None not in codes or left < 0:
-                    return codes
-                if moment == freq * (self.timeout_s - self.signal_delay_s):
-                    self._forward_signal(signal.SIGUSR2)
-                time.sleep(1 / freq)
-            return [task.poll() for task in self.tasks]
-
-    controller = Watching(folder)
-    forward = controller._forward_signal
-    signal.signal(signal.SIGUSR2, lambda number, frame: forward(signal.Signals(number)))
-    controller.run(max_retry=starts)
-
-
-if __name__ == "__main__":
-    _control(Path(sys.argv[1]), int(sys.argv[2]))

@@ -91,8 +91,8 @@ class Plan:
         """Where relative paths in settings begin: where the runs were submitted for the first time."""
         for target in self.targets:
             for event in target.history.read():
-                if event["event"] == "submitted" and event.get("directory"):
-                    return Path(event["directory"])
+                if event.event == "submitted" and event.directory:
+                    return Path(event.directory)
         return Path.cwd()
 
     @property
@@ -277,19 +277,16 @@ def _states(targets: list[Target]) -> dict[Path, str]:
     jobs = {}
     for target in targets:
         last = _submitted(target.history)
-        if target.path not in found and last is not None and last.get("job"):
-            jobs[target.path] = last
+        if target.path not in found and last is not None and last.job:
+            jobs[target.path] = (last.job, last)
     slurm = Slurm()
-    at_slurm = slurm.look(
-        str(last["job"]) for last in jobs.values() if last["launcher"] == "slurm"
-    )
-    for path, last in jobs.items():
-        number = str(last["job"])
-        is_elsewhere = last["launcher"] == "local" and last.get("host") != host()
-        if is_elsewhere or (last["launcher"] == "slurm" and slurm.is_silent):
+    at_slurm = slurm.look(job for job, last in jobs.values() if last.launcher == "slurm")
+    for path, (number, last) in jobs.items():
+        is_elsewhere = last.launcher == "local" and last.host != host()
+        if is_elsewhere or (last.launcher == "slurm" and slurm.is_silent):
             _must_have_ended(path, last, slurm.problems.get("squeue", ""))
             continue
-        if last["launcher"] == "local":
+        if last.launcher == "local":
             alive = is_alive_here(number, path)
             state = "running" if alive else ""
         else:
@@ -306,16 +303,16 @@ def _must_have_ended(path: Path, submitted: Event, silence: str) -> None:
     Raises:
         UserError: it may still run, and would be robbed of its folder.
     """
-    if History(path).since_submission()[-1]["event"] in ("stopped", "failed"):
+    if History(path).since_submission()[-1].event in ("stopped", "failed"):
         return
-    why = silence or f"it was started on {submitted.get('host')}; only that machine can tell"
+    why = silence or f"it was started on {submitted.host}; only that machine can tell"
     raise UserError(
-        f"'{path}' has job {submitted['job']}, and it is not known whether that still runs: {why}"
+        f"'{path}' has job {submitted.job}, and it is not known whether that still runs: {why}"
     )
 
 
 def _submitted(history: History) -> Event | None:
-    events = [event for event in history.read() if event["event"] == "submitted"]
+    events = [event for event in history.read() if event.event == "submitted"]
     return events[-1] if events else None
 
 
@@ -328,7 +325,7 @@ def _job_to_wait_for(run: Path) -> str | None:
     if RunFolder(run).is_complete:
         return None
     last = _submitted(History(run))
-    number = str(last["job"]) if last and last["launcher"] == "slurm" else None
+    number = last.job if last and last.launcher == "slurm" else None
     slurm = Slurm()
     job = slurm.look([number]).get(number) if number else None
     if number and slurm.is_silent:
@@ -376,14 +373,15 @@ def _note(target: Target, number: str | None, launcher: Launcher, plan: Plan) ->
     """Writes the job into the history."""
     code = snapshot.read_snapshot(target.path / CODE) or {}
     target.history.add(
-        "submitted",
-        job=number,
-        restart=None,
-        launcher=launcher,
-        tasks=plan.slurm.processes,
-        host=host(),
-        commit=code.get("commit"),
-        directory=str(plan.directory),
+        Event(
+            "submitted",
+            job=number,
+            launcher=launcher,
+            tasks=plan.slurm.processes,
+            host=host(),
+            commit=code.get("commit"),
+            directory=str(plan.directory),
+        )
     )
 
 

@@ -1,29 +1,100 @@
-"""`history.jsonl`: what happened to a run or a scoring job, one line an event, never rewritten.
+"""`history.jsonl`: what happened to a run or a scoring job, one event per line, never rewritten.
 
-    submitted    job, launcher, tasks, commit                    handed to a launcher
-    started      step, total_steps, world_size, host, job, restart    a process began to train
-    requeued     step, reason, job, restart       saved, and the launcher will start it again
-    stopped      step, reason, job, restart       saved, and nothing will start it again by itself
-    failed       reason, rank, job, restart       ended by an error
-    complete     step, job, restart               reached its end
+    submitted    job, launcher, tasks, commit, directory, host   handed to a launcher
+    started      step, total_steps, world_size, host             a process began to train
+    requeued     step, reason                                    saved; the launcher starts it again
+    stopped      step, reason                                    saved; nothing starts it again
+    failed       reason, rank                                    ended by an error
+    complete     step                                            reached its end
 
-`job` is the launcher's number (`12`, `12_3`), None outside of a job; `restart` counts its starts from 0.
+Events written inside a job also have its `job` and `restart`.
 """
 
 import json
 import logging
 import os
 import socket
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ssl_zoo.runs.job import current_job
 
 logger = logging.getLogger(__name__)
 
 EventName = Literal["submitted", "started", "requeued", "stopped", "failed", "complete"]
-Event = dict[str, Any]
+SCHEMA = 1
+"""Version of the fields of an event."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; fields that do not apply to it are None.
+
+    Attributes:
+        event: what happened.
+        time: when, as ISO 8601 in UTC; set when the event is written.
+        job: number of the job, `12` or `12_3`; None outside a job.
+        restart: how many times the job had been started before.
+        launcher: `slurm`, `local` or `debug`.
+        tasks: processes of a submitted job.
+        commit: commit of the code that was submitted.
+        directory: working folder of the submission, where relative paths begin.
+        host: machine or node.
+        world_size: processes that train together.
+        step: optimizer steps taken.
+        total_steps: length of the run.
+        reason: why the run stopped or failed.
+        rank: process that failed.
+    """
+
+    event: EventName
+    time: str = ""
+    job: str | None = None
+    restart: int | None = None
+    launcher: str | None = None
+    tasks: int | None = None
+    commit: str | None = None
+    directory: str | None = None
+    host: str | None = None
+    world_size: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    reason: str | None = None
+    rank: int | None = None
+    schema: int = SCHEMA
+
+    @property
+    def start(self) -> int:
+        """Number of the job's start that it belongs to, from 0."""
+        return self.restart or 0
+
+    @classmethod
+    def read(cls, line: str) -> "Event | None":
+        """Returns the event of a line; None for anything else, such as a line that was cut off."""
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(record, dict) or record.get("event") not in get_args(EventName):
+            return None
+        known = {name: record[name] for name in _FIELDS if _fits(record.get(name), _FIELDS[name])}
+        return cls(**known)
+
+    def line(self) -> str:
+        """Returns the event as JSON."""
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if value is not None}
+        )
+
+
+_NUMBERS = ("restart", "tasks", "world_size", "step", "total_steps", "rank", "schema")
+_FIELDS = {one.name: int if one.name in _NUMBERS else str for one in fields(Event)}
+
+
+def _fits(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class History:
@@ -32,12 +103,17 @@ class History:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "history.jsonl"
 
-    def add(self, event: EventName, **facts: Any) -> None:
-        """Appends an event, with the time and, unless `facts` name them, the job that runs here."""
+    def add(self, event: Event) -> None:
+        """Appends an event with the time and, unless it is a submission, the job of this process.
+
+        Raises:
+            OSError: a `submitted` event cannot be written. Other events only log a warning.
+        """
         job = current_job()
-        where = {"job": job.id, "restart": job.restart} if job else {}
-        record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
-        line = json.dumps({**record, **where, **facts}) + "\n"
+        if job is not None and event.event != "submitted":
+            event = replace(event, job=job.id, restart=job.restart)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = replace(event, time=now).line() + "\n"
         line = "\n" + line if self._ends_within_a_line() else line
         try:
             # One write of one line: two processes that append at once do not mix.
@@ -47,10 +123,9 @@ class History:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if event == "submitted":
+            if event.event == "submitted":
                 raise
-            # What happened counts more than the note of it: a full disk must not keep a job from
-            # leaving as it should.
+            # A full disk must not keep a job from leaving as it should.
             logger.warning("'%s' cannot be extended: %s", self.file, error.strerror)
 
     def _ends_within_a_line(self) -> bool:
@@ -67,15 +142,7 @@ class History:
             lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        events = []
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.append(event)
-        return events
+        return [event for line in lines if (event := Event.read(line)) is not None]
 
     def since_submission(self) -> list[Event]:
         """Returns the newest `submitted` event and what came after it; all where there is none.
@@ -83,12 +150,11 @@ class History:
         A job may start before its submission could be written down; that belongs to it as well.
         """
         events = self.read()
-        submitted = [position for position, e in enumerate(events) if e["event"] == "submitted"]
+        submitted = [position for position, e in enumerate(events) if e.event == "submitted"]
         if not submitted:
             return events
         last, before = events[submitted[-1]], events[: submitted[-1]]
-        early = [e for e in before if last.get("job") and e.get("job") == last["job"]]
-        early = [event for event in early if event["event"] != "submitted"]
+        early = [e for e in before if last.job and e.job == last.job and e.event != "submitted"]
         return [last, *early, *events[submitted[-1] + 1 :]]
 
 

@@ -90,7 +90,7 @@ def _order(owner: dict[str, Any], job: Job, history: History) -> int:
     if owner["job"] == job.id:
         before = int(owner["restart"])
         return (job.restart > before) - (job.restart < before)
-    submitted = [event.get("job") for event in history.read() if event["event"] == "submitted"]
+    submitted = [event.job for event in history.read() if event.event == "submitted"]
     if job.id not in submitted:  # started before that could be written, or not by us
         return int(owner["job"] in submitted and os.environ.get("SUBMITIT_EXECUTOR") == "slurm")
     if owner["job"] not in submitted:

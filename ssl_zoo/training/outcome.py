@@ -8,6 +8,7 @@ from pathlib import Path
 from ssl_zoo import distributed
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.history import Event
 
 
 class Interrupted(Exception):
@@ -35,14 +36,16 @@ def remembered(folder: RunFolder) -> Iterator[None]:
         yield
     except Interrupted as stop:
         if distributed.is_main():
-            folder.history.add("stopped", step=stop.step, reason=signal.Signals(stop.signum).name)
+            folder.history.add(
+                Event("stopped", step=stop.step, reason=signal.Signals(stop.signum).name)
+            )
         raise
     except Superseded:
         raise  # the history is the other start's now
     except Exception as error:
         said_by_rank_0 = isinstance(error, UserError) and error.on_all_ranks
         if folder.exists() and (distributed.is_main() or not said_by_rank_0):
-            folder.history.add("failed", reason=_in_a_line(error), rank=distributed.rank())
+            folder.history.add(Event("failed", reason=_in_a_line(error), rank=distributed.rank()))
         raise
 
 

@@ -24,7 +24,7 @@ from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.history import host
+from ssl_zoo.runs.history import Event, host
 from ssl_zoo.runs.job import is_submitted
 from ssl_zoo.runs.places import default_folder
 from ssl_zoo.runs.provenance import provenance
@@ -116,11 +116,13 @@ class Trainer:
         seconds_before = self._resume()
         if distributed.is_main():
             self.folder.history.add(
-                "started",
-                step=self.step,
-                total_steps=self.total_steps,
-                world_size=distributed.world_size(),
-                host=host(),
+                Event(
+                    "started",
+                    step=self.step,
+                    total_steps=self.total_steps,
+                    world_size=distributed.world_size(),
+                    host=host(),
+                )
             )
         bell = AlarmBell(
             [*COLLAPSE_ALARMS, *self.method.alarms], quiet_steps=int(QUIET_PART * self.total_steps)
@@ -147,7 +149,7 @@ class Trainer:
         if distributed.is_main():
             facts = {"step": self.step, "config_digest": self.config.digest()}
             self.folder.mark_complete({**facts, "provenance": self._provenance})
-            self.folder.history.add("complete", step=self.step)
+            self.folder.history.add(Event("complete", step=self.step))
 
     def _batches(self) -> Iterator[LoadedBatch]:
         while self.step < self.total_steps:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ssl_zoo.cli import jobs as commands
 from ssl_zoo.errors import UserError
-from ssl_zoo.jobs.status import RunStatus
+from ssl_zoo.jobs.status import Phase, RunStatus
 from ssl_zoo.report.job_table import duration, jobs_table
 from tests.jobs.fake_slurm import DISABLED, FakeSlurm, make_run, started, write_log
 
@@ -24,6 +24,7 @@ RUN = RunStatus(
     name="runs/swav-digits_affine-0123456789ab",
     job="55407749_0",
     launcher="slurm",
+    phase=Phase.TRAINING,
     state="RUNNING",
     reason="on node1",
     requeues=1,
@@ -33,21 +34,18 @@ RUN = RunStatus(
     checkpoint_age_s=12.0,
     images_per_second=812.3,
     eta_s=200.0,
-    is_over=False,
-    has_failed=False,
 )
 FAILED = dataclasses.replace(
     RUN,
     name="runs/b",
     job="7",
+    phase=Phase.ENDED,
     state="OUT_OF_MEMORY",
     reason="out of memory (slurm.mem_gb): StepId=55407747.0 exceeded memory limit (569106432 > "
     "106954752), being killed",
     requeues=0,
     images_per_second=None,
     eta_s=None,
-    is_over=True,
-    has_failed=True,
 )
 
 
@@ -178,7 +176,8 @@ def test_no_runs_are_no_failure(slurm: FakeSlurm, tmp_path: Path) -> None:
 def test_jobs_prints_every_field_as_json(slurm: FakeSlurm) -> None:
     make_run(Path("runs/one"), job="730")
     (row,) = json.loads(jobs("--json").stdout)
-    assert set(row) == {field.name for field in dataclasses.fields(RunStatus)}
+    names = {field.name for field in dataclasses.fields(RunStatus)}
+    assert set(row) == {*names, "is_over", "has_failed"}
     assert (row["folder"], row["reason"], row["has_failed"]) == (
         str(Path("runs/one").absolute()),
         "exit status 3",

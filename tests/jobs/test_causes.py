@@ -5,9 +5,9 @@ import pytest
 from ssl_zoo.jobs.causes import LogEnd, leaving
 from ssl_zoo.runs.history import Event
 
-STARTED: Event = {"event": "started", "step": 0}
-STOPPED: Event = {"event": "stopped", "step": 31, "reason": "SIGTERM"}
-REQUEUED: Event = {"event": "requeued", "step": 31}
+STARTED = Event("started", step=0)
+STOPPED = Event("stopped", step=31, reason="SIGTERM")
+REQUEUED = Event("requeued", step=31)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ CONTROLLER = "import sys, time; time.sleep(60)"
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
 def test_a_local_job_lives_as_long_as_its_controller_in_this_folder(tmp_path: Path) -> None:
     run, other = tmp_path / "run", tmp_path / "run2"
-    arguments = ["-m", "ssl_zoo.launch.sbatch", str(run / "submit"), "3", "name"]
+    arguments = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), "3", "name"]
     process = subprocess.Popen([sys.executable, "-c", CONTROLLER, *arguments])
     try:
         _until(lambda: is_alive_here(str(process.pid), run))
@@ -210,7 +210,7 @@ def test_a_local_job_lives_as_long_as_its_controller_in_this_folder(tmp_path: Pa
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
 def test_a_local_job_lives_also_while_its_shell_sets_up(tmp_path: Path) -> None:
-    line = f"sleep 60; exec python -m ssl_zoo.launch.sbatch {tmp_path}/run/submit 3 name"
+    line = f"sleep 60; exec python -m ssl_zoo.launch.controller {tmp_path}/run/submit 3 name"
     process = subprocess.Popen(["sh", "-c", line], start_new_session=True)
     try:
         _until(lambda: is_alive_here(str(process.pid), tmp_path / "run"))

@@ -375,7 +375,7 @@ def test_a_later_start_in_a_terminal_makes_the_job_old_news(how: Callable[..., R
 def test_a_local_job_runs_while_its_controller_does(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = tmp_path / "a"
     line = "import time; time.sleep(60)"
-    arguments = ["-m", "ssl_zoo.launch.sbatch", str(run / "submit"), "3", "a"]
+    arguments = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), "3", "a"]
     with subprocess.Popen([sys.executable, "-c", line, *arguments]) as process:
         time.sleep(0.1)
         job, here = str(process.pid), socket.gethostname()

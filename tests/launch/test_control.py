@@ -191,7 +191,7 @@ def local_run(slurm: FakeSlurm) -> Iterator[Path]:
     if not Path("/proc").is_dir():
         pytest.skip("reads command lines in /proc")
     run = (Path("runs") / "a").absolute()
-    module = ["-m", "ssl_zoo.launch.sbatch", str(run / "submit"), str(run)]
+    module = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), str(run)]
     command = [sys.executable, "-c", CONTROLLER, *module]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None

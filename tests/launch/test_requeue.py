@@ -8,7 +8,7 @@ import pytest
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch import requeue
-from ssl_zoo.runs.history import History
+from ssl_zoo.runs.history import Event, History
 from ssl_zoo.training.signals import StopRequest
 
 
@@ -57,14 +57,14 @@ def asked(*signals: int) -> StopRequest:
 
 
 def events(folder: Path) -> list[str]:
-    return [event["event"] for event in History(folder).read()]
+    return [event.event for event in History(folder).read()]
 
 
 def test_usr2_requeues(cluster: Cluster, tmp_path: Path) -> None:
     assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == requeue.LATER
     assert cluster.calls == ["scontrol requeue 12"]
     (event,) = History(tmp_path).read()
-    assert (event["event"], event["step"], event["job"]) == ("requeued", 40, "12")
+    assert (event.event, event.step, event.job) == ("requeued", 40, "12")
 
 
 def test_only_the_point_of_an_array_is_requeued(
@@ -169,8 +169,8 @@ def test_there_is_a_budget(
     assert requeue.end(History(tmp_path), 3, 50, asked(signal.SIGUSR2)) == 128 + signal.SIGUSR2
     assert len(cluster.calls) == 1
     last = History(tmp_path).read()[-1]
-    assert last["event"] == "stopped"
-    assert "slurm.max_requeues is 3" in last["reason"]
+    assert last.event == "stopped"
+    assert "slurm.max_requeues is 3" in (last.reason or "")
 
 
 def test_on_this_machine_submitit_starts_it_again(
@@ -178,7 +178,7 @@ def test_on_this_machine_submitit_starts_it_again(
 ) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     history = History(tmp_path)
-    history.add("submitted", job="99", launcher="local")
+    history.add(Event("submitted", job="99", launcher="local"))
     statuses = [requeue.end(history, 2, 40, asked(signal.SIGUSR2)) for _ in range(3)]
     assert statuses == [144, 144, 128 + signal.SIGUSR2]  # 144: LOCAL_REQUEUE_RETURN_CODE
 
@@ -194,16 +194,16 @@ def test_outside_of_a_job_nothing_is_asked(
 
 def test_starts_that_get_nowhere_come_to_an_end(tmp_path: Path) -> None:
     history = History(tmp_path)
-    history.add("submitted", job="12")
+    history.add(Event("submitted", job="12"))
     for _ in range(requeue.BARREN_STARTS):
         requeue.refuse_in_vain(history, 40)
-        history.add("started", step=40)
+        history.add(Event("started", step=40))
     requeue.refuse_in_vain(history, 41)  # one step further is further
     with pytest.raises(UserError, match="3 starts in a row began at step 40 and saved nothing"):
         requeue.refuse_in_vain(history, 40)
     assert events(tmp_path)[-1] == "stopped"
-    history.add("stopped", step=40)
-    history.add("started", step=40)
+    history.add(Event("stopped", step=40))
+    history.add(Event("started", step=40))
     requeue.refuse_in_vain(history, 40)  # one that was asked to go is not a bad start
-    history.add("submitted", job="13")
+    history.add(Event("submitted", job="13"))
     requeue.refuse_in_vain(history, 40)  # whoever submits again has mended something

@@ -16,7 +16,7 @@ from ssl_zoo.launch import control, snapshot
 from ssl_zoo.launch.submit import Plan, execute, plan_runs, plan_scoring, sweep_folders
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.history import History
+from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.runs.sweep import configs
 from tests.small import FAST, SHORT, fast_config
@@ -90,10 +90,10 @@ def test_a_submitted_run_holds_its_settings_code_and_job(site: Site, tmp_path: P
     assert folder == tmp_path / "run"
     assert RunFolder(folder).config() == config
     (event,) = History(folder).read()
-    assert (event["event"], event["job"], event["launcher"]) == ("submitted", "7", "slurm")
+    assert (event.event, event.job, event.launcher) == ("submitted", "7", "slurm")
     facts = snapshot.read_snapshot(folder / "code")
     assert facts is not None
-    assert event["commit"] == facts["commit"]
+    assert event.commit == facts["commit"]
     assert "#SBATCH --partition=gpu\n" in site.scripts
     assert f"export PYTHONPATH={folder}/code" in site.scripts
 
@@ -130,9 +130,9 @@ def test_a_run_is_not_robbed_while_squeue_is_silent(site: Site, tmp_path: Path) 
     site.client("squeue", "#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
     with pytest.raises(UserError, match="it is not known whether that still runs: .*Unable to"):
         ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=folder)
-    History(folder).add("stopped", step=3)
+    History(folder).add(Event("stopped", step=3))
     ssl_zoo.submit(fast_config("swav"), SlurmConfig(), output=folder)
-    assert History(folder).read()[-1]["job"] == "8"
+    assert History(folder).read()[-1].job == "8"
 
 
 def test_settings_are_not_changed_under_a_process_that_trains(site: Site, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_job_that_is_gone_is_followed_by_another_with_the_same_code(
     mark = folder / "code" / "ssl_zoo" / "mark.py"
     mark.touch()
     ssl_zoo.submit(fast_config("swav"), SlurmConfig(mem_gb=9), output=folder)
-    assert [event["job"] for event in History(folder).read()] == ["7", "8"]
+    assert [event.job for event in History(folder).read()] == ["7", "8"]
     assert mark.exists()
     assert RunFolder(folder).config().slurm.mem_gb == 9
 
@@ -181,7 +181,7 @@ def test_a_job_that_is_over_can_be_requeued_by_name(site: Site, tmp_path: Path) 
     (tmp_path / "profiles" / "ssl-zoo" / "slurm").mkdir(parents=True)
     (tmp_path / "profiles" / "ssl-zoo" / "slurm" / "default.yaml").write_text("qos: new\n")
     assert "submitted again as job 8" in control.requeue(folder)
-    assert History(folder).read()[-1]["job"] == "8"
+    assert History(folder).read()[-1].job == "8"
     assert site.scripts.count("#SBATCH --mem=9GB") == 2
     assert "qos" not in site.scripts  # as it was submitted before
 
@@ -226,7 +226,7 @@ def test_a_sweep_is_one_array_with_a_folder_for_each_point(site: Site, tmp_path:
     assert "#SBATCH --array=0-5%2\n" in planned
     folders = sorted(path.parent for path in (tmp_path / "sweep").glob("*/config.yaml"))
     assert len(folders) == 6
-    jobs = {History(folder).read()[-1]["job"]: folder for folder in folders}
+    jobs = {History(folder).read()[-1].job: folder for folder in folders}
     assert sorted(jobs) == [f"7_{index}" for index in range(6)]
     points = next((tmp_path / "sweep" / "submit").glob("points-*.txt")).read_text().splitlines()
     assert points == [str(jobs[f"7_{index}"] / "code") for index in range(6)]
@@ -251,7 +251,7 @@ def test_only_the_points_that_are_missing_are_submitted(site: Site, tmp_path: Pa
     assert reasons == ["complete", "running as job 7_1", "running as job 7_2"]
     execute(second, "slurm")
     assert "#SBATCH --array=0-2%3\n" in site.scripts
-    last = [History(target.path).read()[-1]["job"] for target in second.targets]
+    last = [History(target.path).read()[-1].job for target in second.targets]
     assert last == ["8_0", "8_1", "8_2"]
 
 
@@ -348,7 +348,7 @@ def test_scoring_jobs_run_in_this_process_for_debugging(
     execute(plan_scoring(config, tmp_path / "scores"), "debug")
     folder = ScoringFolder(tmp_path / "scores")
     assert folder.is_complete
-    assert [e["event"] for e in folder.history.read()] == ["submitted", "started", "complete"]
+    assert [e.event for e in folder.history.read()] == ["submitted", "started", "complete"]
     again = plan_scoring(config, tmp_path / "scores")
     assert (again.targets, again.skipped) == ([], [(folder.path, "complete")])
 

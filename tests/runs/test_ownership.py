@@ -10,7 +10,7 @@ from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.runs import checkpoint, ownership
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.history import History
+from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.ownership import Ownership
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.train import train
@@ -80,7 +80,7 @@ def test_two_processes_of_one_start_are_equals(
 def test_a_job_that_is_not_written_down_yet_is_the_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    History(tmp_path).add("submitted", job="12")
+    History(tmp_path).add(Event("submitted", job="12"))
     as_job(monkeypatch, "12")
     Ownership(tmp_path).take()
     as_job(monkeypatch, "13")
@@ -106,7 +106,7 @@ def test_the_job_that_was_submitted_later_takes_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for job in ("12", "9"):  # numbers may start anew
-        History(tmp_path).add("submitted", job=job)
+        History(tmp_path).add(Event("submitted", job=job))
     as_job(monkeypatch, "12", 4)
     Ownership(tmp_path).take()
     as_job(monkeypatch, "9", 0)
@@ -143,7 +143,7 @@ def test_training_ends_when_another_start_takes_over(
         train(fast_config("simclr", *SHORT), tmp_path / "run", bar=False)
     kept = [path.name for path in checkpoint.found(tmp_path / "run" / "checkpoints")]
     assert kept == ["step-00000002"]
-    assert [e["event"] for e in History(tmp_path / "run").read()] == ["started"]
+    assert [e.event for e in History(tmp_path / "run").read()] == ["started"]
 
 
 def test_a_checkpoint_is_not_published_by_one_who_lost_the_folder(tmp_path: Path) -> None:

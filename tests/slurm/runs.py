@@ -92,16 +92,16 @@ class Run:
     def job(self) -> str:
         """The newest job."""
         events = History(self.folder).read()
-        return str(next(e["job"] for e in reversed(events) if e["event"] == "submitted"))
+        return str(next(e.job for e in reversed(events) if e.event == "submitted"))
 
     def events(self, name: str) -> list[Event]:
         """Returns what happened so far, of one kind."""
-        return [event for event in History(self.folder).read() if event["event"] == name]
+        return [event for event in History(self.folder).read() if event.event == name]
 
     @property
     def starts(self) -> list[int]:
         """The steps that its starts began at."""
-        return [event["step"] for event in self.events("started")]
+        return [event.step or 0 for event in self.events("started")]
 
     @property
     def saved(self) -> int:
@@ -150,7 +150,7 @@ class Run:
             last = max(last, self.step)
             self.submit(again, **slurm)
         first = self.until_started(times + 1)
-        went_on = datetime.fromisoformat(self.events("started")[times]["time"]).timestamp()
+        went_on = datetime.fromisoformat(self.events("started")[times].time).timestamp()
         said = f"{told.state}: {told.reason}" if told.reason else told.state
         fault = Fault(event, said, max(0, last - first), went_on - began)
         self.faults.append(fault)

@@ -122,7 +122,7 @@ class Reader:
 
     def events(self, run: str | Path, name: str) -> list[Event]:
         """Returns what happened to a run, of one kind."""
-        return [e for e in History(self.folder / run).read() if e["event"] == name]
+        return [e for e in History(self.folder / run).read() if e.event == name]
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ def cookbook(cluster: Cluster, tmp_path: Path) -> Reader:
 def test_the_readme_leads_from_a_job_to_a_comparison(readme: Reader) -> None:
     reader = readme
     starts, stops = (reader.events("runs/swav", name) for name in ("started", "stopped"))
-    assert [stop["reason"] for stop in stops] == ["SIGUSR2", "SIGTERM"]  # requeue, cancel
-    assert [start["step"] for start in starts] == [0, *(stop["step"] for stop in stops)]
+    assert [stop.reason for stop in stops] == ["SIGUSR2", "SIGTERM"]  # requeue, cancel
+    assert [start.step for start in starts] == [0, *(stop.step for stop in stops)]
     (scored,) = (reader.folder / "runs" / "swav").glob("evaluate-*/evaluation.json")
     assert json.loads(scored.read_text())["evaluators"].keys() == {"knn", "clustering"}
     sweep = reader.folder / "runs" / "sweep"
@@ -169,9 +169,9 @@ def test_the_cookbook_does_what_it_says(cookbook: Reader) -> None:
     reader.type("ssl-zoo jobs --wait")  # fails unless all are complete
     names = {"first", "wide", "temperature", "chain", "here", "moved", "from-python"}
     assert {path.name for path in runs.iterdir()} == names
-    assert [start["world_size"] for start in reader.events("runs/wide", "started")] == [2, 1]
+    assert [start.world_size for start in reader.events("runs/wide", "started")] == [2, 1]
     assert len(find_runs(runs / "temperature")) == 2
     assert len([*(runs / "chain").glob("evaluate-*/evaluation.json")]) == 1
     by_job, by_hand = reader.events("runs/moved", "started")
-    assert by_job["step"] < by_hand["step"]
-    assert (by_hand.get("job"), by_hand["world_size"]) == (None, 2)
+    assert (by_job.step or 0) < (by_hand.step or 0)
+    assert (by_hand.job, by_hand.world_size) == (None, 2)
