@@ -114,7 +114,7 @@ def _scored(run: RunFolder, evaluators: Sequence[Any]) -> dict[str, Any]:
     """Returns the scores of a run; those that it has, if nothing that decides them has changed."""
     asked = digest(
         {
-            "weights": checkpoint.read_manifest(newest_checkpoint(run))["sha256"],
+            "weights": checkpoint.read_manifest(newest_checkpoint(run)).sha256,
             "evaluators": [EVALUATORS.config(item).model_dump(mode="json") for item in evaluators],
             "version": __version__,
         }

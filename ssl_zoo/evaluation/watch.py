@@ -77,7 +77,7 @@ class Watch:
         pending = False
         for path in checkpoint.found(self.run.checkpoints):
             try:
-                weights = checkpoint.read_manifest(path)["sha256"]
+                weights = checkpoint.read_manifest(path).sha256
             except UserError:
                 if path.exists():
                     logger.warning("'%s' is damaged and is not scored", path)

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-SUPERSEDED = "another start has taken over"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
 
@@ -41,10 +40,66 @@ class DamagedCheckpoint(UserError):
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """What one rank needs to go on, and the manifest that belongs to it."""
+class Facts:
+    """What a checkpoint says about itself in words and numbers.
 
-    manifest: dict[str, Any]
+    Attributes:
+        step: optimizer steps that were taken.
+        config: resolved settings of the run.
+        epoch: passes over the images, with a fraction within an epoch.
+        exported: name of the submodule that is evaluated and released.
+        backbone: settings that build that network.
+        image_size: height and width of the global crops, in pixels.
+    """
+
+    step: int
+    config: dict[str, Any]
+    epoch: float = 0.0
+    exported: str = ""
+    backbone: dict[str, Any] = field(default_factory=dict)
+    image_size: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest(Facts):
+    """The facts of a written checkpoint.
+
+    Attributes:
+        world_size: ranks that wrote it.
+        sha256: digest of each file, by name.
+        format: version of these fields and of the files.
+        ssl_zoo: version that wrote it.
+        torch: version of torch that wrote it.
+    """
+
+    world_size: int = 1
+    sha256: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+    ssl_zoo: str = __version__
+    torch: str = torch.__version__
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one rank puts into a checkpoint.
+
+    Attributes:
+        model: the whole method; rank 0 writes it.
+        optimizer: state of the optimizer; rank 0 writes it.
+        rank: what this rank alone knows.
+    """
+
+    facts: Facts
+    model: nn.Module
+    optimizer: dict[str, Any]
+    rank: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What was read from a checkpoint; `ranks` holds what each rank put in, in their order."""
+
+    manifest: Manifest
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     ranks: list[dict[str, Any]]
@@ -52,18 +107,13 @@ class TrainingState:
     @property
     def step(self) -> int:
         """Number of optimizer steps that were taken."""
-        return int(self.manifest["step"])
+        return self.manifest.step
 
 
 def save(
     folder: Path,
+    content: Content,
     *,
-    step: int,
-    config: dict[str, Any],
-    model: nn.Module,
-    optimizer: dict[str, Any],
-    rank_state: dict[str, Any],
-    facts: dict[str, Any],
     keep: int = 2,
     may_write: Callable[[], bool] = lambda: True,
 ) -> Path:
@@ -71,9 +121,7 @@ def save(
 
     Args:
         folder: where checkpoints live.
-        config: resolved settings of the run.
-        rank_state: what this rank alone knows.
-        facts: further entries of the manifest, such as where the exported network lies.
+        content: what this rank puts in.
         keep: newest checkpoints that stay.
         may_write: asked on rank 0 before the checkpoint becomes visible; nothing does if not.
 
@@ -81,68 +129,66 @@ def save(
         Superseded: this process must not write.
         UserError: the files cannot be written; earlier checkpoints are untouched.
     """
+    step = content.facts.step
     final = folder / f"step-{step:08d}"
-    # The name is this process's own: a left-over of an earlier start may be at the same step.
+    # The name is this process's own: a stale process of an earlier start may be at the same step.
     nonce = distributed.broadcast_object(uuid.uuid4().hex[:8])
     aside = folder / f".writing-step-{step:08d}-{nonce}"
-    problem = _attempt(lambda: aside.mkdir(parents=True)) if distributed.is_main() else ""
-    problem = distributed.broadcast_object(problem)
+    error = _attempt(lambda: aside.mkdir(parents=True)) if distributed.is_main() else None
+    error = distributed.broadcast_object(error)
     digests: dict[str, str] = {}
-
-    def write() -> None:
-        name = f"rank-{distributed.rank()}.pt"
-        digests[name] = _write_torch(aside / name, rank_state)
-        if distributed.is_main():
-            digests[MODEL] = _write_model(aside / MODEL, model)
-            digests[OPTIMIZER] = _write_torch(aside / OPTIMIZER, optimizer)
-
-    problem = problem or _attempt(write)
-    outcomes = distributed.all_gather_object((problem, digests))
-    problem = next((found for found, _ in outcomes if found), "")
-    if not problem and distributed.is_main():
+    if error is None:
+        error = _attempt(lambda: digests.update(_write(aside, content)))
+    outcomes = distributed.all_gather_object((error, digests))
+    error = next((found for found, _ in outcomes if found is not None), None)
+    if error is None and distributed.is_main():
         checksums = {name: digest for _, part in outcomes for name, digest in part.items()}
-        manifest = {"step": step, **facts, "config": config, "sha256": checksums}
-        if may_write():
-            problem = _attempt(lambda: _publish(aside, final, manifest))
-        else:
-            problem = SUPERSEDED
-    problem = distributed.broadcast_object(problem)
-    if problem:
-        if distributed.is_main():
-            shutil.rmtree(aside, ignore_errors=True)
-        if problem == SUPERSEDED:
-            raise Superseded.everywhere(f"{SUPERSEDED} '{folder}'; this process stops here")
-        raise UserError.everywhere(
-            f"checkpoint of step {step} cannot be written to '{folder}': {problem}; "
-            f"{_last_good(folder)}. Make room or mend the folder and start the same command again"
+        manifest = Manifest(
+            **vars(content.facts), world_size=distributed.world_size(), sha256=checksums
         )
+        error = _attempt(lambda: _publish(aside, final, manifest, may_write))
+    error = distributed.broadcast_object(error)
     if distributed.is_main():
-        _prune(folder, keep, final)
+        if error is None:
+            _prune(folder, keep, final)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+    if isinstance(error, Superseded):
+        raise error
+    if error is not None:
+        raise UserError.everywhere(
+            f"checkpoint of step {step} cannot be written to '{folder}': {_describe(error)}; "
+            f"{_last_good(folder)}. Make room or repair the folder, then start the same command again"
+        )
     return final
 
 
-def _attempt(action: Callable[[], None]) -> str:
-    """Runs something that writes files; returns what the disk said against it, if anything."""
+def _attempt(action: Callable[[], None]) -> Exception | None:
+    """Runs something that writes files; returns the error that kept it from doing so, if any."""
     try:
         action()
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # each library has its own for a full disk
-        return _describe(error)
-    return ""
+    except (OSError, RuntimeError, SafetensorError, Superseded) as error:
+        return error  # each library has an error of its own for a full disk
+    return None
 
 
-def _publish(aside: Path, final: Path, manifest: dict[str, Any]) -> None:
+def _write(aside: Path, content: Content) -> dict[str, str]:
+    """Writes this rank's files; returns their digests."""
+    name = f"rank-{distributed.rank()}.pt"
+    digests = {name: _write_torch(aside / name, content.rank)}
+    if distributed.is_main():
+        digests[MODEL] = _write_model(aside / MODEL, content.model)
+        digests[OPTIMIZER] = _write_torch(aside / OPTIMIZER, content.optimizer)
+    return digests
+
+
+def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[], bool]) -> None:
     """Makes a whole checkpoint visible under its name in one step."""
-    origin = {
-        "format": FORMAT,
-        "ssl_zoo": __version__,
-        "torch": torch.__version__,
-        "world_size": distributed.world_size(),
-    }
-    write_text(aside / MANIFEST, json.dumps({**origin, **manifest}, indent=1))
+    if not may_write():
+        raise Superseded.everywhere(
+            f"another start has taken over '{final.parent}'; this process stops here"
+        )
+    write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
     if final.exists():
         shutil.rmtree(final)
     aside.rename(final)
@@ -176,7 +222,7 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def load_state(path: Path) -> TrainingState:
+def load_state(path: Path) -> RunState:
     """Verifies and reads a whole checkpoint.
 
     Raises:
@@ -184,8 +230,8 @@ def load_state(path: Path) -> TrainingState:
     """
     manifest = read_manifest(path)
     verify(path, manifest)
-    ranks = [_read_torch(path / f"rank-{rank}.pt") for rank in range(manifest["world_size"])]
-    return TrainingState(
+    ranks = [_read_torch(path / f"rank-{rank}.pt") for rank in range(manifest.world_size)]
+    return RunState(
         manifest,
         safetensors.torch.load_file(path / MODEL),
         _read_torch(path / OPTIMIZER),
@@ -193,7 +239,7 @@ def load_state(path: Path) -> TrainingState:
     )
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> Manifest:
     """Reads the manifest of a checkpoint folder.
 
     Raises:
@@ -201,26 +247,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
         UserError: it was written in a format that this version does not know.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (OSError, ValueError, KeyError) as error:
+        record = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        version = record["format"]
+        if version == FORMAT:
+            known = {one.name for one in fields(Manifest)}
+            return Manifest(**{name: value for name, value in record.items() if name in known})
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(
             f"checkpoint '{path}' is damaged: {MANIFEST} cannot be read ({type(error).__name__})"
         ) from None
-    if version != FORMAT:
-        raise UserError(
-            f"checkpoint '{path}' has format {version}, this ssl-zoo {__version__} reads {FORMAT}"
-        )
-    return manifest
+    raise UserError(
+        f"checkpoint '{path}' has format {version}, this ssl-zoo {__version__} reads {FORMAT}"
+    )
 
 
-def verify(path: Path, manifest: dict[str, Any], names: list[str] | None = None) -> None:
+def verify(path: Path, manifest: Manifest, names: list[str] | None = None) -> None:
     """Compares files with the manifest's checksums.
 
     Raises:
         DamagedCheckpoint: one differs.
     """
-    for name, expected in manifest["sha256"].items():
+    for name, expected in manifest.sha256.items():
         if names is not None and name not in names:
             continue
         try:
@@ -233,7 +280,7 @@ def verify(path: Path, manifest: dict[str, Any], names: list[str] | None = None)
             )
 
 
-def load_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
     """Returns the manifest and the weights of the network that is evaluated and released.
 
     Raises:
@@ -241,7 +288,7 @@ def load_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     manifest = read_manifest(path)
     verify(path, manifest, [MODEL])
-    prefix = manifest["exported"] + "."
+    prefix = manifest.exported + "."
     weights = safetensors.torch.load_file(path / MODEL)
     return manifest, {
         key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)

@@ -82,7 +82,7 @@ class RunFolder:
         """Returns the settings that the newest checkpoint was made with."""
         for path in checkpoint.found(self.checkpoints):
             try:
-                return run_config(settings=checkpoint.read_manifest(path)["config"])
+                return run_config(settings=checkpoint.read_manifest(path).config)
             except (checkpoint.DamagedCheckpoint, KeyError):
                 continue
         return self.config()

@@ -11,6 +11,7 @@ from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Method, RunInfo
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.checkpoint import Manifest
 
 
 def method_layers(path: Path) -> dict[str, nn.Module]:
@@ -23,7 +24,7 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
         UserError: its files are not whole, or not of the method that its settings name.
     """
     manifest = checkpoint.read_manifest(path)
-    config = manifest["config"]
+    config = manifest.config
     if METHODS[config["method"]["name"]].layers is Method.layers:  # it has none
         return {}
     checkpoint.verify(path, manifest, [checkpoint.MODEL])
@@ -39,16 +40,16 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
     return method.eval().layers()
 
 
-def _build(config: dict[str, Any], manifest: dict[str, Any]) -> Method:
+def _build(config: dict[str, Any], manifest: Manifest) -> Method:
     """Builds the method as for a run of about this size; no weight depends on the size."""
     batch = config["global_batch_size"]
-    steps = max(1, round(manifest["step"] / manifest["epoch"])) if manifest["epoch"] else 1
+    steps = max(1, round(manifest.step / manifest.epoch)) if manifest.epoch else 1
     run = RunInfo(
         n_samples=(steps + 1) * batch - 1,  # the most whose last batch is dropped
         global_batch_size=batch,
         steps_per_epoch=steps,
         total_steps=steps * config["epochs"],
-        image_size=manifest["image_size"],
+        image_size=manifest.image_size,
     )
     settings = dict(config["backbone"])
     if settings.get("pretrained"):  # its own weights come next; none need be downloaded

@@ -185,14 +185,14 @@ def _untrained(what: str, seed: int) -> Opened:
 
 def _from_checkpoint(what: str, path: Path) -> Opened:
     manifest, weights = checkpoint.load_exported(path)
-    config = manifest["config"]
+    config = manifest.config
     facts = {
-        "backbone": manifest.get("backbone", config["backbone"]),
+        "backbone": manifest.backbone or config["backbone"],
         "data": config["data"],
         "method": config["method"]["name"],
-        "image_size": manifest["image_size"],
-        "step": manifest["step"],
-        "epoch": manifest["epoch"],
+        "image_size": manifest.image_size,
+        "step": manifest.step,
+        "epoch": manifest.epoch,
         "config": config,
     }
     opened = _fill(what, facts, weights)

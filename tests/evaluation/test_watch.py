@@ -81,7 +81,7 @@ def test_a_checkpoint_that_another_process_is_at_is_left_to_it(
 
     def other_is_done(_: float) -> None:
         waits.append(1)
-        weights = checkpoint.read_manifest(newest)["sha256"]
+        weights = checkpoint.read_manifest(newest).sha256
         (one.folder / f"{newest.name}.json").write_text(json.dumps({"files": weights, "step": 0}))
         held.close()
 

@@ -226,7 +226,7 @@ def test_a_sweep_is_one_array_with_a_folder_for_each_point(site: Site, tmp_path:
     assert "#SBATCH --array=0-5%2\n" in planned
     folders = sorted(path.parent for path in (tmp_path / "sweep").glob("*/config.yaml"))
     assert len(folders) == 6
-    jobs = {History(folder).read()[-1].job: folder for folder in folders}
+    jobs = {str(History(folder).read()[-1].job): folder for folder in folders}
     assert sorted(jobs) == [f"7_{index}" for index in range(6)]
     points = next((tmp_path / "sweep" / "submit").glob("points-*.txt")).read_text().splitlines()
     assert points == [str(jobs[f"7_{index}"] / "code") for index in range(6)]

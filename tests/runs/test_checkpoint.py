@@ -18,7 +18,7 @@ from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.rng import rng_state, set_rng_state
 
 
-def load_newest(folder: Path) -> checkpoint.TrainingState | None:
+def load_newest(folder: Path) -> checkpoint.RunState | None:
     path = checkpoint.newest(folder)
     return checkpoint.load_state(path) if path is not None else None
 
@@ -26,16 +26,9 @@ def load_newest(folder: Path) -> checkpoint.TrainingState | None:
 def save(folder: Path, step: int, *, value: float = 0.0, keep: int = 2) -> Path:
     model = nn.Linear(2, 1)
     nn.init.constant_(model.weight, value)
-    return checkpoint.save(
-        folder,
-        step=step,
-        config={"seed": 3},
-        model=model,
-        optimizer={"lr": 0.1},
-        rank_state={"rng": rng_state()},
-        facts={"exported": ""},
-        keep=keep,
-    )
+    facts = checkpoint.Facts(step, config={"seed": 3})
+    content = checkpoint.Content(facts, model, optimizer={"lr": 0.1}, rank={"rng": rng_state()})
+    return checkpoint.save(folder, content, keep=keep)
 
 
 def names(folder: Path) -> list[str]:
@@ -49,7 +42,7 @@ def edit_manifest(path: Path, **changes: Any) -> None:
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     state = checkpoint.load_state(save(tmp_path, 7, value=0.5))
-    assert (state.step, state.manifest["config"], state.optimizer) == (7, {"seed": 3}, {"lr": 0.1})
+    assert (state.step, state.manifest.config, state.optimizer) == (7, {"seed": 3}, {"lr": 0.1})
     assert state.model["weight"].tolist() == [[0.5, 0.5]]
     assert len(state.ranks) == 1
 
@@ -150,15 +143,9 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 def test_only_the_exported_network_is_loaded_for_use(tmp_path: Path) -> None:
-    path = checkpoint.save(
-        tmp_path,
-        step=1,
-        config={},
-        model=nn.ModuleDict({"backbone": nn.Linear(2, 1), "head": nn.Linear(1, 1)}),
-        optimizer={},
-        rank_state={},
-        facts={"exported": "backbone"},
-    )
+    model = nn.ModuleDict({"backbone": nn.Linear(2, 1), "head": nn.Linear(1, 1)})
+    facts = checkpoint.Facts(1, config={}, exported="backbone")
+    path = checkpoint.save(tmp_path, checkpoint.Content(facts, model, optimizer={}, rank={}))
     (path / checkpoint.OPTIMIZER).unlink()  # what is released need not come with the optimizer
     _, weights = checkpoint.load_exported(path)
     assert sorted(weights) == ["bias", "weight"]

@@ -149,17 +149,10 @@ def test_training_ends_when_another_start_takes_over(
 def test_a_checkpoint_is_not_published_by_one_who_lost_the_folder(tmp_path: Path) -> None:
     from torch import nn
 
+    facts = checkpoint.Facts(1, config={})
+    content = checkpoint.Content(facts, nn.Linear(1, 1), optimizer={}, rank={})
     with pytest.raises(Superseded, match="another start has taken over"):
-        checkpoint.save(
-            tmp_path,
-            step=1,
-            config={},
-            model=nn.Linear(1, 1),
-            optimizer={},
-            rank_state={},
-            facts={},
-            may_write=lambda: False,
-        )
+        checkpoint.save(tmp_path, content, may_write=lambda: False)
     assert [*tmp_path.iterdir()] == []
 
 

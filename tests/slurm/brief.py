@@ -25,7 +25,8 @@ def install() -> None:
 
     def build_small(self: Trainer, config: RunConfig, *arguments: Any, **named: Any) -> None:
         build(self, config.model_copy(update={"global_batch_size": BATCH}), *arguments, **named)
-        self.config, self.total_steps = config, min(MOST_STEPS, self.total_steps)
+        self.config = self.state.config = config
+        self.total_steps = min(MOST_STEPS, self.total_steps)
 
     def few_batches(self: Trainer) -> Iterator[Any]:
         return itertools.takewhile(lambda _: self.step < self.total_steps, batches(self))

@@ -45,12 +45,12 @@ def install() -> None:
 
     publish = checkpoint._publish
 
-    def cut_off(aside: Path, final: Path, manifest: dict[str, Any]) -> None:
-        if FAULTS.get("cut") == str(manifest["step"]):
+    def cut_off(aside: Path, final: Path, manifest: Any, may_write: Any) -> None:
+        if FAULTS.get("cut") == str(manifest.step):
             model = aside / checkpoint.MODEL
             model.write_bytes(model.read_bytes()[:1000])
             os.kill(os.getpid(), signal.SIGKILL)
-        publish(aside, final, manifest)
+        publish(aside, final, manifest, may_write)
 
     hog: list[bytes] = []
     Trainer._finish_step = faulty_finish  # type: ignore[assignment,method-assign]

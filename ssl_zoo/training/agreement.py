@@ -1,0 +1,100 @@
+"""What ranks tell each other between two steps, so that all of them act on the same one."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo import distributed
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.outcome import NonFiniteLoss
+from ssl_zoo.training.pace import steps_between_checks
+from ssl_zoo.training.signals import StopRequest, by_weight, weight
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What one rank has seen since the last agreement; of all ranks the largest value counts.
+
+    Attributes:
+        signal: weight of the signal that asked to stop; 0 for none.
+        superseded: 1 where another start of the run has taken over.
+        pace_ms: milliseconds a step took.
+        bad_step: first step whose loss or weights were not finite; -1 for none.
+    """
+
+    signal: int
+    superseded: int
+    pace_ms: int
+    bad_step: int
+
+
+class Agreement:
+    """Lets all ranks stop, fail or leave together.
+
+    Args:
+        folder: the run folder, which another start may take over.
+        device: where the losses are; noting one does not wait for it.
+    """
+
+    def __init__(self, folder: RunFolder, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+        self._bad_step = torch.full((), -1, device=device)
+        self._reached, self._interval = (0, time.monotonic()), 1
+
+    def note_loss(self, loss: Tensor, step: int) -> None:
+        """Remembers a step whose loss is not finite."""
+        bad = ~torch.isfinite(loss.detach()) & (self._bad_step < 0)
+        self._bad_step = torch.where(bad, step, self._bad_step)
+
+    def note_weights(self, parameters: Iterable[nn.Parameter], step: int) -> None:
+        """Remembers a step with weights that are not finite: a finite loss may have such a gradient."""
+        finite = torch.stack([torch.isfinite(p).all() for p in parameters]).all()
+        bad = ~finite & (self._bad_step < 0)
+        self._bad_step = torch.where(bad, step, self._bad_step)
+
+    def is_due(self, step: int) -> bool:
+        """Says whether ranks should agree after this step even if nothing else asks for it."""
+        return step - self._reached[0] >= self._interval
+
+    def reach(self, step: int, request: StopRequest, *, look: bool) -> int:
+        """Returns the weightiest signal that any rank got; all ranks call it after the same step.
+
+        Args:
+            look: whether to look at the owner of the folder now, as before a save.
+
+        Raises:
+            Superseded: another start of the run has taken over.
+            NonFiniteLoss: loss or weights of a rank were not finite.
+        """
+        own = self._own(step, request, look=look)
+        packed = torch.tensor(astuple(own), device=self._device)
+        packed[-1] = self._bad_step  # on the device: reading it here would wait for the step
+        flags = Flags(*map(int, distributed.all_reduce(packed, "max").tolist()))
+        self._interval = steps_between_checks(flags.pace_ms / 1000)  # the same on all ranks
+        if flags.superseded:
+            raise self._folder.ownership.lost()
+        if flags.bad_step >= 0:
+            raise self._not_finite(flags.bad_step)
+        return by_weight(flags.signal)
+
+    def _own(self, step: int, request: StopRequest, *, look: bool) -> Flags:
+        lost = distributed.is_main() and self._folder.ownership.is_lost(look=look)
+        (before, since), self._reached = self._reached, (step, time.monotonic())
+        pace_ms = int(1000 * (self._reached[1] - since) / max(1, step - before))
+        return Flags(weight(request.signum), int(lost), pace_ms, bad_step=-1)
+
+    def _not_finite(self, bad_step: int) -> NonFiniteLoss:
+        ranks = distributed.all_gather_object(int(self._bad_step))
+        where = ", ".join(str(rank) for rank, step in enumerate(ranks) if step >= 0)
+        good = checkpoint.found(self._folder.checkpoints)
+        kept = (
+            f"the last good checkpoint is '{good[0]}'" if good else "no checkpoint was written yet"
+        )
+        return NonFiniteLoss.everywhere(
+            f"loss or weights are not finite at step {bad_step} on rank {where}; {kept}; lower "
+            "optimizer.lr, lengthen schedule.warmup, set clip_norm, or use precision=fp32"
+        )

@@ -1,0 +1,146 @@
+"""The state of a run that trains: what is saved after a step and restored before the next."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import Method
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.checkpoint import Content, Facts, RunState
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.job import is_submitted
+from ssl_zoo.runs.rng import rng_state, set_rng_state
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes from step to step, beside random states.
+
+    Attributes:
+        step: optimizer steps that were taken.
+        scaler: of the loss, for fp16.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    method: Method
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    steps_per_epoch: int
+    step: int = 0
+    warned_of_slow_saving: bool = False
+
+    def save(self) -> None:
+        """Writes a checkpoint; all ranks call it together.
+
+        Raises:
+            Superseded: another start of the run has taken over.
+            UserError: the files cannot be written.
+        """
+        begin = time.monotonic()
+        content = Content(
+            self._facts(),
+            self.method,
+            optimizer={
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            },
+            rank={
+                "rng": rng_state(),
+                "method": self.method.rank_state(),
+                "buffers": dict(self.method.named_buffers()),
+            },
+        )
+        checkpoint.save(
+            self.folder.checkpoints,
+            content,
+            keep=self.config.checkpoint.keep,
+            may_write=lambda: not self.folder.ownership.is_lost(),
+        )
+        self._warn_of_slow_saving(time.monotonic() - begin)
+
+    def restore(self) -> float:
+        """Restores the newest checkpoint; returns the seconds of training that lie before it.
+
+        Raises:
+            UserError: the checkpoint does not fit the config, or all are damaged.
+        """
+        path = self._newest()
+        state = checkpoint.load_state(path) if path is not None else None
+        seconds = 0.0
+        if distributed.is_main():
+            seconds = self.folder.truncate_metrics(state.step if state else 0)
+        if state is not None:
+            self._load(state)
+        return seconds
+
+    def _facts(self) -> Facts:
+        names = {id(module): name for name, module in self.method.named_modules()}
+        backbone = self.method.exported_settings or self.config.backbone
+        return Facts(
+            self.step,
+            config=self.config.model_dump(mode="json"),
+            epoch=self.step / self.steps_per_epoch,
+            exported=names[id(self.method.exported)],
+            backbone=backbone.model_dump(mode="json"),
+            image_size=self.config.image_size,
+        )
+
+    def _newest(self) -> Path | None:
+        """Returns the checkpoint that rank 0 chooses: a slow file system may show others less."""
+        chosen: list[Path] = []
+
+        def choose() -> None:
+            chosen.extend(filter(None, [checkpoint.newest(self.folder.checkpoints)]))
+
+        distributed.on_main(choose)
+        path: Path | None = distributed.broadcast_object(chosen[0] if chosen else None)
+        return path
+
+    def _load(self, state: RunState) -> None:
+        try:
+            self.method.load_state_dict(state.model)
+            self.optimizer.load_state_dict(state.optimizer["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(
+                f"the checkpoint in '{self.folder.checkpoints}' does not fit this config: {reason}"
+            ) from None
+        self.scaler.load_state_dict(state.optimizer["scaler"])
+        self.step = state.step
+        self.method.load_rank_state([rank["method"] for rank in state.ranks])
+        if len(state.ranks) == distributed.world_size():
+            own = state.ranks[distributed.rank()]
+            set_rng_state(own["rng"])
+            for name, buffer in self.method.named_buffers():
+                buffer.copy_(own["buffers"][name])
+        else:
+            logger.warning(
+                "the run was saved by %d processes and resumes with %d: queues are redistributed, "
+                "random states are reset",
+                len(state.ranks),
+                distributed.world_size(),
+            )
+
+    def _warn_of_slow_saving(self, seconds: float) -> None:
+        """Warns once when a job is told too late that its time runs out."""
+        notice = self.config.slurm.signal_delay_s
+        if not is_submitted() or 3 * seconds <= notice or not distributed.is_main():
+            return
+        if not self.warned_of_slow_saving:
+            self.warned_of_slow_saving = True
+            logger.warning(
+                "saving took %.0f s and slurm.signal_delay_s is %d: set it to %.0f or more, or a job "
+                "may be ended before it has saved",
+                seconds,
+                notice,
+                3 * seconds,
+            )
