@@ -12,6 +12,8 @@ from pydantic_core import core_schema
 from ssl_zoo.config import Config, default
 
 _PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
+_NUMBER = re.compile(r"^\d+(?:\.\d+)?$")
+_ZERO = re.compile(r"^0+(?:\.0+)?$")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Progress:
 
 
 class Duration(Config):
-    """A length of training, written `10 epochs` or `500 steps`."""
+    """A length of training, written `10 epochs` or `500 steps`; `0` needs no unit."""
 
     value: float = Field(ge=0)
     unit: Literal["epochs", "steps"]
@@ -35,16 +37,22 @@ class Duration(Config):
     def _parse(cls, value: Any) -> Any:
         if isinstance(value, (dict, Duration)):
             return value
-        match = _PATTERN.match(str(value))
+        text = str(value).strip()
+        if _ZERO.match(text):
+            return {"value": 0, "unit": "epochs"}
+        if _NUMBER.match(text):
+            raise ValueError(f"{text} has no unit; write '{text} epochs' or '{text} steps'")
+        match = _PATTERN.match(text)
         if match is None:
-            raise ValueError(f"{value!r} is no duration; write '10 epochs' or '500 steps'")
+            raise ValueError(f"{value!r} is not a duration; write '10 epochs' or '500 steps'")
         return {"value": match[1], "unit": match[2].rstrip("s") + "s"}
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"type": "string", "pattern": _PATTERN.pattern, "description": cls.__doc__}
+        text = {"type": "string", "pattern": f"{_PATTERN.pattern}|{_ZERO.pattern}"}
+        return {"anyOf": [text, {"const": 0}], "description": cls.__doc__}
 
     @model_serializer
     def _write(self) -> str:

@@ -67,7 +67,7 @@ def test_digest_depends_on_values_alone() -> None:
         ("backbone=resnet18:x", "takes no ':x'"),
         ("backbone=3", "backbone: 3 is no backbone; write a name or settings with a 'name'"),
         ("method.queue_length=100", "no multiple of the global_batch_size"),
-        ("schedule.warmup=10 parsecs", "is no duration; write '10 epochs' or '500 steps'"),
+        ("schedule.warmup=10 parsecs", "'10 parsecs' is not a duration"),
         ("schedule.warmup=4000 epochs", "leaves nothing of the"),
         ("accumulate=3", "cannot be split into accumulate=3 parts"),
         ("sync_batch_norm=1", "a group of 1 shares nothing"),

@@ -11,6 +11,7 @@ import pytest
 
 from ssl_zoo.config import validate
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.config import run_config
 from ssl_zoo.schedule import Duration, Progress, Ramp, ScheduleConfig, cosine, epochs
 
 STEPS_PER_EPOCH, TOTAL_STEPS, WARMUP_STEPS = 5, 50, 10
@@ -85,10 +86,35 @@ def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     assert Duration.model_validate(text).model_dump_json() == f'"{text}"'
 
 
-@pytest.mark.parametrize("text", ["10", "ten epochs", "10 minutes", "-1 epochs", "1e3 steps", ""])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no duration; write '10 epochs' or '500 steps'"):
+@pytest.mark.parametrize("value", [0, 0.0, "0", "0.0"])
+def test_zero_needs_no_unit(value: object) -> None:
+    duration = Duration.model_validate(value)
+    assert duration == Duration.model_validate("0 epochs")
+    assert duration.steps(STEPS_PER_EPOCH) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["ten epochs", "10 minutes", "-1 epochs", "1e3 steps", "", "-1", "1e3", False, None]
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(UserError, match=rf"{text!r} is not a duration.*'10 epochs'.*'500 steps'"):
         validate(Duration, text)
+
+
+@pytest.mark.parametrize("number", [10, "10", 0.5])
+def test_a_number_without_a_unit_is_refused_with_both(number: object) -> None:
+    with pytest.raises(
+        UserError, match=f"{number} has no unit.*'{number} epochs'.*'{number} steps'"
+    ):
+        validate(Duration, number)
+
+
+def test_scores_during_training_are_turned_off_by_zero() -> None:
+    config = run_config("simclr", overrides=["evaluation.every=0"])
+    assert (
+        config.digest() == run_config("simclr", overrides=["evaluation.every=0 epochs"]).digest()
+    )
+    assert str(config.evaluation.every) == "0 epochs"
 
 
 def test_steps_are_epochs_too() -> None:

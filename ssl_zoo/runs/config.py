@@ -35,7 +35,7 @@ class OnlineEvaluation(Config):
     """Scores the backbone while it trains; never changes the course of training."""
 
     every: Duration = default("10 epochs")
-    """How often; `0 epochs` turns it off."""
+    """How often; `0` turns it off."""
     evaluators: list[Annotated[NamedConfig, EVALUATORS]] = default(["knn"])
     """What is scored."""
 
