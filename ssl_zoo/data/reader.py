@@ -1,7 +1,9 @@
 """Reads images from files in loader processes and turns them into views there."""
 
 import logging
+import signal
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +18,8 @@ from ssl_zoo.errors import UserError
 logger = logging.getLogger(__name__)
 
 _NAMED = 5  # corrupt images that a message names
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""Signals that ask a run to stop; launchers send them to all its processes."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ def in_processes(
 ) -> Iterator[Any]:
     """Yields `work(job)` for each job, in order; without workers in this process.
 
+    Workers ignore signals that ask to stop: they end with the process that they work for, which
+    may still need them until it has saved.
+
     Args:
         work: a function or callable object; results are tensors, or containers of them.
         jobs: what it is called with.
@@ -134,5 +141,24 @@ def in_processes(
         prefetch_factor=2,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else it would draw from the global one that training uses
+        worker_init_fn=_ignore_stops,
     )
-    yield from loader
+    with _stops_held_back():
+        batches = iter(loader)  # starts the workers
+    yield from batches
+
+
+@contextmanager
+def _stops_held_back() -> Iterator[None]:
+    """Delays signals for the time of a `with` block; processes that start in it delay them too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_stops(worker: int) -> None:
+    for signum in _STOPS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
