@@ -1,6 +1,7 @@
 """Ranks and collectives; everything here also works, as a no-op, in a single process."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +12,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ssl_zoo.errors import Superseded, UserError
+
+LONGEST_PAUSE_S = 0.2
+"""Between two looks of a rank that waits for rank 0."""
+GRACE_S = 2.0
+"""What a rank waits for a signal of its own when rank 0 has left its work: launchers stop all ranks."""
 
 
 def is_distributed() -> bool:
@@ -76,23 +82,71 @@ def raise_any(error: str | None) -> None:
 
 
 def on_main(action: Callable[[], None]) -> None:
-    """Runs something on rank 0 while the others wait.
+    """Runs something on rank 0 while the others wait, however long it takes.
 
     Raises:
-        UserError: what the user did wrong there, on all ranks.
+        UserError: what the user did wrong there, on all ranks; or rank 0 has ended.
     """
     problem: UserError | None = None
-    if is_main():
-        try:
-            action()
-        except UserError as error:
-            problem = error
-            problem.on_all_ranks = True
+    with _others_wait():
+        if is_main():
+            try:
+                action()
+            except UserError as error:
+                problem = error
+                problem.on_all_ranks = True
     told = (str(problem), isinstance(problem, Superseded)) if problem else None
     told = broadcast_object(told)
     if told:
         text, superseded = told
         raise problem or (Superseded if superseded else UserError).everywhere(text)
+
+
+@contextmanager
+def _others_wait() -> Iterator[None]:
+    """Lets the other ranks wait until rank 0 has left the `with` block.
+
+    They look at a key in the store where ranks met: a collective would give up after the timeout
+    of the process group.
+    """
+    if world_size() == 1:
+        yield
+        return
+    store = dist.distributed_c10d._get_default_store()
+    turn = store.add(f"ssl_zoo/turns/{rank()}", 1)  # the same on all ranks, as collectives are
+    key = f"ssl_zoo/done/{turn}"
+    try:
+        yield
+    except BaseException:
+        if is_main():
+            store.set(key, "failed")
+        raise
+    if is_main():
+        store.set(key, "done")
+    else:
+        _wait_for(store, key)
+
+
+def _wait_for(store: Any, key: str) -> None:
+    """Waits until rank 0 has set a key.
+
+    Raises:
+        UserError: rank 0 has ended or has failed.
+    """
+    pause = 0.001
+    try:
+        while not store.check([key]):
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE_S)
+        failed = store.get(key) == b"failed"
+    except RuntimeError:  # DistNetworkError and its kin
+        raise UserError(
+            f"rank 0 has ended while rank {rank()} waited for it (connection closed); look at the "
+            "log of rank 0"
+        ) from None
+    if failed:
+        time.sleep(GRACE_S)
+        raise UserError.everywhere("rank 0 has failed; look at its log")
 
 
 class _GatherWithGradient(torch.autograd.Function):

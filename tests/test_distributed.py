@@ -1,14 +1,22 @@
 """Collectives, and batch normalisation over ranks, against one process that sees everything."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
+from ssl_zoo.jobs.causes import is_consequence
 from ssl_zoo.training.sync_batch_norm import PlainSyncBatchNorm, synchronize
 from tests.distributed import run_on_ranks
 
@@ -268,3 +276,85 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match="local rank 2 has no GPU: this machine shows 2"):
         distributed.init_from_environment()
+
+
+def wait_longer_than_the_timeout() -> tuple[list[int], float]:
+    distributed.barrier()
+    _set_pg_timeout(timedelta(seconds=3), None)
+    found: list[int] = []
+    begin = time.monotonic()
+    distributed.on_main(lambda: time.sleep(7))
+    distributed.on_main(lambda: found.append(len(found)))
+    return distributed.broadcast_object(found), time.monotonic() - begin
+
+
+@pytest.mark.distributed
+def test_ranks_wait_for_rank_0_without_a_deadline() -> None:
+    for found, seconds in run_on_ranks(wait_longer_than_the_timeout, 2):
+        assert found == [0]
+        assert seconds >= 7
+
+
+def refuse_on_main() -> str:
+    def refuse() -> None:
+        raise UserError("no room")
+
+    with pytest.raises(UserError) as caught:
+        distributed.on_main(refuse)
+    return str(caught.value)
+
+
+@pytest.mark.distributed
+def test_what_the_user_did_wrong_on_rank_0_is_raised_on_all_ranks() -> None:
+    assert run_on_ranks(refuse_on_main, 2) == ["no room", "no room"]
+
+
+def fail_on_main() -> str:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    expected = ZeroDivisionError if distributed.is_main() else UserError
+    with pytest.raises(expected) as caught:
+        distributed.on_main(fail)
+    return str(caught.value)
+
+
+@pytest.mark.distributed
+def test_ranks_stop_waiting_for_a_rank_0_that_failed() -> None:
+    assert "rank 0 has failed" in run_on_ranks(fail_on_main, 2)[1]
+
+
+RANK_THAT_WAITS = """
+import os, signal, sys
+from pathlib import Path
+from ssl_zoo import distributed
+from ssl_zoo.errors import UserError
+from ssl_zoo.launch.rendezvous import rendezvous
+
+rank = int(sys.argv[1])
+with rendezvous(Path("."), rank=rank, local_rank=rank, world_size=2) as store:
+    distributed.init_from_environment(store)
+    try:
+        distributed.on_main(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    except UserError as error:
+        print(error)
+        sys.stdout.flush()
+        os._exit(2)
+"""
+
+
+@pytest.mark.distributed
+def test_ranks_stop_waiting_for_a_rank_0_that_was_killed(tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK_THAT_WAITS, str(rank)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [-signal.SIGKILL, 2]
+    assert "rank 0 has ended while rank 1 waited" in outputs[1]
+    assert is_consequence(outputs[1])
