@@ -12,11 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.contents import EXTENSIONS, advice_for_missing, is_image, look_into
 from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 class PathList:
@@ -105,9 +104,7 @@ class ImageFolder(ImageFiles):
         )
         self._paths = PathList(self.folder, names)
         if not names:
-            raise UserError(
-                f"folder '{self.folder}' holds no images; known endings: {', '.join(EXTENSIONS)}"
-            )
+            raise _no_images(self.folder)
 
     def _scan(self, config: Config, split: Split) -> list[str]:
         """Sets classes and labels; returns the paths below the split's folder."""
@@ -145,27 +142,36 @@ class ImageFolder(ImageFiles):
 def _split_folder(config: Any, split: Split) -> Path:
     root = Path(config.root)
     if not root.is_dir():
-        raise UserError(
-            f"folder '{root}' does not exist; set data.root to the folder of the images"
-        )
+        problem = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UserError(f"folder '{root}' {problem}; set data.root to the folder of the images")
     name: str = config.train if split == "train" else config.test
     folder = root / name
     if not folder.is_dir():
-        present = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())[:10])
+        contents = look_into(root)
+        labels = config.labels == "folders"
         raise UserError(
-            f"folder '{root}' has no '{name}' for data.{split}; it holds: {present or 'nothing'}; "
-            f"set data.{split} to one of them, or data.{split}=. and data.labels=none for one folder"
+            f"folder '{root}' has no '{name}' for data.{split}; it holds {contents}; "
+            + advice_for_missing(contents, split, name, labels=labels)
         )
     return folder
+
+
+def _no_images(folder: Path) -> UserError:
+    return UserError(
+        f"folder '{folder}' holds {look_into(folder)}; known endings are {', '.join(EXTENSIONS)}"
+    )
 
 
 def _class_folders(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     names = [name for name in names if not name.startswith(".")]
     if not names:
+        contents = look_into(folder)
+        if not contents.images:
+            raise _no_images(folder)
         raise UserError(
-            f"folder '{folder}' holds no class folders; make one for each class, or set "
-            "data.labels=none"
+            f"folder '{folder}' holds {contents}, and each class needs a folder of its own; set "
+            "data.labels=none to train without classes"
         )
     return names
 
@@ -187,9 +193,5 @@ def _images_below(folder: Path) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = os.path.relpath(place, folder)
         prefix = "" if below == "." else below + os.sep
-        found += [
-            prefix + name
-            for name in files
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-        ]
+        found += [prefix + name for name in files if is_image(name)]
     return sorted(found)

@@ -286,7 +286,7 @@ def test_a_data_set_with_one_class_cannot_be_scored(run: Run, tmp_path: Path) ->
 def test_a_data_set_without_images_is_named(run: Run, tmp_path: Path) -> None:
     make_images(tmp_path / "none", ["cat", "dog"], n=0)
     outcome = run("train", "simclr", "data=image_folder", "data.root=none")
-    assert "folder 'none/train' holds no images; known endings: .jpg" in outcome.complaint
+    assert "folder 'none/train' holds no images and no other files" in outcome.complaint
 
 
 def test_a_start_that_failed_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:

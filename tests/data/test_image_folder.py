@@ -80,20 +80,24 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_split_is_named_with_what_there_is(tmp_path: Path) -> None:
     folders.two_classes(tmp_path)
-    with pytest.raises(UserError, match="has no 'test' for data.test; it holds: train, val"):
+    with pytest.raises(
+        UserError, match=r"has no .test. for data.test; .*train \(8\), val \(8\).*data.test=val"
+    ):
         build(tmp_path, "test", test="test")
 
 
 def test_a_split_without_class_folders_is_refused(tmp_path: Path) -> None:
     folders.write(tmp_path / "train" / "0.png", 0)
-    with pytest.raises(UserError, match=r"holds no class folders; .*data\.labels=none"):
+    with pytest.raises(
+        UserError, match=r"each class needs a folder of its own; .*data\.labels=none"
+    ):
         build(tmp_path)
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         (tmp_path / "train" / label).mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no images; known endings: .jpg"):
+    with pytest.raises(UserError, match="holds no images and no other files"):
         build(tmp_path)
 
 

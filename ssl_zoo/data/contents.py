@@ -1,0 +1,128 @@
+"""What a folder of images really holds, and the setting that fits it; for messages."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_zoo.data.base import Split
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+"""Endings of image files, in lower case."""
+USUAL_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("val", "valid", "validation", "test", "testing", "eval"),
+}
+"""What folders of a split are mostly called, in lower case."""
+_NAMED = 5  # folders or endings that a message names
+_COUNTED = 100_000  # files that are looked at for a message
+
+
+def is_image(name: str) -> bool:
+    """Says whether a file is taken for an image, by its name."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a folder, hidden files left out.
+
+    Attributes:
+        folder: the folder.
+        images: number of images right in it.
+        folders: number of images at any depth in each folder in it, by name.
+        others: number of files at any depth that are not images, by ending.
+    """
+
+    folder: Path
+    images: int
+    folders: dict[str, int]
+    others: Counter[str]
+
+    @property
+    def class_folders(self) -> list[str]:
+        """The folders that hold images, which may be classes."""
+        return [name for name, count in self.folders.items() if count]
+
+    def __str__(self) -> str:
+        """Says what is there: `1 image and 2 folders with 12 images: cat (7), dog (5)`."""
+        if not self.images and not self.class_folders:
+            endings = [f"{count} {ending}" for ending, count in self.others.most_common()]
+            return (
+                f"no images but other files: {_first(endings)}"
+                if endings
+                else "no images and no other files"
+            )
+        loose, within = _count(self.images, "image"), self.class_folders
+        if not within:
+            return f"{loose} and no folders of images"
+        named = _first([f"{name} ({self.folders[name]})" for name in within])
+        images = _count(sum(self.folders.values()), "image")
+        text = f"{_count(len(within), 'folder')} with {images}: {named}"
+        return f"{loose} and {text}" if self.images else text
+
+
+def look_into(folder: Path) -> Contents:
+    """Returns what is in a folder; of a very large one, what is seen first."""
+    images, folders, others = 0, Counter[str](), Counter[str]()
+    seen = 0
+    for place, below, files in os.walk(folder, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        inside = Path(place).relative_to(folder).parts
+        folders.update(dict.fromkeys(below, 0) if not inside else {})
+        for name in files:
+            if is_image(name):
+                images += not inside
+                folders.update({inside[0]: 1} if inside else {})
+            elif not name.startswith("."):
+                others[Path(name).suffix.lower() or "without ending"] += 1
+        seen += len(files)
+        if seen > _COUNTED:
+            break
+    return Contents(folder, images, dict(folders), others)
+
+
+def advice_for_missing(contents: Contents, split: Split, name: str, *, labels: bool) -> str:
+    """Returns what to set where a root folder has no folder `name` for a split.
+
+    Args:
+        contents: of the root folder.
+        split: which one it is for.
+        name: the folder that was looked for.
+        labels: whether folders are taken for classes.
+    """
+    usual = [each for each in contents.class_folders if each.lower() in USUAL_NAMES[split]]
+    if usual:
+        return f"set data.{split}={usual[0]}"
+    if len(contents.folders) == 1 and not contents.images:
+        (inner,) = contents.folders
+        if any(each.lower() in USUAL_NAMES["train"] for each in _folders(contents.folder / inner)):
+            return f"set data.root={contents.folder / inner}"
+    if not contents.images and not contents.class_folders:
+        return f"known endings are {', '.join(EXTENSIONS)}"
+    place = contents.folder / name
+    if split == "test":
+        return (
+            f"put the images to score on into '{place}', or set evaluation.every=0 to train "
+            "without scores"
+        )
+    if all(each.lower() in USUAL_NAMES["test"] for each in contents.class_folders) and (
+        not contents.images
+    ):
+        return f"put the images to train on into '{place}'"
+    if labels and len(contents.class_folders) < 2:
+        return "set data.train=. and data.labels=none"
+    return "set data.train=."
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _first(texts: list[str]) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
