@@ -9,21 +9,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.config import digest
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.evaluate import DEFAULT_EVALUATORS, evaluate
+from ssl_zoo.evaluation.at_layer import POOLED, at_layer
+from ssl_zoo.evaluation.evaluate import DEFAULT_EVALUATORS, by_label, evaluate
 from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.evaluators.checks import check_splits
 from ssl_zoo.files import write_text
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import point_folder
-from ssl_zoo.training.train import train
+from ssl_zoo.training.train import Trainer, train
 from ssl_zoo.weights.open import newest_checkpoint
 
 logger = logging.getLogger(__name__)
+
+_NAMED = 3  # fields that a message names
 
 
 def compare(
@@ -46,7 +52,8 @@ def compare(
         overrides: settings for all runs, `epochs=20`.
 
     Raises:
-        UserError: the methods differ in data or backbone, or anything `train` and `evaluate` raise.
+        UserError: the methods differ in data or backbone, a run, the data or an evaluator cannot be
+            built (before anything is trained), or anything `train` and `evaluate` raise.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError.everywhere(
@@ -59,6 +66,7 @@ def compare(
     _same_footing(configs, first)
     configs |= _lower_bounds(configs, first, seeds)
     folder = Path(output)
+    _check(configs, first, evaluators, folder)
     rows, headline = [], ""
     for name, per_seed in configs.items():
         results = [_run(name, config, folder, evaluators) for config in per_seed]
@@ -83,20 +91,64 @@ def _configs(name: str, recipe: str, seeds: int, overrides: list[str]) -> list[R
 
 
 def _same_footing(configs: dict[str, list[RunConfig]], first: RunConfig) -> None:
+    first_name = next(iter(configs))
     for name, (config, *_) in configs.items():
+        theirs, ours = (each.model_dump(mode="json") for each in (config, first))
         for part in ("data", "backbone"):
-            theirs, ours = getattr(config, part), getattr(first, part)
-            if theirs != ours:
+            fields = _differing(part, theirs[part], ours[part])
+            if fields:
+                lines = [f"{key}: {one} against {other}" for key, one, other in fields[:_NAMED]]
+                more = f" and {len(fields) - _NAMED} more" if len(fields) > _NAMED else ""
+                key, _, value = fields[0]
                 raise UserError(
-                    f"'{name}' uses {part} '{theirs.name}' with other settings than the first method's "
-                    f"'{ours.name}'; compare recipes that share data and backbone, or set them with "
-                    f"--set {part}=..."
+                    f"'{name}' and '{first_name}' differ in {'; '.join(lines)}{more}; compare "
+                    "recipes that share data and backbone, or set them for all runs, as with "
+                    f"--set {key.removesuffix('.name')}={value}"
                 )
         if config.image_size != first.image_size:
             raise UserError(
-                f"'{name}' has global crops of {config.image_size} pixels, the first method's have "
-                f"{first.image_size}; their scores would not be comparable"
+                f"'{name}' has global crops of {config.image_size} pixels, those of "
+                f"'{first_name}' have {first.image_size}; their scores would not be comparable"
             )
+
+
+def _differing(key: str, theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
+    """Returns the fields that differ, with both values; of different components, the names."""
+    pairs: Iterable[tuple[Any, Any, Any]]
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        if theirs.get("name") != ours.get("name"):
+            return [(f"{key}.name", theirs.get("name"), ours.get("name"))]
+        pairs = ((part, theirs.get(part), ours.get(part)) for part in {**theirs, **ours})
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        pairs = zip(range(len(ours)), theirs, ours, strict=True)
+    else:
+        return [] if theirs == ours else [(key, theirs, ours)]
+    return [field for part, *values in pairs for field in _differing(f"{key}.{part}", *values)]
+
+
+def _check(
+    configs: dict[str, list[RunConfig]],
+    first: RunConfig,
+    evaluators: Sequence[Any],
+    folder: Path,
+) -> None:
+    """Builds the data, the evaluators and each run, so that mistakes show before any training."""
+    settings = by_label([EVALUATORS.config(item) for item in evaluators])
+    built = {name: EVALUATORS.build(config) for name, config in settings.items()}
+    train, test = (DATASETS.build(first.data, split=split) for split in ("train", "test"))
+    for name, one in built.items():
+        check_splits(name, one, train=train, test=test)
+    with distributed.process_group() as device:
+        for name, per_seed in configs.items():
+            try:
+                for config in per_seed:
+                    RunFolder(point_folder(folder, config)).check(config)
+                run = RunFolder(point_folder(folder, per_seed[0]))
+                method = Trainer(per_seed[0], run, device).method
+                for one in built.values():
+                    at_layer(method.exported, one.layer or POOLED, method.layers())
+            except UserError as error:
+                raise UserError(f"'{name}': {error}") from None
 
 
 def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def evaluate(
         UserError: something is unknown, missing, damaged or does not fit.
     """
     start = time.monotonic()
-    settings = _labelled([_within(EVALUATORS.config(item), memory_mb) for item in evaluators])
+    settings = by_label([_within(EVALUATORS.config(item), memory_mb) for item in evaluators])
     opened = open_checkpoint(what, seed=seed, format=format)
     data = data_config(opened, dataset, list(overrides))
     with distributed.process_group() as device:
@@ -202,7 +202,7 @@ def _describe_backbone(opened: Opened, size: int) -> dict[str, Any]:
     }
 
 
-def _labelled(settings: list[NamedConfig]) -> dict[str, NamedConfig]:
+def by_label(settings: list[NamedConfig]) -> dict[str, NamedConfig]:
     """Returns evaluators by name; where a name comes twice, by `knn:dino` and `knn:instdisc`.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.base import Dataset, Split
 from ssl_zoo.registry import Registry, registry
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from ssl_zoo.augmentations.evaluation import Interpolation
     from ssl_zoo.backbones.base import Backbone
-    from ssl_zoo.data.base import Dataset
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,10 @@ class Evaluator:
 
     layer: ClassVar[str] = ""
     """What it looks at where that is not the user's choice: `head` or `prototypes`."""
+    labelled: tuple[Split, ...] = ()
+    """Splits whose labels it needs; the first must have two classes or more."""
+    several_labels: ClassVar[bool] = False
+    """Whether an image may show several classes."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

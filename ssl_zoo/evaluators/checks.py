@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluators.base import Features
+from ssl_zoo.evaluators.base import Evaluator, Features
 from ssl_zoo.evaluators.search.mapped import let_go
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,21 @@ def check_labels(
             f"split are of class {labels[0]}; choose another split or data set"
         )
     return labels
+
+
+def check_splits(name: str, evaluator: Evaluator, *, train: Dataset, test: Dataset) -> None:
+    """Checks the labels of two data sets before any feature is computed; `name` is the evaluator's.
+
+    Raises:
+        UserError: they do not allow this evaluation.
+    """
+    for place, split in enumerate(evaluator.labelled):
+        dataset = train if split == "train" else test
+        labels = None if dataset.labels is None else dataset.labels.numpy().astype(np.int64)
+        if labels is not None and labels.ndim == 2 and evaluator.several_labels:
+            continue
+        no_values = np.empty((len(dataset), 0), dtype=np.float32)
+        check_labels(name, split, Features(no_values, labels), min_classes=1 if place else 2)
 
 
 def check_values(split: str, values: NDArray[np.float32]) -> None:

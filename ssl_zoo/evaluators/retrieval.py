@@ -73,6 +73,10 @@ class Retrieval(Evaluator):
 
     config: Config
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.labelled = ("test",) if config.database == "test" else ("train", "test")
+
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns how well the images of `test` find their class.
 

@@ -1,6 +1,8 @@
 """Comparisons: the same footing, seeds, baselines, and nothing trained twice."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 
 from ssl_zoo.comparison.compare import compare
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.training.train import Trainer
+from tests.data import folders
 from tests.small import FAST, SHORT
 
 OVERRIDES = (*FAST, *SHORT)
@@ -104,17 +108,114 @@ def test_a_single_seed_has_an_interval_over_test_images(
     assert score["interval"][0] < score["mean"] < score["interval"][1]
 
 
-def test_methods_on_different_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="'simclr@cifar10' uses data 'cifar10' with other settings"
-    ):
-        compare(["swav", "simclr@cifar10"], output=tmp_path)
+def refusal(monkeypatch: pytest.MonkeyPatch, *methods: str, **options: Any) -> str:
+    """Returns why methods are not compared; fails where any was trained before."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("trained before all was checked")
+
+    monkeypatch.setattr("ssl_zoo.comparison.compare.train", refuse)
+    with pytest.raises(UserError) as caught:
+        compare([*methods], **{"evaluators": [KNN], "overrides": OVERRIDES, **options})
+    return str(caught.value)
+
+
+def test_methods_on_different_data_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(monkeypatch, "swav", "simclr@cifar10", output=tmp_path, overrides=[])
+    assert "'simclr@cifar10' and 'swav'" in message
+    assert "data.name: cifar10 against digits_affine" in message
+    assert "--set data=digits_affine" in message
     assert [*tmp_path.iterdir()] == []
 
 
-def test_methods_with_different_backbones_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="uses backbone 'resnet18' .* than the first method's"):
-        compare(["swav", "simclr@cifar10"], output=tmp_path, overrides=["data=digits"])
+def test_methods_with_different_backbones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(
+        monkeypatch, "swav", "simclr@cifar10", output=tmp_path, overrides=["data=digits"]
+    )
+    assert "backbone.name: resnet18 against tiny_resnet" in message
+
+
+def with_other_settings(monkeypatch: pytest.MonkeyPatch, method: str, *overrides: str) -> None:
+    """Lets the recipe of one method differ."""
+
+    def changed(name: str | None = None, **options: Any) -> RunConfig:
+        mine = overrides if name and name.startswith(method) else ()
+        options["overrides"] = [*options.get("overrides", ()), *mine]
+        return run_config(name, **options)
+
+    monkeypatch.setattr("ssl_zoo.comparison.compare.run_config", changed)
+
+
+def test_the_field_in_which_recipes_differ_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_other_settings(monkeypatch, "simclr", "data.std=[0.228, 0.224, 0.225]")
+    overrides = [*OVERRIDES, "data.std=[0.229, 0.224, 0.225]"]
+    message = refusal(monkeypatch, "swav", "simclr", output=tmp_path, overrides=overrides)
+    assert "data.std.0: 0.228 against 0.229" in message
+    assert "data.std.1" not in message
+    assert "--set data.std.0=0.229" in message
+
+
+def test_a_later_method_that_cannot_run_is_named_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_other_settings(monkeypatch, "simclr", "global_batch_size=100000")
+    message = refusal(monkeypatch, "swav", "simclr", output=tmp_path)
+    assert message.startswith("'simclr': ")
+    assert "global_batch_size of 100000" in message
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    """Settings of a run on a folder of images with classes and both splits."""
+    folders.two_classes(tmp_path / "photos", n=20)
+    data = f"data={{name: image_folder, root: {tmp_path / 'photos'}}}"
+    return [*OVERRIDES, data, "global_batch_size=32"]
+
+
+def test_data_without_a_test_split_is_refused_before_any_training(
+    photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(tmp_path / "photos" / "val")
+    message = refusal(monkeypatch, "simclr", output=tmp_path / "out", overrides=photos)
+    assert "data.test" in message
+
+
+@pytest.mark.parametrize(
+    "evaluator", ["knn", "clustering", "linear", "svm", "retrieval", "linear_sgd", "finetune"]
+)
+def test_evaluators_that_need_labels_are_refused_where_there_are_none(
+    evaluator: str, photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(
+        monkeypatch,
+        "simclr",
+        output=tmp_path / "out",
+        overrides=[*photos, "data.labels=none"],
+        evaluators=["health", evaluator],
+    )
+    assert f"{evaluator} needs labels" in message
+
+
+@pytest.mark.parametrize(
+    ("evaluators", "expected"),
+    [
+        (["knn", "kn"], "unknown evaluator 'kn'"),
+        (["knn", "knn"], "evaluator 'knn:dino' is given twice"),
+        ([], "no evaluator is given"),
+        (["knn", "prototypes"], "'simclr': .*'prototypes'"),
+    ],
+)
+def test_evaluators_that_cannot_run_are_refused_before_any_training(
+    evaluators: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(monkeypatch, "swav", "simclr", output=tmp_path, evaluators=evaluators)
+    assert re.match(expected, message)
 
 
 def test_a_method_that_is_named_twice_is_one_row(result: dict[str, Any], output: Path) -> None:

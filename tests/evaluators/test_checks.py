@@ -2,11 +2,13 @@ import logging
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import checks
-from ssl_zoo.evaluators.base import Features
+from ssl_zoo.evaluators.base import Features, ImageEvaluator
 from ssl_zoo.evaluators.checks import check_features, check_labels
+from ssl_zoo.registries import EVALUATORS
 
 
 def ones(n: int, d: int) -> Features:
@@ -48,3 +50,37 @@ def test_labels_must_fit_the_features() -> None:
 def test_negative_labels_are_counted() -> None:
     with pytest.raises(UserError, match="2 of 3 test labels are negative"):
         check_labels("knn", "test", Features(np.ones((3, 4), np.float32), np.array([-1, 0, -1])))
+
+
+ON_FEATURES = [name for name in EVALUATORS if not issubclass(EVALUATORS[name], ImageEvaluator)]
+
+
+def random_split(labels: NDArray[np.int64] | None) -> Features:
+    return Features(np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_evaluators_need_the_labels_that_they_declare(name: str, split: str) -> None:
+    evaluator = EVALUATORS.build(name)
+    labels = np.arange(40) % 4
+    train = random_split(None if split == "train" else labels)
+    test = random_split(None if split == "test" else labels)
+    if split in evaluator.labelled:
+        with pytest.raises(
+            UserError, match=f"{name} needs labels, and the {split} split has none"
+        ):
+            evaluator.evaluate(train, test)
+    else:
+        evaluator.evaluate(train, test)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_FEATURES if EVALUATORS.build(name).labelled])
+def test_evaluators_take_several_labels_as_they_declare(name: str) -> None:
+    evaluator = EVALUATORS.build(name)
+    split = random_split(np.random.default_rng(1).integers(0, 2, size=(40, 4)))
+    if evaluator.several_labels:
+        evaluator.evaluate(split, split)
+    else:
+        with pytest.raises(UserError, match="one class for each image"):
+            evaluator.evaluate(split, split)

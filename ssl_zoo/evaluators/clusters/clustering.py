@@ -73,6 +73,7 @@ class Clustering(Evaluator):
             return factors if several else factors[0]
 
     config: Config
+    labelled = ("test",)
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns the agreement of classes and clusters of `test`.

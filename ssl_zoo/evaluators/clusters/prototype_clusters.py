@@ -34,6 +34,7 @@ class PrototypeClusters(Evaluator):
         name: Literal["prototypes"] = "prototypes"
 
     config: Config
+    labelled = ("test",)
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns the agreement of classes and prototypes of `test`, whose features are scores.

@@ -115,6 +115,8 @@ class Knn(Evaluator):
             )
 
     config: Config
+    labelled = ("train", "test")
+    several_labels = True
 
     @property
     def protocol(self) -> KnnProtocol:

@@ -66,6 +66,7 @@ class LinearSgd(ImageEvaluator):
         """Multiple of the weights that is added to the gradient."""
 
     config: Config
+    labelled = ("train", "test")
 
     def evaluate_images(self, subject: Subject, *, seed: int = 0) -> Scores:
         """Returns the accuracies on the test split; all ranks call it together.
@@ -123,6 +124,7 @@ class Finetune(ImageEvaluator):
         """Multiple of the weights that is added to the gradient."""
 
     config: Config
+    labelled = ("train", "test")
 
     def evaluate_images(self, subject: Subject, *, seed: int = 0) -> Scores:
         """Returns the accuracies on the test split.

@@ -75,6 +75,7 @@ class Linear(Evaluator):
             return tuple(sorted(penalties, reverse=True))  # each fit starts where one ended
 
     config: Config
+    labelled = ("train", "test")
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns the accuracies on `test` of a classifier fitted to `train`.

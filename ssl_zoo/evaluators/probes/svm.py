@@ -79,6 +79,8 @@ class Svm(Evaluator):
             return tuple(sorted(values))  # each fit starts where one ended
 
     config: Config
+    labelled = ("train", "test")
+    several_labels = True
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
         """Returns the mean average precision on `test` of machines fitted to `train`.
