@@ -36,8 +36,8 @@ def adjust_(planes: Tensor, factor: Tensor, *, contrast: Tensor, saturation: Ten
     gray = luma(planes)
     mean = gray.mean((1, 2), keepdim=True).add_(0.5).floor_()
     origin = gray.mul_(saturation).add_(mean.mul_(contrast))
-    torch.lerp(origin.expand_as(planes), planes, factor, out=planes)
-    return planes.clamp_(0, 255).floor_()
+    # in Pillow's order (libImaging/Blend.c): torch.lerp rounds otherwise for factors above 0.5
+    return planes.sub_(origin).mul_(factor).add_(origin).clamp_(0, 255).floor_()
 
 
 def hue_steps(turn: Tensor) -> Tensor:

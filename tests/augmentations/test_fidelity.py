@@ -66,6 +66,35 @@ def test_brightness_contrast_and_saturation_are_pillows(
     assert torch.equal(images_of(planes), expected)
 
 
+@pytest.mark.parametrize("factor", [0.2, 0.4, 0.55, 0.6, 0.8, 1.2, 1.4, 1.6, 1.8])
+def test_saturation_moves_each_value_from_each_grey_as_pillow_does(factor: float) -> None:
+    """Blue takes all values, red with green moves the grey: all pairs of both that exist occur."""
+    ramp = torch.arange(256, dtype=torch.uint8)
+    picture = torch.stack([ramp.view(-1, 1).expand(256, 256)] * 2 + [ramp.expand(256, 256)])
+    one = torch.ones(1, 1, 1)
+    planes = color.adjust_(
+        planes_of(picture[None]), one * factor, contrast=one * 0, saturation=one
+    )
+    expected = F.adjust_saturation(reference.to_pil(picture), factor)
+    assert torch.equal(images_of(planes)[0], reference.from_pil(expected))
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.4, 0.55, 0.6, 0.8, 1.2, 1.4, 1.6, 1.8])
+def test_contrast_moves_each_value_from_each_mean_as_pillow_does(factor: float) -> None:
+    """One row of 16 has all values; the others, of one value, make the mean grey 8 to 247."""
+    means = torch.arange(8, 248)
+    rest = ((16 * means - 127.5) / 15).round().to(torch.uint8)
+    images = rest.view(-1, 1, 1, 1).repeat(1, 3, 16, 256)
+    images[:, :, 0] = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(color.luma(planes_of(images)).mean((1, 2)).add(0.5).floor().int(), means)
+    factors = torch.full((len(means), 1, 1), factor)
+    planes = color.adjust_(
+        planes_of(images), factors, contrast=factors * 0 + 1, saturation=factors * 0
+    )
+    expected = one_by_one(images, F.adjust_contrast, factors[:, 0, 0])
+    assert torch.equal(images_of(planes), expected)
+
+
 @images_of_both_kinds
 def test_a_factor_of_one_changes_nothing(make: Callable[[int], Tensor]) -> None:
     images = make(N)
