@@ -11,10 +11,10 @@ from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 class Official(Format):
     """Official checkpoints of DINO: a `teacher` and a `student`, each with `backbone.` and `head.`.
 
-    The teacher is read unless the settings say otherwise; a ResNet or a vision transformer. The
-    files with the teacher's backbone alone are plain ones of timm or torchvision, and are recognised
-    as such. For images of another size than in training, positions are interpolated with antialiasing,
-    which the authors' code does without.
+    The teacher is read unless the settings say otherwise; a ResNet or a vision transformer. For images
+    of another size than in training, positions are interpolated as in the authors' code. Files with the
+    teacher's backbone alone are plain ones of timm or torchvision, recognised as such, and interpolated
+    as in timm; `--format dino` reads them as the authors do.
     """
 
     source: ClassVar[str] = (
@@ -43,7 +43,7 @@ class Official(Format):
         heads = self.config.heads
         weights = file.dicts.get(self.config.network)
         if weights is None and is_network(file.main()):
-            return read_below("", file, {}, heads=heads, method="dino")
+            return _as_theirs(read_below("", file, {}, heads=heads, method="dino"))
         if weights is None:
             raise UserError(
                 f"'{file.what}' has no '{self.config.network}'; its keys are: {', '.join(file.keys)}"
@@ -54,4 +54,11 @@ class Official(Format):
         other = "student" if self.config.network == "teacher" else "teacher"
         if other in file.dicts:
             found.aside[f"the {other}"] = file.dicts[other]
-        return found
+        return _as_theirs(found)
+
+
+def _as_theirs(found: Imported) -> Imported:
+    """Lets a vision transformer interpolate its positions as the authors' code does."""
+    if found.backbone["name"] == "vit":
+        found.backbone["resampling"] = "plain"
+    return found

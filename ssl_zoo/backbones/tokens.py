@@ -5,6 +5,8 @@ method may drop some of them (He et al., 2022, arXiv:2111.06377) or put others i
 al., 2022, arXiv:2111.09886).
 """
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,6 +16,8 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 
+Resampling = Literal["antialiased", "plain"]
+"""How positions are interpolated; see `resample_positions`."""
 NEEDS_TOKENS = (
     "hides patches and needs a plain vision transformer; set backbone=vit, or a model of timm "
     "such as backbone=timm:vit_base_patch16_224"
@@ -93,20 +97,33 @@ def with_tokens(backbone: Backbone, *, method: str) -> TokenBackbone:
     raise UserError(f"method '{method}' {NEEDS_TOKENS}")
 
 
-def resample_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resample_positions(
+    positions: Tensor,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    how: Resampling = "antialiased",
+) -> Tensor:
     """Interpolates the positions of one grid of patches for another one.
 
-    Bicubic with antialiasing, as timm does it (layers/pos_embed.py).
+    Bicubic: `antialiased`, as timm does it (layers/pos_embed.py), or `plain`, as DINO's authors do, with
+    a scale for a tenth of a patch more (facebookresearch/dino, vision_transformer.py, lines 174-194,
+    `interpolate_pos_encoding`).
 
     Args:
         positions: `(1, L, D)`, in reading order.
         old: rows and columns that they belong to.
         new: rows and columns that are wanted.
+        how: with antialiasing or without.
     """
     if old == new:
         return positions
     grid = positions.view(1, *old, -1).permute(0, 3, 1, 2)
-    grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=True)
+    if how == "plain":
+        scale = tuple((wanted + 0.1) / given for wanted, given in zip(new, old, strict=True))
+        grid = functional.interpolate(grid, scale_factor=scale, mode="bicubic")
+    else:
+        grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=True)
     return grid.flatten(2).transpose(1, 2)
 
 

@@ -10,6 +10,7 @@ from ssl_zoo.backbones.attention import quicken
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import (
     PatchSettings,
+    Resampling,
     TokenBackbone,
     resample_positions,
     sincos_positions,
@@ -45,6 +46,9 @@ class ViT(TokenBackbone):
         """What is a feature: the class token, or mean or maximum of the patches' tokens."""
         positions: Literal["learnt", "sincos"] = "learnt"
         """Whether positions are learnt, or fixed sines and cosines as in MAE (arXiv:2111.06377)."""
+        resampling: Resampling = "antialiased"
+        """How positions are interpolated for images of other sizes: as in timm, or `plain` as by DINO's
+        authors."""
 
         @model_validator(mode="after")
         def _check(self) -> "ViT.Config":
@@ -70,7 +74,7 @@ class ViT(TokenBackbone):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.trunk = _trunk(config)
-        self.pooling = config.pooling
+        self.pooling, self._resampling = config.pooling, config.resampling
         self.patch_size, self.width, self.n_prefix = config.patch_size, config.width, 1
         self.feature_dim = config.width
         self.usual_image_size = config.image_size
@@ -85,7 +89,9 @@ class ViT(TokenBackbone):
     def positions(self, images: Tensor) -> Tensor:
         """Returns the positions of these images' patches, `(1, L, width)`."""
         of_patches = self.trunk.get_parameter("encoder.pos_embedding")[:, 1:]
-        return resample_positions(of_patches, self._own_grid, self.grid(images))
+        return resample_positions(
+            of_patches, self._own_grid, self.grid(images), how=self._resampling
+        )
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Maps tokens `(N, M, width)` to `(N, 1 + M, width)`, the class token first."""

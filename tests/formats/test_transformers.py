@@ -1,5 +1,6 @@
 """Vision transformers of timm, torchvision and the formats built on them."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,48 @@ def test_a_teacher_that_is_a_transformer_is_read(tmp_path: Path) -> None:
     found = opened(tmp_path, {"teacher": teacher, "student": parallel(student)})
     assert found.facts["format"] == "dino"
     assert_same_features(found, source)
+
+
+def interpolated(positions: Tensor, side: int) -> Tensor:
+    """Returns positions as `interpolate_pos_encoding` of facebookresearch/dino does."""
+    n_patches = positions.shape[1] - 1
+    own = math.isqrt(n_patches)
+    if side == own:
+        return positions
+    grid = nn.functional.interpolate(
+        positions[:, 1:].reshape(1, own, own, -1).permute(0, 3, 1, 2),
+        scale_factor=((side + 0.1) / math.sqrt(n_patches), (side + 0.1) / math.sqrt(n_patches)),
+        mode="bicubic",
+    )
+    return torch.cat([positions[:, :1], grid.permute(0, 2, 3, 1).reshape(1, side**2, -1)], dim=1)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["teacher and student", "backbone alone"])
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_dinos_positions_are_interpolated_as_by_its_authors(
+    size: int, whole: bool, tmp_path: Path
+) -> None:
+    source = timm_network()
+    teacher = prefixed(source, "backbone.") | head("head.mlp.", 0)
+    content = {"teacher": teacher, "student": teacher} if whole else source.state_dict()
+    found = opened(tmp_path, content, "dino")
+    theirs = timm_network(img_size=size)
+    state = dict(source.state_dict())
+    state["pos_embed"] = interpolated(state["pos_embed"], size // 8)
+    theirs.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.backbone(images(size)), theirs(images(size)), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_positions_of_other_transformers_are_interpolated_as_timm_does(tmp_path: Path) -> None:
+    source = timm_network(dynamic_img_size=True)
+    found = opened(tmp_path, source.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.backbone(images(64)), source(images(64)), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("width", "heads"), [(384, 12), (128, 2)])
