@@ -7,8 +7,7 @@ from ssl_zoo.formats.networks import NetworkSettings, read_below
 
 SMALL = (384, 12)
 """Width and attention heads of its small vision transformer, where others of this width have 6
-(facebookresearch/moco-v3, vits.py); the larger ones have a head for each 64 of their width."""
-HUGE = (1280, 16)
+(facebookresearch/moco-v3, vits.py)."""
 WORDS = {
     "base_encoder": "the network",
     "momentum_encoder": "the momentum network",
@@ -44,6 +43,6 @@ class Official(Format):
         """Returns the network without momentum, unless the settings say otherwise."""
         prefix = f"{self.config.network}."
         token = file.main().get(f"{prefix}cls_token")
-        known = dict([SMALL, HUGE]).get(token.shape[-1]) if token is not None else None
+        known = dict([SMALL]).get(token.shape[-1]) if token is not None else None
         heads = self.config.heads or known
         return read_below(prefix, file, WORDS, heads=heads, method="moco_v3")

@@ -33,7 +33,9 @@ INNER = {
 CLASSIFIERS = ("fc", "head", "heads")
 """First parts of the names of what stands after the features, in torchvision and timm."""
 HEAD_DIM = 64
-"""Width of an attention head in all vision transformers of the original paper (arXiv:2010.11929)."""
+"""Width of an attention head in the vision transformers of the original paper (arXiv:2010.11929)."""
+HUGE = (1280, 16)
+"""Width and attention heads of its largest, which differs (Table 1)."""
 
 _TRUNK = "trunk."
 _STAGES = {"layer1", "layer2", "layer3", "layer4"}
@@ -119,7 +121,7 @@ def read_network(
         weights: in torchvision's or timm's names.
         what: names the file in errors.
         heads: attention heads of a vision transformer, which its shapes do not tell; by default
-            one for each 64 of its width.
+            those of the original paper, one for each 64 of the width but in the largest.
         cifar: the stem that a first convolution of 3x3 stands for.
 
     Raises:
@@ -248,7 +250,7 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
         raise UserError(
             f"the positions in '{what}' are of {n_patches} patches, which is no square"
         )
-    heads = heads or width // HEAD_DIM
+    heads = heads or dict([HUGE]).get(width, width // HEAD_DIM)
     if not heads or width % heads:
         raise UserError(
             f"'{what}' does not say how many attention heads its vision transformer of width "
