@@ -1,5 +1,6 @@
 """MAE: predicting the pixels of dropped patches from the others."""
 
 from ssl_zoo.methods.mae.method import MAE
+from ssl_zoo.methods.mae.official import Official
 
-__all__ = ["MAE"]
+__all__ = ["MAE", "Official"]

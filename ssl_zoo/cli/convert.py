@@ -20,7 +20,7 @@ EXPORTS = ("safetensors", "torchvision", "timm", "onnx", "hub")
 def import_command(file: str, output: str, format: Any) -> None:
     """Turns a checkpoint of another project into a file of ours.
 
-    FILE is what SwAV, DeepCluster-v2, MoCo, DINO, Barlow Twins, VICReg, VISSL, solo-learn or
+    FILE is what SwAV, DeepCluster-v2, MoCo, DINO, Barlow Twins, VICReg, MAE, VISSL, solo-learn or
     lightly wrote, a state dict of torchvision or timm, or published weights: torchvision:resnet50.
     Its format is recognised by the names of its weights, and said. Nothing in FILE is run: one
     that needs code to be read is refused.

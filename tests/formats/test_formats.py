@@ -52,7 +52,12 @@ def test_a_file_is_recognised_and_computes_the_features_of_its_source(
 
 @pytest.mark.parametrize("name", FORMATS.names())
 def test_every_format_of_resnets_is_tried_here(name: str) -> None:
-    assert name in {"timm", "prefixed", *(format_name for format_name, _, _ in FILES.values())}
+    assert name in {
+        "timm",
+        "prefixed",
+        "mae",
+        *(format_name for format_name, _, _ in FILES.values()),
+    }
 
 
 @pytest.mark.parametrize("name", FILES)

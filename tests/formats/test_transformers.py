@@ -1,6 +1,9 @@
 """Vision transformers of timm, torchvision and the formats built on them."""
 
+import argparse
+import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,42 @@ def test_positions_of_other_transformers_are_interpolated_as_timm_does(tmp_path:
         torch.testing.assert_close(
             found.backbone(images(64)), source(images(64)), rtol=1e-5, atol=1e-5
         )
+
+
+def mae_state(source: nn.Module) -> dict[str, Tensor]:
+    """Returns a transformer beside a decoder of width 16, in the names of facebookresearch/mae."""
+    vits = pytest.importorskip("timm.models.vision_transformer")
+    decoder = nn.Module()
+    decoder.decoder_embed = nn.Linear(64, 16)
+    decoder.decoder_blocks = nn.ModuleList([vits.Block(16, 2)])
+    decoder.decoder_norm = nn.LayerNorm(16)
+    decoder.decoder_pred = nn.Linear(16, 3 * 8**2)
+    ours = {"mask_token": torch.zeros(1, 1, 16), "decoder_pos_embed": torch.zeros(1, 17, 16)}
+    return {**source.state_dict(), **ours, **decoder.state_dict()}
+
+
+@pytest.mark.parametrize("wrap", [dict, parallel])
+def test_the_encoder_of_mae_is_read_and_the_decoder_left_aside(
+    wrap: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = timm_network()
+    state = mae_state(source)
+    content = {"model": wrap(state), "epoch": 799, "args": argparse.Namespace(mask_ratio=0.75)}
+    found = opened(tmp_path, content)
+    assert (found.facts["format"], found.facts["method"]) == ("mae", "mae")
+    assert_same_features(found, source)
+    n_decoder = len(state) - len(source.state_dict())
+    assert f"left aside: the decoder ({n_decoder});" in caplog.text
+
+
+def test_the_encoder_of_mae_alone_is_timms(tmp_path: Path) -> None:
+    source = timm_network()
+    found = opened(tmp_path, {"model": source.state_dict()})
+    assert found.facts["format"] == "timm"
+    assert_same_features(opened(tmp_path, {"model": source.state_dict()}, "mae"), source)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(384, 12), (128, 2)])
