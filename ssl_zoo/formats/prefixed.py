@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
-from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, StateDict
 from ssl_zoo.formats.networks import NetworkSettings, read_below
+from ssl_zoo.formats.reading import PARALLEL
 
 
 @FORMATS.register
@@ -24,7 +25,8 @@ class Prefixed(Format):
 
         name: Literal["prefixed"] = "prefixed"
         prefix: str = ""
-        """What stands before the network's own names, its dot included."""
+        """What stands before the network's own names, its dot included; `module.` of parallel training
+        and the keys that lead to the state dict may be in it or not."""
         place: str | None = None
         """Keys that lead to the state dict, between dots, such as `ema.state_dict`; where it is usual
         if not given."""
@@ -49,11 +51,25 @@ class Prefixed(Format):
             raise UserError(
                 f"'{file.what}' has no weights at '{place}'; there are some at: {places}"
             )
+        weights, prefix = _located(file, place, self.config.prefix)
         return read_below(
-            self.config.prefix,
+            prefix,
             file,
             {},
-            weights=None if place is None else file.dicts[place],
+            weights=weights,
             heads=self.config.heads,
             normalisation=(self.config.mean, self.config.std),
         )
+
+
+def _located(file: ForeignFile, place: str | None, prefix: str) -> tuple[StateDict, str]:
+    """Returns the state dict that a prefix is of, and the prefix as names in it begin."""
+    if place is None and not file.has(prefix):
+        leading = [each for each in file.dicts if each and prefix.startswith(f"{each}.")]
+        if leading:
+            place = max(leading, key=len)
+            prefix = prefix.removeprefix(f"{place}.")
+    weights = file.main() if place is None else file.dicts[place]
+    if not any(name.startswith(prefix) for name in weights):
+        prefix = prefix.removeprefix(PARALLEL)
+    return weights, prefix

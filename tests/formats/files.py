@@ -230,6 +230,12 @@ FILES: dict[str, tuple[str, str | None, Any]] = {
     ),
     "resnet18-f37072fd.pth": ("torchvision", None, dict(network().state_dict())),
     "barlow_resnet50.pth": ("torchvision", None, trunk()),
+    "backbone_alone.pth": ("torchvision", None, {"state_dict": parallel(trunk("backbone."))}),
+    "backbone_with_classifier.pth": (
+        "torchvision",
+        None,
+        {f"backbone.{name}": t for name, t in network().state_dict().items()},
+    ),
     "trained_by_reference.pth": (
         "torchvision",
         None,

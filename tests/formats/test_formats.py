@@ -184,6 +184,38 @@ def test_a_prefix_alone_is_short(tmp_path: Path) -> None:
     assert torch.equal(compute(found), features())
 
 
+WRAPPED = {"epoch": 3, "state_dict": parallel(trunk("backbone.") | other("head."))}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "backbone.",
+        "module.backbone.",
+        "state_dict.backbone.",
+        "state_dict.module.backbone.",
+    ],
+)
+def test_a_prefix_may_be_as_the_file_has_it_or_as_messages_tell_it(
+    prefix: str, tmp_path: Path
+) -> None:
+    found = opened(tmp_path, "x.pth", WRAPPED, f"prefixed:{prefix}")
+    assert torch.equal(compute(found), features())
+
+
+def test_a_prefix_may_lead_to_a_place_that_is_not_the_usual_one(tmp_path: Path) -> None:
+    content = {"state_dict": other("net."), "ema": {"state_dict": parallel(trunk("net."))}}
+    for prefix in ("ema.state_dict.net.", "ema.state_dict.module.net."):
+        found = opened(tmp_path, "x.pth", content, f"prefixed:{prefix}")
+        assert torch.equal(compute(found), features())
+
+
+def test_a_prefix_that_nothing_has_is_refused(tmp_path: Path) -> None:
+    for prefix in ("encoder.", "module.encoder.", "state_dict.encoder."):
+        with pytest.raises(UserError, match=r"has no weights below 'encoder\.'.* backbone\.conv1"):
+            opened(tmp_path, "x.pth", WRAPPED, f"prefixed:{prefix}")
+
+
 def small(padding: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Returns a ResNet for small images, and its features."""
     from torch import nn
