@@ -6,7 +6,7 @@ import torch
 
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.evaluation.source import FeatureSource, score
-from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.evaluators.base import EVALUATORS, Scores
 from ssl_zoo.method import Method
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.weights.open import Opened
@@ -43,7 +43,7 @@ class OnlineEvaluator:
         """Says whether to evaluate after this many steps."""
         return self._splits is not None and (last or step % self._every == 0)
 
-    def evaluate(self, method: Method) -> list[tuple[str, dict[str, float]]]:
+    def evaluate(self, method: Method) -> list[tuple[str, Scores]]:
         """Returns the name and the scores of each evaluator.
 
         Raises:
@@ -60,6 +60,6 @@ class OnlineEvaluator:
             progress=False,
         )
         return [
-            (settings.name, score(source, EVALUATORS.build(settings), seed=0).values)
+            (settings.name, score(source, EVALUATORS.build(settings), seed=0))
             for settings in self._config.evaluation.evaluators
         ]

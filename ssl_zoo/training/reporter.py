@@ -88,8 +88,18 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def log(self, step: int, epoch: int, prefix: str, metrics: dict[str, float]) -> None:
-        """Writes one line of metrics; steps count the optimizer steps that were taken."""
+    def log(
+        self, step: int, epoch: int, prefix: str, metrics: dict[str, float], *, headline: str = ""
+    ) -> None:
+        """Writes one line of metrics.
+
+        Args:
+            step: optimizer steps that were taken.
+            epoch: the epoch that they are in.
+            prefix: what the metrics are of.
+            metrics: by name.
+            headline: the one of an evaluation that stands for all where there is room for one.
+        """
         if self._file is None:
             return
         record: dict[str, Any] = {
@@ -104,7 +114,7 @@ class Reporter:
                 self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
         for line in self._bell.hear(step, metrics):
             logger.warning(line)
-        note = _note(prefix, metrics)
+        note = _note(prefix, metrics, headline)
         if self._bar is None:
             self._say(step, note)
         elif note:
@@ -142,9 +152,8 @@ class Reporter:
         return SummaryWriter(str(folder.path / "tensorboard"), purge_step=start_step + 1)
 
 
-def _note(prefix: str, metrics: dict[str, float]) -> str:
+def _note(prefix: str, metrics: dict[str, float], headline: str = "") -> str:
     if "loss" in metrics:
         return f"loss {metrics['loss']:.3f}"
-    top1 = (name for name in metrics if name.startswith("top1"))
-    name = next(top1, next(iter(metrics), None))
+    name = headline or next(iter(metrics), None)
     return f"{prefix} {name} {metrics[name]:.1f}" if name else ""

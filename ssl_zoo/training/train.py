@@ -248,7 +248,7 @@ class Trainer:
         with request.raising(self._interrupted):
             found = self.online.evaluate(self.method)
         for prefix, scores in found:
-            reporter.log(self.step, epoch, prefix, scores)
+            reporter.log(self.step, epoch, prefix, scores.values, headline=scores.headline)
 
     def _interrupted(self, signum: int) -> Interrupted:
         return Interrupted(self.folder.path, self.step, signum)
