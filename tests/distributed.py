@@ -1,4 +1,7 @@
-"""Runs a test function on several gloo ranks of this machine."""
+"""Runs a test function on several gloo ranks of this machine.
+
+Ranks are forked from a server that has imported what they need: importing takes seconds, a fork none.
+"""
 
 import os
 import tempfile
@@ -11,7 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(minutes=5)
+"""Generous: a machine may be busy, and a rank that fails ends the others at once."""
+PRELOADED = ["torch._dynamo", "ssl_zoo.training", "ssl_zoo.evaluation", "ssl_zoo.registries"]
+PRELOADED += ["sklearn.datasets", "pytest"]
+"""What ranks would spend their time on; forking is safe, as importing starts no thread."""
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -24,9 +31,13 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
     Raises:
         ProcessRaisedException: a rank failed; the message holds its traceback.
     """
+    multiprocessing.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
-            _run, (function, world_size, args, folder), nprocs=world_size
+        multiprocessing.start_processes(  # type: ignore[attr-defined, no-untyped-call]
+            _run,
+            (function, world_size, args, folder, dict(os.environ)),
+            nprocs=world_size,
+            start_method="forkserver",
         )
         return [
             torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
@@ -35,9 +46,15 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
 
 
 def _run(
-    rank: int, function: Callable[..., Any], world_size: int, args: tuple[Any, ...], folder: str
+    rank: int,
+    function: Callable[..., Any],
+    world_size: int,
+    args: tuple[Any, ...],
+    folder: str,
+    environment: dict[str, str],
 ) -> None:
     torch.set_num_threads(1)
+    os.environ.update(environment)  # the server keeps that of its own start
     # As under torchrun, so that code which reads the environment sees what it would see there.
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group(

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 Value = TypeVar("Value")
 
 SCRIPT = Path(__file__).with_name("local-slurm")
+PATIENCE_S = 300.0
+"""How long something is waited for that comes within seconds where the machine is not busy."""
 NOT_INSTALLABLE = 69
 """Exit status of `local-slurm start` without the packages of SLURM."""
 
@@ -101,11 +103,11 @@ class Cluster:
             time.sleep(every_s)
         return seen
 
-    def wait_until_running(self, job: str, timeout_s: float = 20) -> None:
+    def wait_until_running(self, job: str, timeout_s: float = PATIENCE_S) -> None:
         """Waits until a job runs."""
         self.wait_for(lambda: self.state(job) == "RUNNING", timeout_s, f"job {job} runs")
 
-    def wait_until_over(self, job: str, timeout_s: float = 20) -> str:
+    def wait_until_over(self, job: str, timeout_s: float = PATIENCE_S) -> str:
         """Waits until a job has left the queue, and returns its state."""
         self.wait_for(lambda: self.squeue(job) is None, timeout_s, f"job {job} is over")
         return self.state(job)
@@ -129,7 +131,7 @@ class Cluster:
     def node_up(self, name: str) -> None:
         """Returns a node that was declared down to service."""
         self.scontrol("update", f"nodename={name}", "state=resume")
-        self.wait_for(lambda: in_service(self.nodes()[name]), 20, f"{name} is in service")
+        self.wait_for(lambda: in_service(self.nodes()[name]), PATIENCE_S, f"{name} is in service")
 
     def slurmd_pid(self, name: str) -> int:
         """Returns the process of a node's daemon."""
@@ -153,7 +155,7 @@ class Cluster:
         if self.command("squeue", "-h", "--me"):
             self.command("scancel", "--me")
             self.wait_for(
-                lambda: not self.command("squeue", "-h", "--me"), 30, "the queue is empty"
+                lambda: not self.command("squeue", "-h", "--me"), PATIENCE_S, "the queue is empty"
             )
 
     def tidy(self) -> None:

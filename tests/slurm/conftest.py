@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
+from tests.slurm.stories import Told
 
 STATE = "SSL_ZOO_SLURM_STATE"
 """Environment variable: folder of a `local-slurm` that tests use, start if need be, and leave running."""
@@ -41,7 +42,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def shared_with_this_process(slurm: Cluster) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+        slurm.tidy()
         yield slurm
+        slurm.tidy()
 
 
 def skip_unless_startable() -> None:
@@ -51,8 +54,11 @@ def skip_unless_startable() -> None:
         pytest.skip("a SLURM for tests is made of Debian's packages; this is no Debian")
 
 
-@pytest.fixture(autouse=True)
-def tidy(cluster: Cluster) -> Iterator[None]:
-    """Leaves no job and no dead node to the next test."""
-    yield
-    cluster.tidy()
+@pytest.fixture(scope="session")
+def told(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    """All stories of the test modules that were collected, on their way to their ends."""
+    stories = Told(cluster, tmp_path_factory.mktemp("stories"))
+    try:
+        yield stories
+    finally:
+        stories.break_off()

@@ -1,4 +1,4 @@
-"""Training runs for fault tests: SwAV with a queue on digits, two nodes of two ranks, gloo."""
+"""Training runs for fault tests: SwAV with a queue on digits, two ranks, gloo."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.slurm import SlurmConfig
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import PATIENCE_S, Cluster
 from tests.small import fast_config
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -81,7 +81,7 @@ class Run:
     def submit(self, faults: str = PACE, **slurm: Any) -> str:
         """Submits the run, again or for the first time, and returns the number of its job."""
         python = f"{sys.executable} {FAULTY}"
-        usual = {"nodes": 2, "tasks_per_node": 2, "mem_gb": 3, "timeout_min": 10, "python": python}
+        usual = {"nodes": 2, "tasks_per_node": 1, "mem_gb": 3, "timeout_min": 10, "python": python}
         setup = [f"export FAULTS='{faults}'", "export OMP_NUM_THREADS=1"]
         settings = SlurmConfig(**{**usual, "setup": setup, **self.slurm, **slurm})
         with ONE_AT_A_TIME:
@@ -109,12 +109,12 @@ class Run:
         names = [path.name for path in checkpoint.found(self.folder / "checkpoints")]
         return int(names[0].removeprefix("step-")) if names else 0
 
-    def until_saved(self, step: int, timeout_s: float = 300) -> None:
+    def until_saved(self, step: int, timeout_s: float = PATIENCE_S) -> None:
         """Waits until a step is saved."""
         what = f"step {step} of {self.folder.name} is saved"
         self.cluster.wait_for(lambda: self.saved >= step, timeout_s, f"{what}\n{self.log()}")
 
-    def until_started(self, times: int, timeout_s: float = 300) -> int:
+    def until_started(self, times: int, timeout_s: float = PATIENCE_S) -> int:
         """Waits until it has begun so often, and returns the step that it went on from."""
         self.cluster.wait_for(
             lambda: len(self.starts) >= times,
@@ -166,15 +166,15 @@ class Run:
             is_back = now.state == "RUNNING" and now.requeues > requeues
             return is_back or now.state not in unmoved
 
-        self.cluster.wait_for(has_moved, 120, f"{event} shows\n{self.log()}", every_s=0.5)
+        self.cluster.wait_for(has_moved, PATIENCE_S, f"{event} shows\n{self.log()}", every_s=0.5)
         return seen[-1]
 
-    def until_complete(self, timeout_s: float = 400) -> None:
+    def until_complete(self, timeout_s: float = PATIENCE_S) -> None:
         """Waits until the run has reached its end."""
         file = RunFolder(self.folder).complete_file
         self.cluster.wait_for(file.exists, timeout_s, f"{self.folder.name} ends\n{self.log()}")
 
-    def until_over(self, timeout_s: float = 60) -> RunStatus:
+    def until_over(self, timeout_s: float = PATIENCE_S) -> RunStatus:
         """Waits until the job has left the queue, and returns what `ssl-zoo jobs` says then."""
         self.cluster.wait_until_over(self.job, timeout_s)
         return self.told()

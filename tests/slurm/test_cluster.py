@@ -1,8 +1,18 @@
-"""The SLURM that other tests rely on does what a real one does."""
+"""The SLURM that other tests rely on does what a real one does; before any story is told on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.slurm.cluster import SCRIPT, Cluster, run
+
+
+@pytest.fixture(autouse=True)
+def tidy(cluster: Cluster) -> Iterator[None]:
+    """Leaves no job and no dead node to the next test."""
+    yield
+    cluster.tidy()
 
 
 def test_two_nodes_run_two_tasks_each(cluster: Cluster, tmp_path: Path) -> None:
@@ -27,14 +37,14 @@ def test_slurm_numbers_the_gpus_of_a_job(cluster: Cluster, tmp_path: Path) -> No
 def test_accounting_knows_a_job_that_failed(cluster: Cluster) -> None:
     job = cluster.submit("exit 3")
     assert cluster.wait_until_over(job) == "FAILED"
-    cluster.wait_for(lambda: cluster.starts(job) == ["FAILED"], 10, "sacct tells how it ended")
+    cluster.wait_for(lambda: cluster.starts(job) == ["FAILED"], 120, "sacct tells how it ended")
 
 
 def test_a_job_gives_way_to_one_that_preempts_it(cluster: Cluster) -> None:
     job = cluster.submit("sleep 600", "--partition=lowhard", "--requeue")
     cluster.wait_until_running(job)
     cluster.preempt(seconds=1)
-    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 15, "the job is back in the queue")
+    cluster.wait_for(lambda: cluster.state(job) == "PENDING", 120, "the job is back in the queue")
     cluster.wait_until_running(job)
     assert "Restarts=1" in cluster.scontrol("show", "job", "-o", job).split()
 

@@ -1,6 +1,6 @@
 """The documentation's commands for a SLURM, typed in their order; what they need that is not here is
-left out, but for submissions, which are made with `--dry-run` then. Pages, and the sections of the
-cookbook, are read side by side, because most of the time goes by with waiting."""
+left out, but for submissions, which are made with `--dry-run` then. The sections of the cookbook are
+read side by side, because most of the time goes by with waiting."""
 
 import json
 import os
@@ -19,10 +19,11 @@ from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History
 from tests.documents import Block, blocks
 from tests.slurm.cluster import Cluster
+from tests.slurm.stories import Stage, Told, story
 
 BRIEF = Path(__file__).with_name("brief.py")
 COOKBOOK = "docs/cluster.md"
-SECONDS = 300
+SECONDS = 900
 """How long a command may take before it is said to hang."""
 SIDE_BY_SIDE = 3
 
@@ -35,19 +36,19 @@ class Reader:
     The site's default profile makes jobs fit into the SLURM of tests, and runs short.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, exclude: str = "") -> None:
         self.cluster, self.folder = cluster, folder
         self.profiles = folder / "config" / "ssl-zoo" / "slurm"
         binaries = str(Path(sys.executable).parent)
         self.env = {
-            **os.environ,
             **cluster.env,
-            "PATH": binaries + os.pathsep + os.environ["PATH"],
+            "PATH": binaries + os.pathsep + cluster.env["PATH"],
             "XDG_CONFIG_HOME": str(folder / "config"),
         }
         self.following: list[Typed] = []
         self.profiles.mkdir(parents=True)
         settings = f"mem_gb: 1.5\ntimeout_min: 10\npython: {sys.executable} {BRIEF}\n"
+        settings += f"exclude: {exclude}\n" if exclude else ""
         (self.profiles / "default.yaml").write_text(settings)
 
     def write_profiles_of(self, page: str) -> None:
@@ -125,10 +126,10 @@ class Reader:
         return [e for e in History(self.folder / run).read() if e.event == name]
 
 
-@pytest.fixture
-def readme(cluster: Cluster, tmp_path: Path) -> Reader:
-    """Somebody who has read the README's section on SLURM to its end."""
-    reader = Reader(cluster, tmp_path)
+@story(nodes=1)
+def reads_the_readme(stage: Stage) -> Reader:
+    """Somebody reads the README's section on SLURM to its end."""
+    reader = Reader(stage.cluster, stage.folder, exclude=stage.others)
     reader.read([b for b in blocks("README.md", "bash") if b.needs == "slurm"], needs="slurm")
     return reader
 
@@ -147,8 +148,8 @@ def cookbook(cluster: Cluster, tmp_path: Path) -> Reader:
     return reader
 
 
-def test_the_readme_leads_from_a_job_to_a_comparison(readme: Reader) -> None:
-    reader = readme
+def test_the_readme_leads_from_a_job_to_a_comparison(told: Told) -> None:
+    reader = told.end(reads_the_readme)
     starts, stops = (reader.events("runs/swav", name) for name in ("started", "stopped"))
     assert [stop.reason for stop in stops] == ["SIGUSR2", "SIGTERM"]  # requeue, cancel
     assert [start.step for start in starts] == [0, *(stop.step for stop in stops)]

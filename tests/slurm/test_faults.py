@@ -1,20 +1,18 @@
 """What befalls jobs on a cluster, and that nothing is lost by it: the trainer itself under faults.
 
-Each run is SwAV with a queue on two nodes of two ranks. Whatever befalls it, in the end its weights
-and metrics equal those of a run that was left in peace, bit for bit. The stories below take most of
-their time waiting for SLURM, so they run side by side, on nodes of their own.
+Each run is SwAV with a queue on two ranks, of one node or of two. Whatever befalls it, in the end its
+weights and metrics equal those of a run that was left in peace, bit for bit.
 """
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import PATIENCE_S
 from tests.slurm.runs import SAVED_EVERY, STEPS, Fault, Run, assert_same
+from tests.slurm.stories import Stage, Told, story
 
 TABLE = "SSL_ZOO_FAULT_TABLE"
 """Environment variable: file that gets a table of what was seen."""
@@ -23,38 +21,28 @@ COMES_BACK = ("REQUEUED: ", "RUNNING: starting up")
 """What is told of a job that was requeued, early or late."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Where a story takes place."""
-
-    cluster: Cluster
-    folder: Path
-    nodes: tuple[str, ...]
-
-    def run(self, name: str, **slurm: object) -> Run:
-        """Returns a run that stays on the nodes of this stage."""
-        others = ",".join(sorted(set(self.cluster.nodes()) - set(self.nodes)))
-        return Run(self.cluster, self.folder / name, slurm={"exclude": others, **slurm})
-
-
-def left_in_peace(stage: Stage) -> Run:
-    """Its ranks are given GPUs, which nobody has."""
-    run = stage.run("whole", gpus_per_node=2)
-    run.submit("")
-    run.until_complete()
-    told = run.until_over()
-    assert (told.state, told.step, told.total_steps, told.requeues) == (
-        "COMPLETE",
-        STEPS,
-        STEPS,
-        0,
-    )
-    assert not told.has_failed
-    found = [(run.folder / "submit" / f"devices-{rank}").read_text() for rank in range(4)]
-    assert found == ["0,1"] * 4
+@story(nodes=1)
+def does_not_listen(stage: Stage) -> Run:
+    """It hears no notice, runs into its limit, and is not requeued."""
+    run = stage.run("deaf", nodes=1, timeout_min=1, signal_delay_s=20)
+    run.submit("pace=1.5 deaf")
+    run.until_over()
     return run
 
 
+@story(nodes=1)
+def runs_out_of_time(stage: Stage) -> Run:
+    """The notice is for 30 s before the limit, and SLURM may give it up to 30 s earlier."""
+    run = stage.run("limited", nodes=1, tasks_per_node=2, timeout_min=2, signal_delay_s=30)
+    run.submit("slow=1.5")
+    fault = run.survives("time limit of 2 min", _nothing)
+    assert fault.lost == 0
+    assert fault.told.startswith(COMES_BACK)
+    run.until_complete()
+    return run
+
+
+@story(nodes=2)
 def comes_back_by_itself(stage: Stage) -> Run:
     """Whoever asks it to go, it is requeued and goes on."""
     cluster, run = stage.cluster, stage.run("chased", partition="low")
@@ -71,7 +59,7 @@ def comes_back_by_itself(stage: Stage) -> Run:
 
     def preempt_and_move() -> None:
         preempt()
-        cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "the job waits")
+        cluster.wait_for(lambda: cluster.state(job) == "PENDING", PATIENCE_S, "the job waits")
         cluster.scontrol("update", f"jobid={job}", "partition=lowhard")
 
     assert run.survives("preempted, 15 s of grace", preempt_and_move).lost == 0
@@ -83,7 +71,7 @@ def comes_back_by_itself(stage: Stage) -> Run:
 
     def lose_node() -> None:
         cluster.node_down(stage.nodes[1])
-        cluster.wait_for(lambda: cluster.state(job) == "PENDING", 30, "the job waits")
+        cluster.wait_for(lambda: cluster.state(job) == "PENDING", PATIENCE_S, "the job waits")
         cluster.node_up(stage.nodes[1])
 
     run.until_saved(run.starts[-1] + 1)
@@ -92,44 +80,7 @@ def comes_back_by_itself(stage: Stage) -> Run:
     return run
 
 
-def is_submitted_again(stage: Stage) -> Run:
-    """What ends it for good is told, and it goes on when the same command is given again."""
-    cluster, run = stage.cluster, stage.run("crashed")
-    run.submit("kill=1@14")
-    killed = run.survives("one rank killed (SIGKILL)", _nothing, again="cut=20")
-    assert killed.told.startswith("FAILED: ")
-    assert "Killed" in killed.told
-    cut = run.survives("killed while saving step 20", _nothing, again="memory=3@24")
-    assert cut.told.startswith("FAILED")
-    assert run.starts == [0, 10, 10]
-    hungry = run.survives("over its memory", _nothing, again="pace=0.2")
-    assert "exceeded memory limit" in hungry.told
-    run.until_saved(30)
-    cancelled = run.survives("scancel", lambda: cluster.command("scancel", run.job), again="")
-    assert (cancelled.lost, cancelled.told[:9]) == (0, "CANCELLED")
-    run.until_complete()
-    return run
-
-
-def runs_out_of_time(stage: Stage) -> Run:
-    """The notice is for 30 s before the limit, and SLURM may give it up to 30 s earlier."""
-    run = stage.run("limited", timeout_min=2, signal_delay_s=30)
-    run.submit("slow=1.5")
-    fault = run.survives("time limit of 2 min", _nothing)
-    assert fault.lost == 0
-    assert fault.told.startswith(COMES_BACK)
-    run.until_complete()
-    return run
-
-
-def does_not_listen(stage: Stage) -> Run:
-    """It hears no notice, runs into its limit, and is not requeued."""
-    run = stage.run("deaf", nodes=1, tasks_per_node=1, timeout_min=1, signal_delay_s=20)
-    run.submit("pace=2 deaf")
-    run.until_over(150)
-    return run
-
-
+@story(nodes=4)
 def is_left_over(stage: Stage) -> Run:
     """Two nodes lose their daemons, so SLURM starts the job on others while the old ranks train on."""
     cluster, run = stage.cluster, stage.run("orphaned")
@@ -145,8 +96,47 @@ def is_left_over(stage: Stage) -> Run:
 
     fault = run.survives("slurmd killed, old ranks train on", lose_daemons)
     assert fault.lost <= SAVED_EVERY
-    cluster.wait_for(lambda: "has taken over" in run.log(), 60, "the old ranks leave")
+    cluster.wait_for(lambda: "has taken over" in run.log(), PATIENCE_S, "the old ranks leave")
     run.until_complete()
+    return run
+
+
+@story(nodes=1)
+def is_submitted_again(stage: Stage) -> Run:
+    """What ends it for good is told, and it goes on when the same command is given again."""
+    cluster, run = stage.cluster, stage.run("crashed", nodes=1, tasks_per_node=2)
+    run.submit("kill=1@14")
+    killed = run.survives("one rank killed (SIGKILL)", _nothing, again="cut=20")
+    assert killed.told.startswith("FAILED: ")
+    assert "Killed" in killed.told
+    cut = run.survives("killed while saving step 20", _nothing, again="memory=1@24")
+    assert cut.told.startswith("FAILED")
+    assert run.starts == [0, 10, 10]
+    hungry = run.survives("over its memory", _nothing, again="pace=0.2")
+    assert "exceeded memory limit" in hungry.told
+    run.until_saved(30)
+    cancelled = run.survives("scancel", lambda: cluster.command("scancel", run.job), again="")
+    assert (cancelled.lost, cancelled.told[:9]) == (0, "CANCELLED")
+    run.until_complete()
+    return run
+
+
+@story(nodes=2)
+def left_in_peace(stage: Stage) -> Run:
+    """Its ranks are given GPUs, which nobody has."""
+    run = stage.run("whole", gpus_per_node=2)
+    run.submit("")
+    run.until_complete()
+    told = run.until_over()
+    assert (told.state, told.step, told.total_steps, told.requeues) == (
+        "COMPLETE",
+        STEPS,
+        STEPS,
+        0,
+    )
+    assert not told.has_failed
+    found = [(run.folder / "submit" / f"devices-{rank}").read_text() for rank in range(2)]
+    assert found == ["0,1"] * 2
     return run
 
 
@@ -154,60 +144,30 @@ def _nothing() -> None:
     """Whatever befalls the run is in its faults already."""
 
 
-Story = Callable[[Stage], Run]
-STORIES: dict[Story, int] = {
-    does_not_listen: 1,
-    comes_back_by_itself: 2,
-    is_submitted_again: 2,
-    runs_out_of_time: 2,
-    is_left_over: 4,
-    left_in_peace: 2,
-}
-"""And the number of nodes that each needs."""
-
-TO_THE_END = [story for story in STORIES if story is not does_not_listen]
-SIDE_BY_SIDE = 4
-"""Stories at a time: starting is most of the work, and the rest is waiting."""
+TO_THE_END = [
+    runs_out_of_time,
+    comes_back_by_itself,
+    is_left_over,
+    is_submitted_again,
+    left_in_peace,
+]
 
 
-@pytest.fixture(scope="module")
-def told(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Story, Future[Run]]:
-    """All stories, to their ends."""
-    folder = tmp_path_factory.mktemp("runs")
-    names = sorted(cluster.nodes(), key=lambda name: int(name.removeprefix("node")))
-    needed = sum(STORIES.values())
-    assert len(names) >= needed, f"local-slurm start --nodes {needed}"
-    found: dict[Story, Future[Run]] = {}
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for story, n_nodes in STORIES.items():
-            nodes, names = names[:n_nodes], names[n_nodes:]
-            found[story] = pool.submit(story, Stage(cluster, folder, tuple(nodes)))
-    return found
-
-
-@pytest.mark.parametrize("story", TO_THE_END, ids=lambda story: story.__name__)
+@pytest.mark.parametrize("tale", TO_THE_END, ids=lambda tale: tale.__name__)
 def test_whatever_befalls_a_run_its_end_is_the_same(
-    story: Story, told: dict[Story, Future[Run]]
+    tale: Callable[[Stage], Run], told: Told
 ) -> None:
-    run, whole = told[story].result(), told[left_in_peace].result()
+    run, whole = told.end(tale), told.end(left_in_peace)
     assert_same(run, whole)
     note(run.faults)
 
 
-def test_a_job_that_does_not_listen_runs_into_its_limit(told: dict[Story, Future[Run]]) -> None:
-    run = told[does_not_listen].result()
+def test_a_job_that_does_not_listen_runs_into_its_limit(told: Told) -> None:
+    run = told.end(does_not_listen)
     seen = run.told()
     assert (seen.state, seen.has_failed, seen.requeues) == ("TIMEOUT", True, 0)
     assert run.results() == []
     assert run.saved >= SAVED_EVERY
-
-
-def test_an_exception_ends_a_job_and_is_told(cluster: Cluster, tmp_path: Path) -> None:
-    run = Run(cluster, tmp_path / "run", slurm={"nodes": 1, "tasks_per_node": 1})
-    run.submit("raise=13")
-    told = run.until_over()
-    assert (told.state, told.reason) == ("FAILED", "ZeroDivisionError: on purpose")
-    assert run.results() == []
 
 
 def note(faults: list[Fault]) -> None:
