@@ -17,6 +17,7 @@ BARREN_STARTS = 3
 SECONDS_TO_BE_KILLED = 120.0
 """How long ranks wait for SLURM to end them after the job was requeued."""
 REQUEUE_ATTEMPTS = 3
+SECONDS_BETWEEN_ATTEMPTS = 2.0
 LATER = 75
 """Exit status of a job that goes on later; EX_TEMPFAIL of sysexits.h. SLURM does not look at it."""
 NOT_AGAIN = 128 + signal.SIGUSR2
@@ -107,7 +108,7 @@ def _requeue(history: History, job: Job, step: int | None) -> str:
     said = ""
     for attempt in range(REQUEUE_ATTEMPTS):
         if attempt:
-            time.sleep(2.0)
+            time.sleep(SECONDS_BETWEEN_ATTEMPTS)
         try:
             done = _slurm("scontrol", "requeue", job.id)
         except (OSError, subprocess.TimeoutExpired) as error:

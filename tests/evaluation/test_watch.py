@@ -3,7 +3,6 @@
 import fcntl
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,44 +49,41 @@ def test_another_request_has_scores_of_its_own(run: Path) -> None:
     assert scored(Watch(run, evaluators=["knn:instdisc"])) == steps_of(run)
 
 
-def test_checkpoints_that_land_meanwhile_are_scored(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_that_land_meanwhile_are_scored(run: Path) -> None:
     late, complete = run.parent / "late", run / "complete.json"
     newest = checkpoint.found(run / "checkpoints")[0]
     shutil.move(newest, late)
     text = complete.read_text()
     complete.unlink()
 
-    def land(_: float) -> None:
-        if late.exists():
+    early, steps = steps_of(run), []
+
+    def land(result: dict[str, Any]) -> None:
+        steps.append(result["step"])
+        if steps == early:
             shutil.move(late, newest)
-        else:
+        if len(steps) > len(early):
             complete.write_text(text)
 
-    monkeypatch.setattr(time, "sleep", land)
-    expected = [*steps_of(run), int(newest.name.removeprefix("step-"))]
-    assert scored(Watch(run, **SETTINGS)) == expected
+    Watch(run, **SETTINGS).follow(land, every_s=0.01)
+    assert steps == [*early, int(newest.name.removeprefix("step-"))]
 
 
-def test_a_checkpoint_that_another_process_is_at_is_left_to_it(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_another_process_is_at_is_left_to_it(run: Path) -> None:
     one = Watch(run, **SETTINGS)
     newest = checkpoint.found(run / "checkpoints")[0]
     held = (one.folder / f".{newest.name}.lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    waits = []
+    steps = []
 
-    def other_is_done(_: float) -> None:
-        waits.append(1)
+    def other_is_done(result: dict[str, Any]) -> None:
+        steps.append(result["step"])
         weights = checkpoint.read_manifest(newest).sha256
         (one.folder / f"{newest.name}.json").write_text(json.dumps({"files": weights, "step": 0}))
         held.close()
 
-    monkeypatch.setattr(time, "sleep", other_is_done)
-    assert scored(one) == steps_of(run)[1:]
-    assert len(waits) == 1
+    one.follow(other_is_done, every_s=0.01)
+    assert steps == steps_of(run)[1:]
 
 
 def test_the_claim_of_a_killed_process_falls(run: Path) -> None:

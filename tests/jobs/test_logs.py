@@ -1,8 +1,7 @@
 """Logs: their last lines, and following them from start to start."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.jobs import logs
 from ssl_zoo.jobs.logs import Reader, Tail, follow_log, print_log
 from tests.jobs.fake_slurm import FakeSlurm, add, make_run, started, write_log
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -31,14 +31,7 @@ class Screen:
 
     def waits_for(self, text: str) -> None:
         """Waits until a line or note holds a text."""
-        _until(lambda: any(text in line for line in [*self.out, *self.notes]))
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        until(lambda: any(text in line for line in [*self.out, *self.notes]), text)
 
 
 @contextmanager
@@ -47,7 +40,7 @@ def following(run: Path, screen: Screen) -> Iterator[None]:
     thread = threading.Thread(target=follow_log, args=(run, screen.reader), daemon=True)
     thread.start()
     yield
-    thread.join(60)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive(), "it did not end with the run"
 
 

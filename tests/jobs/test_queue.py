@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from ssl_zoo.jobs import queue
 from ssl_zoo.jobs.queue import Slurm, SlurmJob, expand, is_alive_here
 from tests.jobs.fake_slurm import DISABLED, FakeSlurm
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_ids_of_arrays_are_expanded(ids: str, jobs: list[str]) -> None:
     assert expand(ids) == jobs
 
 
-CONTROLLER = "import sys, time; time.sleep(60)"
+CONTROLLER = "import sys, time; time.sleep(600)"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
@@ -197,32 +197,24 @@ def test_a_local_job_lives_as_long_as_its_controller_in_this_folder(tmp_path: Pa
     arguments = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), "3", "name"]
     process = subprocess.Popen([sys.executable, "-c", CONTROLLER, *arguments])
     try:
-        _until(lambda: is_alive_here(str(process.pid), run))
+        until(lambda: is_alive_here(str(process.pid), run))
         assert not is_alive_here(str(process.pid), other)
         assert not is_alive_here(str(os.getpid()), run)
     finally:
         process.kill()
     # A zombie until somebody waits for it.
-    _until(lambda: not is_alive_here(str(process.pid), run))
+    until(lambda: not is_alive_here(str(process.pid), run))
     process.wait()
     assert not is_alive_here(str(process.pid), run)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
 def test_a_local_job_lives_also_while_its_shell_sets_up(tmp_path: Path) -> None:
-    line = f"sleep 60; exec python -m ssl_zoo.launch.controller {tmp_path}/run/submit 3 name"
+    line = f"sleep 600; exec python -m ssl_zoo.launch.controller {tmp_path}/run/submit 3 name"
     process = subprocess.Popen(["sh", "-c", line], start_new_session=True)
     try:
-        _until(lambda: is_alive_here(str(process.pid), tmp_path / "run"))
+        until(lambda: is_alive_here(str(process.pid), tmp_path / "run"))
         assert not is_alive_here(str(process.pid), tmp_path / "other")
     finally:
         os.killpg(process.pid, 9)
         process.wait()
-
-
-def _until(is_so: object) -> None:
-    assert callable(is_so)
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.jobs.fake_slurm import (
     write_checkpoint,
     write_log,
 )
+from tests.waiting import until
 
 OVER_MEMORY = "StepId=732.0 exceeded memory limit (313749504 > 104857600), being killed"
 KILLED_RANK = (
@@ -342,7 +342,7 @@ import fcntl, sys, time
 file = open(sys.argv[1], "w")
 fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -374,12 +374,12 @@ def test_a_later_start_in_a_terminal_makes_the_job_old_news(how: Callable[..., R
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
 def test_a_local_job_runs_while_its_controller_does(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = tmp_path / "a"
-    line = "import time; time.sleep(60)"
+    line = "import time; time.sleep(600)"
     arguments = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), "3", "a"]
     with subprocess.Popen([sys.executable, "-c", line, *arguments]) as process:
-        time.sleep(0.1)
         job, here = str(process.pid), socket.gethostname()
         make_run(run, started(None, host=here), job=job, launcher="local", host=here)
+        until(lambda: status(run).state == "RUNNING", "its command line can be read")
         alive = status(run)
         process.kill()
     gone = status(run)

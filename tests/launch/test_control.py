@@ -14,6 +14,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.launch import control
 from ssl_zoo.launch.control import cancel, release, requeue
 from tests.jobs.fake_slurm import FakeSlurm, make_run, started, write_checkpoint
+from tests.waiting import PATIENCE_S
 
 ORDERS = (cancel, requeue, release)
 
@@ -181,7 +182,7 @@ def again(signum, frame):
 
 signal.signal(signal.SIGUSR2, again)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -200,7 +201,7 @@ def local_run(slurm: FakeSlurm) -> Iterator[Path]:
     make_run(run, started(None, host=here), job=str(process.pid), launcher="local", host=here)
     yield run
     process.kill()
-    assert process.wait(60) == -signal.SIGTERM or process.returncode == -signal.SIGKILL
+    assert process.wait(PATIENCE_S) == -signal.SIGTERM or process.returncode == -signal.SIGKILL
     process.stdout.close()
 
 

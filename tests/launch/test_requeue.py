@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.launch import requeue
 from ssl_zoo.runs.history import Event, History
 from ssl_zoo.training.signals import StopRequest
+from tests.waiting import PATIENCE_S, until
 
 
 class Cluster:
@@ -45,7 +47,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     monkeypatch.setattr(requeue, "SECONDS_TO_BE_KILLED", 0.1)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(requeue, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
     return found
 
 
@@ -91,16 +93,14 @@ def test_other_ranks_stay_until_slurm_or_rank_0_ends_them(
 ) -> None:
     """One that left on the TERM which all got would take rank 0 along before it has requeued."""
     monkeypatch.setenv("RANK", "1")
-    request, naps = asked(*signals), iter(range(100))
-
-    def nap(seconds: float) -> None:
-        if next(naps) == 3:
-            request(signal.SIGTERM, None)  # now SLURM ends the job
-
-    monkeypatch.setattr("time.sleep", nap)
-    monkeypatch.setattr(requeue, "SECONDS_TO_BE_KILLED", 60)
-    assert requeue.end(History(tmp_path), 3, 40, request) == requeue.LATER
-    assert next(naps) == 4
+    monkeypatch.setattr(requeue, "SECONDS_TO_BE_KILLED", 10 * PATIENCE_S)
+    request = asked(*signals)
+    with ThreadPoolExecutor() as pool:
+        end = pool.submit(requeue.end, History(tmp_path), 3, 40, request)
+        until(lambda: signal.SIGTERM not in request.seen, "it is past the TERM that all got")
+        assert not end.done()
+        request(signal.SIGTERM, None)  # now SLURM ends the job
+        assert end.result(PATIENCE_S) == requeue.LATER
 
 
 @pytest.mark.parametrize("state", ["", "COMPLETING", "PENDING", "CANCELLED", "PREEMPTED"])

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from tests.waiting import PATIENCE_S
+
 Value = TypeVar("Value")
 
 SCRIPT = Path(__file__).with_name("local-slurm")
-PATIENCE_S = 300.0
-"""How long something is waited for that comes within seconds where the machine is not busy."""
 NOT_INSTALLABLE = 69
 """Exit status of `local-slurm start` without the packages of SLURM."""
 

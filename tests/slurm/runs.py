@@ -20,8 +20,9 @@ from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.slurm import SlurmConfig
-from tests.slurm.cluster import PATIENCE_S, Cluster
+from tests.slurm.cluster import Cluster
 from tests.small import fast_config
+from tests.waiting import PATIENCE_S
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SAVED_EVERY = 10

@@ -157,10 +157,8 @@ def is_restarted(stage: Stage) -> Restarts:
 
 def test_an_exception_ends_a_job_and_is_told(told: Told) -> None:
     found = told.end(is_restarted)
-    assert (found.failed.state, found.failed.reason) == (
-        "FAILED",
-        "ZeroDivisionError: on purpose",
-    )
+    assert found.failed.state == "FAILED"
+    assert found.failed.reason.endswith("ZeroDivisionError: on purpose")  # of the first to fail
     assert found.results == []
 
 

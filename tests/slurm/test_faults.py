@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import PATIENCE_S
 from tests.slurm.runs import SAVED_EVERY, STEPS, Fault, Run, assert_same
 from tests.slurm.stories import Stage, Told, story
+from tests.waiting import PATIENCE_S
 
 TABLE = "SSL_ZOO_FAULT_TABLE"
 """Environment variable: file that gets a table of what was seen."""
@@ -121,10 +121,10 @@ def is_submitted_again(stage: Stage) -> Run:
     return run
 
 
-@story(nodes=2)
+@story(nodes=1)
 def left_in_peace(stage: Stage) -> Run:
     """Its ranks are given GPUs, which nobody has."""
-    run = stage.run("whole", gpus_per_node=2)
+    run = stage.run("whole", nodes=1, tasks_per_node=2, gpus_per_node=2)
     run.submit("")
     run.until_complete()
     told = run.until_over()

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from ssl_zoo.training.pace import steps_between_checks
 from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.train import Trainer, train
 from tests.small import fast_config
+from tests.waiting import until
 
 TIMINGS = ("seconds", "train/images_per_second")
 
@@ -126,9 +126,7 @@ def test_killed_without_warning_and_started_again_it_ends_the_same(
     seen = -1
     for _ in range(2):
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while _newest_step(tmp_path / "run") <= seen and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: _newest_step(tmp_path / "run") > seen, "a checkpoint further on")  # noqa: B023
         seen = _newest_step(tmp_path / "run")
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -171,9 +169,7 @@ def test_two_killed_ranks_go_on_to_the_same_end(tmp_path: Path) -> None:
     port = 20000 + os.getpid() % 20000
     assert start("whole", port).wait(300) == 0
     process = start("run", port + 1)
-    deadline = time.monotonic() + 120
-    while _newest_step(tmp_path / "run") < 14 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: _newest_step(tmp_path / "run") >= 14, "step 14 is saved")
     _kill_all_in(tmp_path)  # torchrun puts each rank into a session of its own
     process.wait()
     assert not RunFolder(tmp_path / "run").is_complete
