@@ -269,27 +269,6 @@ def test_checkpoints_hold_no_pickled_code(uninterrupted: Path) -> None:
     assert json.loads((path / "manifest.json").read_text())["step"] == 132
 
 
-def test_accumulation_splits_a_batch(tmp_path: Path) -> None:
-    config = fast_config("swav", "epochs=1", "accumulate=2", "method.n_prototypes=[10]")
-    assert RunFolder(train(config, tmp_path / "run", bar=False)).is_complete
-
-
-def test_gradients_are_clipped(tmp_path: Path) -> None:
-    config = fast_config("simclr", "epochs=1", "clip_norm=1e-9", "optimizer.weight_decay=0")
-    run = train(config, tmp_path / "run", bar=False)
-    first, *_, last = RunFolder(run).metrics()
-    assert first["train/effective_rank"] == pytest.approx(last["train/effective_rank"], rel=0.5)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_trains(precision: str, tmp_path: Path) -> None:
-    config = fast_config("swav", "epochs=1", f"precision={precision}")
-    losses = [
-        r["train/loss"] for r in RunFolder(train(config, tmp_path / "run", bar=False)).metrics()
-    ]
-    assert all(torch.isfinite(torch.tensor(losses)))
-
-
 def test_a_data_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2048"):
         train(fast_config("simclr", "global_batch_size=2048"), tmp_path / "run", bar=False)
