@@ -13,6 +13,19 @@ from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.registry import Registry
 
+__all__ = [
+    "AUGMENTATIONS",
+    "BACKBONES",
+    "DATASETS",
+    "EVALUATORS",
+    "FORMATS",
+    "HEADS",
+    "KINDS",
+    "LOSSES",
+    "METHODS",
+    "OPTIMIZERS",
+]
+
 KINDS: dict[str, Registry[Any]] = {
     "methods": METHODS,
     "backbones": BACKBONES,

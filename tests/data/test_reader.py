@@ -92,10 +92,10 @@ def test_a_signal_to_the_whole_process_group_ends_in_a_save(
     os.killpg(training.pid, signal.SIGTERM)
     _, errors = training.communicate(timeout=120)
     last = [*RunFolder(tmp_path / "run").history.read()][-1]
-    assert (last["event"], last.get("reason")) == ("stopped", "SIGTERM")
+    assert (last.event, last.reason) == ("stopped", "SIGTERM")
     assert training.returncode == 128 + signal.SIGTERM
     assert "DataLoader worker" not in errors
-    assert (tmp_path / "run" / "checkpoints" / f"step-{last['step']:08d}").is_dir()
+    assert (tmp_path / "run" / "checkpoints" / f"step-{last.step:08d}").is_dir()
     wait_until(lambda: not group_of(training))
 
 

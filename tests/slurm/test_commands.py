@@ -166,7 +166,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(told: Told) -> None:
     found = told.end(is_restarted)
     run = found.run
     assert "2 processes" in found.log
-    assert [start["world_size"] for start in run.events("started")] == [2, 1, 1, 1]
+    assert [start.world_size for start in run.events("started")] == [2, 1, 1, 1]
     assert run.starts[1] == SAVED_EVERY
     assert RunFolder(run.folder).metrics()[-1]["step"] == STEPS
 

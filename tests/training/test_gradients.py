@@ -1,5 +1,6 @@
 """What reaches the optimizer: gradients that are accumulated, clipped, and computed in half precision."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss
-from ssl_zoo.method import Batch, Method, Progress, StepOutput
+from ssl_zoo.method import Batch, Method, StepOutput
 from ssl_zoo.methods.mae import MAE
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.schedule import Progress
 from ssl_zoo.training.train import train
 from tests.small import fast_config
 
@@ -29,7 +31,7 @@ def gradients(method: Method) -> dict[str, Tensor]:
 
 def norm(found: dict[str, Tensor]) -> float:
     """Returns the length of all gradients together, computed in float64."""
-    return sum(float(each.double().square().sum()) for each in found.values()) ** 0.5
+    return math.sqrt(sum(float(each.double().square().sum()) for each in found.values()))
 
 
 def take_step(config: RunConfig, folder: Path) -> None:
@@ -46,7 +48,8 @@ def test_accumulated_gradients_are_the_mean_over_the_parts_of_a_batch(
 
     def remember(self: MAE, batch: Batch, progress: Progress) -> StepOutput:
         parts.append(batch)
-        return forward(self, batch, progress)
+        output: StepOutput = forward(self, batch, progress)
+        return output
 
     def compare(self: MAE, progress: Progress) -> None:
         found = gradients(self)
@@ -128,7 +131,7 @@ def test_the_network_computes_in_the_precision_and_losses_in_full(
             for module in parts
             if isinstance(module, nn.Conv2d | nn.Linear)
         ]
-        output = forward(self, batch, progress)
+        output: StepOutput = forward(self, batch, progress)
         for hook in hooks:
             hook.remove()
         scores, found = assigned.pop()
