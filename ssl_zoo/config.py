@@ -237,5 +237,5 @@ def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 
 def digest(value: Any) -> str:
-    """Returns 12 hexadecimal digits that equal protocols share."""
+    """Returns 12 hexadecimal digits that are the same for equal values, whatever their order of keys."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]

@@ -78,6 +78,44 @@ def check_labels(
     return labels
 
 
+def check_multilabels(
+    evaluator: str, train: Features, test: Features, *, unsure: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the labels of both splits, `(N, C)` and `(Q, C)`: 1 where an image shows a class, else 0.
+
+    Args:
+        unsure: whether labels may also be -1, where nobody is sure.
+
+    Raises:
+        UserError: they are missing, of different classes or other numbers, or show nothing.
+    """
+    allowed = (-1, 0, 1) if unsure else (0, 1)
+    found = []
+    for split, features in (("train", train), ("test", test)):
+        labels = features.labels
+        if labels is None or labels.ndim != 2 or len(labels) != len(features):
+            shape = "none" if labels is None else f"of shape {labels.shape}"
+            raise UserError(
+                f"{evaluator} needs labels of shape (images, classes) for both splits, and those of "
+                f"the {split} split are {shape}; choose another split"
+            )
+        if not np.isin(labels, allowed).all():
+            way_out = "" if unsure else "; leave images of unsure labels out"
+            raise UserError(
+                f"{split} labels of shape (images, classes) hold other numbers than "
+                f"{'-1, 0 and 1' if unsure else '0 and 1'}{way_out}"
+            )
+        if not (labels == 1).any():
+            raise UserError(f"no {split} image shows any class; choose another split")
+        found.append(labels)
+    if found[0].shape[1] != found[1].shape[1]:
+        raise UserError(
+            f"train labels are of {found[0].shape[1]} classes and test labels of "
+            f"{found[1].shape[1]}; both splits need the same"
+        )
+    return found[0], found[1]
+
+
 def check_splits(name: str, evaluator: Evaluator, *, train: Dataset, test: Dataset) -> None:
     """Checks the labels of two data sets before any feature is computed; `name` is the evaluator's.
 

@@ -1,6 +1,5 @@
 """What evaluators share after their work: hits to scores, settings to a digest."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_zoo.config import canonical_json
+from ssl_zoo.config import digest
 from ssl_zoo.evaluators.statistics import bootstrap_interval
 
 Percents = dict[str, float]
@@ -18,8 +17,7 @@ Intervals = dict[str, tuple[float, float]]
 
 def described(evaluator: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a protocol for a result: the evaluator, settings, and the digest of these."""
-    digest = hashlib.sha256(canonical_json(dict(settings)).encode()).hexdigest()[:12]
-    return {"evaluator": evaluator, **settings, "digest": digest}
+    return {"evaluator": evaluator, **settings, "digest": digest(dict(settings))}
 
 
 def places(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

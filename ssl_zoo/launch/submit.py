@@ -1,6 +1,5 @@
 """`submit`: puts runs and scoring jobs into folders and hands them to a launcher."""
 
-import hashlib
 import logging
 import os
 import shlex
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl_zoo.config import dump_yaml
+from ssl_zoo.config import digest, dump_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.evaluation.folder import ScoringFolder
@@ -103,8 +102,7 @@ class Plan:
     @property
     def points_file(self) -> Path:
         """Where the points of an array are written down; named after them."""
-        digest = hashlib.sha256(self.points.encode()).hexdigest()[:12]
-        return self.folder / f"points-{digest}.txt"
+        return self.folder / f"points-{digest(self.points)}.txt"
 
 
 def submit(

@@ -1,6 +1,5 @@
 """`RunConfig`: everything that defines a training run, checked as a whole."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +12,8 @@ from ssl_zoo.config import (
     Config,
     NamedConfig,
     apply_overrides,
-    canonical_json,
     default,
+    digest,
     read_yaml,
     validate,
 )
@@ -139,8 +138,7 @@ class RunConfig(Config):
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that configs share which lead to equal weights."""
-        text = canonical_json(self.model_dump(mode="json", exclude=set(OPERATIONAL)))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest(self.model_dump(mode="json", exclude=set(OPERATIONAL)))
 
 
 def run_config(

@@ -1,18 +1,18 @@
 """Clusters found without labels, compared with classes."""
 
-import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ssl_zoo.config import NamedConfig, canonical_json
+from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features, check_labels
 from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes, silhouette
 from ssl_zoo.evaluators.clusters.spherical import cluster_directions, nearest_direction
+from ssl_zoo.evaluators.scoring import described
 from ssl_zoo.evaluators.search.exact import unit_rows
 
 Floats = NDArray[np.float32]
@@ -138,15 +138,9 @@ class Clustering(Evaluator):
 
     def _protocol(self) -> dict[str, Any]:
         settings = self.config.model_dump(mode="json")
-        return protocol_of(
+        return described(
             "clustering", {**settings, "name": "spherical-kmeans", "version": VERSION}
         )
-
-
-def protocol_of(evaluator: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings with their digest and the evaluator's name."""
-    digest = hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:12]
-    return {"evaluator": evaluator, **settings, "digest": digest}
 
 
 def cluster_scores(

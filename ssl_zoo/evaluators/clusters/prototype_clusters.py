@@ -8,8 +8,9 @@ from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features, check_labels
-from ssl_zoo.evaluators.clusters.clustering import agreement, protocol_of
+from ssl_zoo.evaluators.clusters.clustering import agreement
 from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes
+from ssl_zoo.evaluators.scoring import described
 
 VERSION = 1
 """Counts changes of the rules below that change scores."""
@@ -50,7 +51,7 @@ class PrototypeClusters(Evaluator):
             raise UserError("a single prototype says nothing; score a method with 2 or more")
         clusters = test.values.argmax(axis=1)
         sizes = cluster_sizes(clusters, n_prototypes)
-        protocol = protocol_of("prototypes", {"name": "largest-score", "version": VERSION})
+        protocol = described("prototypes", {"name": "largest-score", "version": VERSION})
         return Scores(
             values={
                 **agreement(classes, clusters, n_clusters=n_prototypes),

@@ -16,16 +16,15 @@ from pydantic import Field, field_validator, model_validator
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
-from ssl_zoo.evaluators.checks import check_features, check_labels
+from ssl_zoo.evaluators.checks import check_features, check_labels, check_multilabels
 from ssl_zoo.evaluators.knn.multilabel import (
-    check_multilabels,
     precision_interval,
     score_multilabels,
 )
 from ssl_zoo.evaluators.knn.protocols import BICUBIC, PROTOCOLS, Index, KnnProtocol, Normalise
 from ssl_zoo.evaluators.knn.votes import Ballot, class_details, count_votes
+from ssl_zoo.evaluators.scoring import in_percent, places
 from ssl_zoo.evaluators.search.exact import Metric, SearchPrecision, nearest
-from ssl_zoo.evaluators.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
     from ssl_zoo.augmentations.evaluation import Interpolation
@@ -140,7 +139,7 @@ class Knn(Evaluator):
             return self._evaluate_multilabel(train, test, seed)
         classes, train_labels = np.unique(check_labels("knn", "train", train), return_inverse=True)
         test_labels = check_labels("knn", "test", test, min_classes=1)
-        truth = _places(classes, test_labels)
+        truth = places(classes, test_labels)
         found: list[Ballots] = []
         details: dict[str, Any] = {}
         for rows in self._draws(train_labels, classes, seed):
@@ -234,7 +233,7 @@ class Knn(Evaluator):
         seed: int,
     ) -> Scores:
         protocol = self.protocol
-        values, intervals, outcomes = {}, {}, {}
+        spreads, outcomes = {}, {}
         for top in (1, 5) if n_classes > 5 else (1,):
             for key in found[0]:
                 if key[0] < top:
@@ -242,25 +241,15 @@ class Knn(Evaluator):
                 name = protocol.score_name(f"top{top}", *key)
                 hits = np.stack([ballots[key].ranks < top for ballots in found])
                 outcome = hits[0] if len(hits) == 1 else hits.mean(axis=0, dtype=np.float32)
-                values[name] = 100 * float(outcome.mean(dtype=np.float64))
                 if len(hits) > 1:
-                    values[f"{name}_std"] = 100 * float(hits.mean(axis=1).std(ddof=1))
-                low, high = bootstrap_interval(
-                    outcome, seed=seed, n_resamples=self.config.n_resamples
-                )
-                intervals[name] = (100 * low, 100 * high)
+                    spreads[f"{name}_std"] = 100 * float(hits.mean(axis=1).std(ddof=1))
                 outcomes[name] = outcome
+        means, intervals = in_percent(outcomes, seed=seed, n_resamples=self.config.n_resamples)
         return Scores(
-            values=values,
+            values={**means, **spreads},
             intervals=intervals,
             protocol={"evaluator": "knn", **protocol.describe()},
             headline=protocol.score_name("top1", *protocol.headline),
             outcomes=outcomes,
             details=details,
         )
-
-
-def _places(classes: Ids, labels: Ids) -> Ids:
-    """Returns the position of each label among sorted classes, -1 where it is none of them."""
-    places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-    return np.where(classes[places] == labels, places, -1)

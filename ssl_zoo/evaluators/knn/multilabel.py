@@ -6,45 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_zoo.errors import UserError
-from ssl_zoo.evaluators.base import Features
 from ssl_zoo.evaluators.knn.protocols import KnnProtocol
 
 Ids = NDArray[np.int64]
 
 VOTE_NUMBERS = 1 << 22
 """Labels of neighbours that are held at a time: test features times neighbours times classes."""
-
-
-def check_multilabels(evaluator: str, train: Features, test: Features) -> tuple[Ids, Ids]:
-    """Returns the labels of both splits, `(N, C)` and `(Q, C)` of 0 and 1.
-
-    Raises:
-        UserError: they are missing, of different classes or other numbers, or show nothing.
-    """
-    found = []
-    for split, features in (("train", train), ("test", test)):
-        labels = features.labels
-        if labels is None or labels.ndim != 2 or len(labels) != len(features):
-            shape = "none" if labels is None else f"of shape {labels.shape}"
-            raise UserError(
-                f"{evaluator} needs labels of shape (images, classes) for both splits, and those of "
-                f"the {split} split are {shape}; choose another split"
-            )
-        if not np.isin(labels, (0, 1)).all():
-            raise UserError(
-                f"{split} labels of shape (images, classes) hold other numbers than 0 and 1; leave "
-                "images of unsure labels out"
-            )
-        if not labels.any():
-            raise UserError(f"no {split} image shows any class; choose another split")
-        found.append(labels)
-    if found[0].shape[1] != found[1].shape[1]:
-        raise UserError(
-            f"train labels are of {found[0].shape[1]} classes and test labels of "
-            f"{found[1].shape[1]}; both splits need the same"
-        )
-    return found[0], found[1]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 A protocol also says how images are resized; what was done to them is recorded with the features.
 """
 
-import hashlib
 import math
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ssl_zoo.config import Config, canonical_json
+from ssl_zoo.config import Config, digest
 from ssl_zoo.evaluators.search.exact import Metric
 
 Normalise = Literal["l2", "none"]
@@ -93,8 +92,7 @@ class KnnProtocol(Config):
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that equal protocols share."""
-        text = canonical_json(self.model_dump(mode="json"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest(self.model_dump(mode="json"))
 
     def describe(self) -> dict[str, Any]:
         """Returns all settings and the digest, for a file of results."""

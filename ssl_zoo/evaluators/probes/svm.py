@@ -18,7 +18,7 @@ from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
 from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
-from ssl_zoo.evaluators.checks import check_features, check_labels
+from ssl_zoo.evaluators.checks import check_features, check_labels, check_multilabels
 from ssl_zoo.evaluators.probes.average_precision import mean_interval, voc_average_precision
 from ssl_zoo.evaluators.probes.hinge import Machines, SquaredHinge, prepare
 
@@ -195,12 +195,7 @@ def class_labels(train: Features, test: Features) -> tuple[list[str], Labels, La
     """
     kinds = [None if one.labels is None else one.labels.ndim for one in (train, test)]
     if kinds == [2, 2]:
-        found = [_marks(split, one) for split, one in (("train", train), ("test", test))]
-        if found[0].shape[1] != found[1].shape[1]:
-            raise UserError(
-                f"train labels are of {found[0].shape[1]} classes and test labels of "
-                f"{found[1].shape[1]}; both splits need the same"
-            )
+        found = [*check_multilabels("svm", train, test, unsure=True)]
         names = np.arange(found[0].shape[1])
     else:  # one class each
         own = check_labels("svm", "train", train)
@@ -214,17 +209,6 @@ def class_labels(train: Features, test: Features) -> tuple[list[str], Labels, La
             "and test images show; choose other splits"
         )
     return [str(name) for name in names[shown]], found[0][:, shown], found[1][:, shown]
-
-
-def _marks(split: str, features: Features) -> Labels:
-    labels = features.labels
-    assert labels is not None
-    if len(labels) != len(features) or not np.isin(labels, (-1, 0, 1)).all():
-        raise UserError(
-            f"{split} labels of shape {labels.shape} for {len(features)} features must be 1 where "
-            "an image shows a class, 0 where not, -1 where unsure"
-        )
-    return labels
 
 
 def precisions(scores: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
