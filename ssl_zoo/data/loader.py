@@ -20,7 +20,29 @@ from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_r
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
 
-__all__ = ["LoadedBatch", "ViewLoader", "evaluation_batches"]
+__all__ = ["LoadedBatch", "Sampling", "ViewLoader", "evaluation_batches"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images a process sees at which step.
+
+    Attributes:
+        global_batch_size: images each step over all processes.
+        rank: of this process.
+        world_size: number of processes.
+        seed: start of order and views.
+    """
+
+    global_batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Images a process sees each step."""
+        return self.global_batch_size // self.world_size
 
 
 @dataclass(frozen=True)
@@ -55,10 +77,7 @@ class ViewLoader:
     Args:
         dataset: the training images.
         augmentation: makes the views.
-        global_batch_size: images each step over all ranks.
-        rank: of this process.
-        world_size: number of processes.
-        seed: start of order and views.
+        sampling: which images this rank gets.
         num_workers: loader processes, for images read from files.
         device: where the views are used.
         with_labels: whether batches carry labels.
@@ -72,22 +91,17 @@ class ViewLoader:
         self,
         dataset: Dataset,
         augmentation: Augmentation[Any],
+        sampling: Sampling,
         *,
-        global_batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        seed: int = 0,
         num_workers: int = 0,
         device: torch.device | str = "cpu",
         with_labels: bool = False,
     ) -> None:
-        _check(dataset, global_batch_size, world_size, with_labels)
+        _check(dataset, sampling, with_labels)
         self.dataset = dataset
         self.augmentation = augmentation
-        self.global_batch_size = global_batch_size
-        self.batch_size = global_batch_size // world_size
-        self.rank = rank
-        self.seed = seed
+        self.sampling = sampling
+        self.batch_size = sampling.batch_size
         self.num_workers = num_workers
         self.device = torch.device(device)
         self.with_labels = with_labels
@@ -97,7 +111,7 @@ class ViewLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the rest is dropped."""
-        return len(self.dataset) // self.global_batch_size
+        return len(self.dataset) // self.sampling.global_batch_size
 
     @property
     def image_size(self) -> int:
@@ -119,11 +133,11 @@ class ViewLoader:
     def _batches(
         self, epoch: int, start_step: int, augmentation: Augmentation[Any]
     ) -> Iterator[LoadedBatch]:
-        order = random.permutation(len(self.dataset), self.seed, epoch)
-        keys = random.sample_keys(self.seed, epoch, order)
-        first = self.rank * self.batch_size
+        order = random.permutation(len(self.dataset), self.sampling.seed, epoch)
+        keys = random.sample_keys(self.sampling.seed, epoch, order)
+        first = self.sampling.rank * self.batch_size
         steps = range(start_step, self.steps_per_epoch)
-        starts = [step * self.global_batch_size + first for step in steps]
+        starts = [step * self.sampling.global_batch_size + first for step in steps]
         work = _ViewMaker(
             self.dataset, augmentation, self.with_labels, order, keys, self.batch_size
         )
@@ -169,7 +183,8 @@ def _labels(dataset: Dataset, index: Tensor, wanted: bool) -> Tensor | None:
     return dataset.labels[index] if wanted and dataset.labels is not None else None
 
 
-def _check(dataset: Dataset, global_batch_size: int, world_size: int, with_labels: bool) -> None:
+def _check(dataset: Dataset, sampling: Sampling, with_labels: bool) -> None:
+    global_batch_size, world_size = sampling.global_batch_size, sampling.world_size
     if global_batch_size % world_size:
         raise UserError(
             f"global_batch_size of {global_batch_size} cannot be split over {world_size} "

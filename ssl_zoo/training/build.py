@@ -13,7 +13,7 @@ from ssl_zoo.augmentations.base import AUGMENTATIONS
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.loader import LoadedBatch, ViewLoader
+from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig
@@ -36,10 +36,12 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
     return ViewLoader(
         dataset,
         AUGMENTATIONS.build(config.augmentation),
-        global_batch_size=config.global_batch_size,
-        rank=distributed.rank(),
-        world_size=world_size,
-        seed=config.seed,
+        Sampling(
+            config.global_batch_size,
+            rank=distributed.rank(),
+            world_size=world_size,
+            seed=config.seed,
+        ),
         num_workers=config.num_workers,
         device=device,
         with_labels=METHODS[config.method.name].needs_labels,

@@ -9,7 +9,7 @@ from ssl_zoo.augmentations.masks import Mask, draw_mask
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.config import validate
 from ssl_zoo.data.base import DATASETS
-from ssl_zoo.data.loader import ViewLoader
+from ssl_zoo.data.loader import Sampling, ViewLoader
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import run_config
 
@@ -99,9 +99,7 @@ def test_ranks_share_the_masks_of_one_process() -> None:
         loader = ViewLoader(
             dataset,
             build(patch_size=4, ratio=0.75),
-            global_batch_size=16,
-            rank=rank,
-            world_size=world_size,
+            Sampling(16, rank=rank, world_size=world_size),
         )
         found = next(loader.epoch(2)).masks
         assert found is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.data.base import DATASETS, Dataset
-from ssl_zoo.data.loader import ViewLoader, evaluation_batches
+from ssl_zoo.data.loader import Sampling, ViewLoader, evaluation_batches
 from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
@@ -36,8 +36,11 @@ def small_crops() -> MultiCrop:
     return MultiCrop(MultiCrop.Config.model_validate({"crops": crops}))
 
 
-def loader(dataset: Dataset, global_batch_size: int = 8, **arguments: Any) -> ViewLoader:
-    return ViewLoader(dataset, small_crops(), global_batch_size=global_batch_size, **arguments)
+def loader(
+    dataset: Dataset, batch: int = 8, *, rank: int = 0, world_size: int = 1, **arguments: Any
+) -> ViewLoader:
+    sampling = Sampling(batch, rank=rank, world_size=world_size)
+    return ViewLoader(dataset, small_crops(), sampling, **arguments)
 
 
 def assert_equal(batches: list[LoadedBatch], expected: list[LoadedBatch]) -> None:

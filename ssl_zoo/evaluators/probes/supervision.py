@@ -16,7 +16,7 @@ from ssl_zoo import distributed
 from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, normalize
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.loader import LoadedBatch, ViewLoader, evaluation_batches
+from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader, evaluation_batches
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
 from ssl_zoo.evaluators.base import Subject
@@ -123,10 +123,12 @@ def train_and_test(
     loader = ViewLoader(
         train,
         _augmentation(recipe, subject.image_size),
-        global_batch_size=batch_size,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        seed=seed,
+        Sampling(
+            batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            seed=seed,
+        ),
         num_workers=subject.num_workers,
         device=subject.device,
         with_labels=True,
