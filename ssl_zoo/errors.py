@@ -1,4 +1,4 @@
-"""The errors that users cause and can mend; the command line prints them as one line."""
+"""Errors that users can correct; the command line prints them as one line."""
 
 from typing import Self
 

@@ -34,7 +34,9 @@ class Watch:
     def __init__(self, run: str | Path, **settings: Any) -> None:
         self.run = RunFolder(run)
         if not self.run.path.is_dir():
-            raise UserError(f"'{run}' is no run folder; start the run first, or mind the spelling")
+            raise UserError(
+                f"'{run}' is not a run folder; start the run first, or mind the spelling"
+            )
         self.settings = settings
         request = {
             name: value

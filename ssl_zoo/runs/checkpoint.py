@@ -41,7 +41,7 @@ class DamagedCheckpoint(UserError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint says about itself in words and numbers.
+    """What a checkpoint records beside its tensors.
 
     Attributes:
         step: optimizer steps that were taken.

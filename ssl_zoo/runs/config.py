@@ -27,7 +27,7 @@ from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
 OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every", "slurm"})
-"""Settings that may differ when a run goes on: they do not change its weights."""
+"""Settings that may change when a run resumes: they do not affect its weights."""
 
 
 class OnlineEvaluation(Config):
@@ -76,7 +76,7 @@ class RunConfig(Config):
     sync_batch_norm: Literal["off", "all", "node"] | int = "all"
     """Ranks that share batch statistics: none, all, those of a node, or groups of that many neighbours."""
     channels_last: bool = True
-    """Whether images lie in memory pixel by pixel, which convolutions run faster on."""
+    """Whether to store images channels-last, which speeds up convolutions."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Start of all random numbers."""
     num_workers: int = Field(default=0, ge=0, le=256)

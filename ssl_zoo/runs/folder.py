@@ -49,17 +49,17 @@ class RunFolder:
         """Reads the settings of the run.
 
         Raises:
-            UserError: this is no run folder.
+            UserError: this is not a run folder.
         """
         if not self.exists():
-            raise UserError(f"'{self.path}' is no run folder: it holds no config.yaml")
+            raise UserError(f"'{self.path}' is not a run folder: it has no config.yaml")
         return run_config(settings=read_yaml(self.config_file))
 
     def check(self, config: RunConfig) -> None:
         """Sees whether this config may train here; changes nothing.
 
-        A folder in which nothing was saved yet takes on any config: whoever mends a mistake that
-        stopped the first start need not find another folder.
+        A folder in which nothing was saved yet accepts any config, so that a mistake that stopped the
+        first start can be corrected in place.
 
         Raises:
             UserError: the folder belongs to another config, or holds something else.
@@ -91,10 +91,10 @@ class RunFolder:
     def claim(self, config: RunConfig) -> Iterator[None]:
         """Lets this process alone train `config` here for the time of a `with` block.
 
-        An earlier start of the same job, left over on a lost node, is made to leave.
+        An earlier start of the same job, still running on a lost node, has to leave.
 
         Raises:
-            Superseded: this process is the left-over.
+            Superseded: this process is the stale one.
             UserError: another process trains here, or the folder belongs to another config.
         """
         takes_over = self.ownership.takes_over()
@@ -131,8 +131,8 @@ class RunFolder:
         """Keeps other processes from training in the same folder.
 
         Args:
-            patience_s: this process is the rightful one: wait so long for a left-over that must
-                leave by itself, then go on without the lock.
+            patience_s: this process is the rightful one: wait so many seconds for a stale process to
+                leave, then proceed without the lock.
 
         Raises:
             UserError: one already does, and `patience_s` is not given.
@@ -155,7 +155,8 @@ class RunFolder:
                         "--output"
                     )
                 logger.warning(
-                    "'%s' is still locked by a process that lost it; going on", self.path
+                    "'%s' is still locked by a process that lost it; proceeding without the lock",
+                    self.path,
                 )
             try:
                 yield
@@ -179,7 +180,9 @@ class RunFolder:
                 record = json.loads(line)
             except ValueError:
                 continue
-            again = record["step"] == step and "train/loss" not in record  # scores come anew
+            again = (
+                record["step"] == step and "train/loss" not in record
+            )  # scores are computed again
             if record["step"] <= step and not again:
                 kept.append(line + "\n")
                 seconds = record["seconds"]

@@ -1,4 +1,4 @@
-"""What the environment says about the job that this process belongs to."""
+"""The job that this process belongs to, read from the environment."""
 
 import os
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Who may write into a run folder: one start of a run, and never a left-over of an earlier one.
+"""Who may write into a run folder: one start of a run, never a stale process of an earlier one.
 
-A lost node may go on computing after its job was started elsewhere. The file lock of a run folder
+A lost node may keep computing after its job was started elsewhere. The file lock of a run folder
 cannot end that: its holder is out of reach. So every start writes `owner.json`, every process looks
 whether it is still the owner before it saves, and the one that is not leaves.
 """
@@ -77,7 +77,7 @@ class Ownership:
         )
 
     def _read(self) -> dict[str, Any]:
-        """Returns what the file says; nothing when it is missing or cannot be read just now."""
+        """Returns the content of the file; empty when it is missing or cannot be read."""
         try:
             owner = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where runs lie."""
+"""Folders of runs."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def default_folder(config: "RunConfig") -> Path:
 
 
 def runs_folder() -> Path:
-    """Returns where runs lie that are given no folder: `runs`, or what SSL_ZOO_RUNS says."""
+    """Returns the default folder of runs: `runs`, or the value of SSL_ZOO_RUNS."""
     return Path(os.environ.get("SSL_ZOO_RUNS", "runs"))
 
 

@@ -11,7 +11,7 @@ from ssl_zoo._version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 SNAPSHOT = "snapshot.json"
-"""File beside a copy of this package that says what it is a copy of; see `ssl_zoo.launch.snapshot`."""
+"""File beside a copy of this package that records its origin; see `ssl_zoo.launch.snapshot`."""
 
 
 def provenance() -> dict[str, str]:
@@ -50,7 +50,7 @@ def commit() -> str:
 
 
 def checkout() -> Path | None:
-    """Returns the root of the git checkout that this package lies in, None outside of one."""
+    """Returns the root of the git checkout that contains this package, None outside of one."""
     package = Path(__file__).resolve().parent.parent
     try:
         top = Path(os.fsdecode(git(package, "rev-parse", "--show-toplevel")).rstrip("\n"))
@@ -74,7 +74,7 @@ def git(folder: Path, *arguments: str) -> bytes:
     """Returns what a git command prints.
 
     Raises:
-        OSError: there is no git.
+        OSError: git is not installed.
         subprocess.CalledProcessError: it failed.
     """
     command = ["git", "--no-optional-locks", *arguments]

@@ -46,11 +46,11 @@ _FIELD_OF = {
 """Options of sbatch that a field stands for."""
 
 _FIXED = {
-    "error": "logs lie in the run folder",
+    "error": "logs are kept in the run folder",
     "job-name": "a job is named after its run folder",
     "no-requeue": "a job must come back after it was preempted",
     "open-mode": "a job that comes back appends to its logs",
-    "output": "logs lie in the run folder",
+    "output": "logs are kept in the run folder",
     "parsable": "the job's number is read from what sbatch prints",
     "quiet": "the job's number is read from what sbatch prints",
     "requeue": "every job asks for it",
@@ -246,7 +246,7 @@ def _option(name: str) -> str:
     """Returns an option of sbatch as sbatch spells it, if it is one for users."""
     option = name.removeprefix("--").replace("_", "-")
     if not re.fullmatch(r"[a-z][a-z0-9-]+", option):
-        raise ValueError(f"{name!r} is no long option of sbatch; write it like 'mail-user'")
+        raise ValueError(f"{name!r} is not a long option of sbatch; write it like 'mail-user'")
     if option in _FIELD_OF:
         raise ValueError(f"'{name}' has a field of its own; set {_FIELD_OF[option]} instead")
     if option in _FIXED:

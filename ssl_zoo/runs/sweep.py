@@ -21,7 +21,7 @@ def points(sweeps: Sequence[str]) -> list[dict[str, Any]]:
     """Returns every combination of the values of `KEY=A,B` and `KEY=FIRST..LAST`, the last key fastest.
 
     Raises:
-        UserError: a text is no sweep, a key comes twice, or there are too many points.
+        UserError: a text is not a sweep, a key occurs twice, or there are too many points.
     """
     axes: dict[str, list[Any]] = {}
     for text in sweeps:
@@ -45,7 +45,7 @@ def configs(
     """Resolves the run of each point; the key `method` stands for METHOD[@RECIPE].
 
     Raises:
-        UserError: a point is no valid run, or two points are the same run.
+        UserError: a point is not a valid run, or two points are the same run.
     """
     runs: dict[str, RunConfig] = {}
     for point in points(sweeps):

@@ -22,11 +22,11 @@ COLLAPSE_ALARMS = (
 
 
 class AlarmBell:
-    """Says once, in one line, when a metric stays out of bounds.
+    """Reports once, in one line, when a metric stays out of bounds.
 
     Args:
         alarms: what to watch.
-        quiet_steps: steps at the start in which nothing is said, because random networks look bad.
+        quiet_steps: steps at the start without alarms, because random networks look bad.
     """
 
     def __init__(self, alarms: Iterable[Alarm], *, quiet_steps: int) -> None:

@@ -82,8 +82,8 @@ def wrap(method: Method, device: torch.device) -> nn.Module:
     # argument that newer versions name instead broadcasts them once, at the start.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        # Without looking for unused parameters, torch lays gradients out anew after the first step.
-        # Sums over more than two ranks depend on the layout in the last digit, so a run that goes on
+        # Without looking for unused parameters, torch changes the layout of gradients after the first step.
+        # Sums over more than two ranks depend on the layout in the last digit, so a resumed run
         # would differ from one that never stopped.
         return nn.parallel.DistributedDataParallel(
             module, broadcast_buffers=False, find_unused_parameters=True

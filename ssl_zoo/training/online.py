@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class OnlineEvaluator:
-    """Evaluates every so often; changes neither weights nor random states.
+    """Evaluates at intervals; changes neither weights nor random states.
 
     Args:
         config: the run.

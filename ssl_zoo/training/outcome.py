@@ -12,7 +12,7 @@ from ssl_zoo.runs.history import Event
 
 
 class Interrupted(Exception):
-    """Training stopped on request, after saving; starting it again goes on.
+    """Training stopped on request, after saving; starting it again resumes it.
 
     Attributes:
         folder: the run folder.

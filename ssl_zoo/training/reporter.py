@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 SECONDS_BETWEEN_LINES = 30.0
-"""Without a progress bar, as in a job's log, there is a line of progress so often."""
+"""Interval between lines of progress where there is no progress bar, as in a job's log."""
 
 
 class Reporter:
@@ -35,7 +35,7 @@ class Reporter:
     Args:
         folder: where `metrics.jsonl` lies.
         total_steps: length of the run.
-        start_step: where it goes on from.
+        start_step: step that it resumes from.
         seconds_before: time that earlier starts of the run took.
         bell: turns metrics into advice.
         bar: whether to draw a progress bar; by default when standard error is a terminal.

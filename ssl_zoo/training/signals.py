@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""What asks to stop, by weight: USR2, a launcher's notice that the job will go on later, counts
+"""Requests to stop, by weight: USR2, a launcher's notice that the job will be started again, counts
 most, since preemption without grace sends it together with TERM."""
 
 _current: "StopRequest | None" = None

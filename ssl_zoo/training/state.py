@@ -68,7 +68,7 @@ class TrainingState:
         self._warn_of_slow_saving(time.monotonic() - begin)
 
     def restore(self) -> float:
-        """Restores the newest checkpoint; returns the seconds of training that lie before it.
+        """Restores the newest checkpoint; returns the seconds of training before it.
 
         Raises:
             UserError: the checkpoint does not fit the config, or all are damaged.

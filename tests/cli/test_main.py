@@ -236,7 +236,7 @@ def test_the_version_is_printed(run: Run) -> None:
             "'simclr@cifar10' uses data 'cifar10' with other settings",
         ),
         ("compare swav --seeds 0", "invalid value for '--seeds': 0 is not in the range 1<=x<=100"),
-        ("card nothing", "'nothing' is no run folder: it holds no config.yaml"),
+        ("card nothing", "'nothing' is not a run folder: it has no config.yaml"),
         (
             "train swav data.name=image_folder data.root=nowhere",
             "folder 'nowhere' does not exist; set data.root",

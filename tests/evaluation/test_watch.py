@@ -122,5 +122,5 @@ def test_a_checkpoint_that_cannot_be_scored_is_an_error(run: Path) -> None:
 
 
 def test_a_run_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         Watch(tmp_path / "no", **SETTINGS)

@@ -107,5 +107,5 @@ def test_a_lower_bound_has_no_card(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_has_no_card(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         write_card(tmp_path, tmp_path / "cards")

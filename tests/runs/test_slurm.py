@@ -134,7 +134,7 @@ def test_what_fits_exactly_is_accepted() -> None:
         ("job_name", "'job_name' cannot be set: a job is named after its run folder"),
         ("open-mode", "'open-mode' cannot be set: a job that comes back appends to its logs"),
         ("parsable", "'parsable' cannot be set: the job's number is read from what sbatch prints"),
-        ("p", "'p' is no long option of sbatch; write it like 'mail-user'"),
+        ("p", "'p' is not a long option of sbatch; write it like 'mail-user'"),
     ],
 )
 def test_an_option_that_is_ours_names_the_field_or_the_reason(option: str, message: str) -> None:
