@@ -233,7 +233,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ),
         (
             "compare swav simclr@cifar10",
-            "'simclr@cifar10' uses data 'cifar10' with other settings",
+            "differ in data.name: cifar10 against digits_affine",
         ),
         ("compare swav --seeds 0", "invalid value for '--seeds': 0 is not in the range 1<=x<=100"),
         ("card nothing", "'nothing' is not a run folder: it has no config.yaml"),

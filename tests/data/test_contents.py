@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo.data.base import Dataset, Split
+from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.contents import look_into
 from ssl_zoo.errors import UserError
-from ssl_zoo.registries import DATASETS
 from tests.data import folders
 
 CLASSES = ("cat", "dog")

@@ -91,7 +91,7 @@ def test_a_signal_to_the_whole_process_group_ends_in_a_save(
 ) -> None:
     os.killpg(training.pid, signal.SIGTERM)
     _, errors = training.communicate(timeout=120)
-    last = [*RunFolder(tmp_path / "run").history.read()][-1]
+    last = RunFolder(tmp_path / "run").history.read()[-1]
     assert (last.event, last.reason) == ("stopped", "SIGTERM")
     assert training.returncode == 128 + signal.SIGTERM
     assert "DataLoader worker" not in errors

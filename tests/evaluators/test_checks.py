@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import checks
-from ssl_zoo.evaluators.base import Features, ImageEvaluator
+from ssl_zoo.evaluators.base import EVALUATORS, Features, ImageEvaluator
 from ssl_zoo.evaluators.checks import check_features, check_labels
-from ssl_zoo.registries import EVALUATORS
 
 
 def ones(n: int, d: int) -> Features:
