@@ -8,7 +8,8 @@ import yaml
 
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.files import sha256
-from ssl_zoo.weights.open import card_files
+from ssl_zoo.method import METHODS, Method
+from ssl_zoo.weights.open import card_files, open_checkpoint
 
 CARDS = card_files()
 
@@ -28,6 +29,17 @@ def test_two_cards_come_with_the_package() -> None:
 def test_the_card_names_its_weights(name: str) -> None:
     text = CARDS[name].with_suffix(".md").read_text(encoding="utf-8")
     assert sha256(CARDS[name]) in text
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_weights_hold_prototypes_where_the_method_has_them(name: str) -> None:
+    opened = open_checkpoint(name)
+    method = opened.facts["config"]["method"]
+    if METHODS[method["name"]].layers is Method.layers:
+        assert opened.layers() == {}
+        return
+    (found,) = evaluate(name, evaluators=["prototypes"])["evaluators"].values()
+    assert found["protocol"]["n_clusters"] == method["n_prototypes"][0]
 
 
 @pytest.mark.slow
