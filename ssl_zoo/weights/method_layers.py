@@ -1,17 +1,18 @@
 """What a method has trained on top of the network that it exports, from a checkpoint of its run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.errors import UserError
+from ssl_zoo.formats.base import split_prefix
 from ssl_zoo.method import METHODS, Method, RunInfo
 from ssl_zoo.runs import checkpoint
-from ssl_zoo.runs.checkpoint import Manifest
 
 
 def method_layers(path: Path) -> dict[str, nn.Module]:
@@ -29,7 +30,9 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
         return {}
     checkpoint.verify(path, manifest, [checkpoint.MODEL])
     with torch.random.fork_rng(devices=[]):
-        method = _build(config, manifest)
+        method = _build(
+            config, step=manifest.step, epoch=manifest.epoch, image_size=manifest.image_size
+        )
     try:
         method.load_state_dict(safetensors.torch.load_file(path / checkpoint.MODEL))
     except RuntimeError:
@@ -40,16 +43,49 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
     return method.eval().layers()
 
 
-def _build(config: dict[str, Any], manifest: Manifest) -> Method:
+def layer_weights(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Returns the weights of all layers, `LAYER/NAME`, for `rebuilt_layers`."""
+    return {
+        f"{layer}/{name}": tensor
+        for layer, module in layers.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def rebuilt_layers(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, nn.Module]:
+    """Returns the `layers` of a method from its settings and their own weights, in evaluation mode.
+
+    Args:
+        facts: `config`, `image_size`, `step` and `epoch` of the run.
+        weights: as `layer_weights` has them.
+
+    Raises:
+        UserError: the settings are not of a known method, or the weights are not of its layers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        sizes = {name: facts[name] for name in ("step", "epoch", "image_size")}
+        layers = _build(facts["config"], **sizes).eval().layers()
+    try:
+        for layer, module in layers.items():
+            module.load_state_dict(split_prefix(weights, f"{layer}/")[0])
+    except RuntimeError:
+        raise UserError(
+            "the weights of head and prototypes are of another version of method "
+            f"'{facts['config']['method']['name']}', so only the backbone can be used"
+        ) from None
+    return layers
+
+
+def _build(config: dict[str, Any], *, step: int, epoch: int, image_size: int) -> Method:
     """Builds the method as for a run of about this size; no weight depends on the size."""
     batch = config["global_batch_size"]
-    steps = max(1, round(manifest.step / manifest.epoch)) if manifest.epoch else 1
+    steps = max(1, round(step / epoch)) if epoch else 1
     run = RunInfo(
         n_samples=(steps + 1) * batch - 1,  # the most whose last batch is dropped
         global_batch_size=batch,
         steps_per_epoch=steps,
         total_steps=steps * config["epochs"],
-        image_size=manifest.image_size,
+        image_size=image_size,
     )
     settings = dict(config["backbone"])
     if settings.get("pretrained"):  # its own weights come next; none need be downloaded

@@ -25,7 +25,7 @@ from ssl_zoo.formats.recognition import import_file
 from ssl_zoo.heads.top import Top
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.weights.method_layers import method_layers
+from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
 PATHS = PathManager()
@@ -35,6 +35,8 @@ METADATA = "ssl_zoo"
 """Key of our JSON in the metadata of a released safetensors file."""
 ON_TOP = "on_top"
 """Key of the settings of head and prototypes in that JSON, and prefix of their weights."""
+OF_METHOD = "method"
+"""In place of those settings: layers of another kind, which the method's own settings build."""
 UNTRAINED = "untrained:"
 OURS = "'{}' is in our own format; leave --format out"
 
@@ -159,6 +161,10 @@ def export(opened: Opened, path: Path) -> None:
     if top:
         facts[ON_TOP] = top.settings()
         tensors |= {f"{ON_TOP}.{name}": tensor for name, tensor in top.weights.items()}
+    elif layers := opened.layers():
+        facts[ON_TOP] = OF_METHOD
+        weights = layer_weights(layers)
+        tensors |= {f"{ON_TOP}.{name}": tensor.clone() for name, tensor in weights.items()}
     checkpoint.save_state(aside, tensors, {METADATA: json.dumps(facts)})
     aside.replace(path)
 
@@ -218,12 +224,12 @@ def _from_file(what: str, path: Path, format: Any) -> Opened:
         facts["backbone"]["name"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"'{what}' does not say what backbone it holds; export it again") from None
-    weights = read_safetensors(what, path)
-    top = None
-    if settings := facts.pop(ON_TOP, None):
-        kept, weights = split_prefix(weights, f"{ON_TOP}.")
-        top = Top(**settings, weights=kept)
-    return _with_top(_fill(what, facts, weights), top)
+    settings = facts.pop(ON_TOP, None)
+    kept, weights = split_prefix(read_safetensors(what, path), f"{ON_TOP}.")
+    opened = _fill(what, facts, weights)
+    if settings == OF_METHOD:
+        return replace(opened, layers=partial(rebuilt_layers, facts, kept))
+    return _with_top(opened, Top(**settings, weights=kept) if settings else None)
 
 
 def _metadata(what: str, path: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import train
 from ssl_zoo.weights.method_layers import method_layers
-from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
+from ssl_zoo.weights.open import Opened, export, newest_checkpoint, open_checkpoint
 from tests.small import SHORT, fast_config, run_info, small_method
 
 WITH_LAYERS = [name for name in METHODS.names() if METHODS[name].layers is not Method.layers]
@@ -52,6 +52,24 @@ def test_layers_take_features_and_give_vectors(name: str) -> None:
             torch.testing.assert_close(output.norm(dim=1), torch.ones(5))
         else:
             assert output.abs().max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("name", WITH_LAYERS)
+def test_exported_weights_hold_the_layers(name: str, tmp_path: Path) -> None:
+    method = small_method(name, run=run_info(100)).eval()
+    config = fast_config(name).model_dump(mode="json")
+    facts = {"backbone": config["backbone"], "config": config, "step": 9, "epoch": 1}
+    facts |= {"method": name, "image_size": 32}
+    export(
+        Opened("x", method.exported, facts, "", layers=method.layers), tmp_path / "1.safetensors"
+    )
+    export(open_checkpoint(tmp_path / "1.safetensors"), tmp_path / "2.safetensors")
+    again = open_checkpoint(tmp_path / "2.safetensors")
+    assert again.facts == facts
+    features = torch.randn(5, method.exported.feature_dim)
+    assert list(again.layers()) == list(method.layers())
+    for layer, module in method.layers().items():
+        assert torch.equal(again.layers()[layer](features), module(features))
 
 
 def test_scores_are_products_of_embeddings_and_the_checkpoints_prototypes(run: Path) -> None:
