@@ -1,5 +1,4 @@
-"""The commands of README and docs/, typed in their order; `tests/slurm/test_docs.py` types those for a
-SLURM."""
+"""Runs the commands of README and docs/ in order; `tests/slurm/test_docs.py` runs those for SLURM."""
 
 import os
 import subprocess
@@ -48,7 +47,7 @@ def test_every_command_of_a_page_runs(
         run(f"{sys.executable} program.py", tmp_path)
 
 
-def test_the_page_on_scoring_tells_of_all_that_is_registered() -> None:
+def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
     text = read(SCORING)
     for name in (*EVALUATORS, *FORMATS):
         assert f"`{name}`" in text or f"`{name}:" in text, name
@@ -58,5 +57,5 @@ def test_the_page_on_scoring_tells_of_all_that_is_registered() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", SCORING])
-def test_links_of_the_documentation_lead_somewhere(page: str) -> None:
+def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

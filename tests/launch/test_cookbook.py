@@ -1,4 +1,4 @@
-"""What docs/cluster.md says of settings and scripts is what there is; its commands are typed in
+"""Settings, profiles and scripts shown in docs/cluster.md match the code; its commands are run by
 `tests/slurm/test_docs.py`."""
 
 import re
@@ -27,7 +27,7 @@ def rows() -> list[str]:
 
 
 def test_the_table_of_settings_is_that_of_the_class() -> None:
-    section = read(PAGE).partition("## All settings of a job\n")[2].partition("\n## ")[0]
+    section = read(PAGE).partition("## All job settings\n")[2].partition("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     assert table == rows(), "write:\n" + "\n".join(rows())
 
