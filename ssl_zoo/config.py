@@ -17,7 +17,7 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class Config(BaseModel):
-    """Immutable settings: unknown keys are errors, defaults are validated, text is converted.
+    """Immutable settings: rejects unknown keys, validates defaults and converts text.
 
     Conversion is lax because YAML 1.1 reads `1e-3` as text.
     """
@@ -28,20 +28,20 @@ class Config(BaseModel):
 
 
 class NamedConfig(Config):
-    """Settings of a registered component; `name` says which one."""
+    """Settings of a registered component, identified by `name`."""
 
     shorthand: ClassVar[str | None] = None
-    """The field that `ARG` fills when a component is written `NAME:ARG`, as in `timm:vit_tiny`."""
+    """Field set by `ARG` in the short form `NAME:ARG`, as in `timm:vit_tiny`."""
 
     name: str
     """Registered name of the component."""
 
     def check(self, run: "RunSettings") -> None:
-        """Raises `ValueError` when these settings do not fit the rest of the run."""
+        """Raises `ValueError` if these settings do not fit the rest of the run."""
 
 
 class RunSettings(Protocol):
-    """What the settings of a component may depend on in the run that they belong to."""
+    """What a component's settings may depend on in the run they belong to."""
 
     @property
     def method(self) -> NamedConfig:
@@ -57,7 +57,7 @@ class RunSettings(Protocol):
 
     @property
     def global_batch_size(self) -> int:
-        """Images in each step, over all processes."""
+        """Images per step, over all processes."""
 
     @property
     def view_counts(self) -> dict[int, int]:
@@ -65,12 +65,12 @@ class RunSettings(Protocol):
 
 
 def default(value: Any) -> Any:
-    """Returns a field default that is validated like any input: a component's name, `10 epochs`."""
+    """Returns a field default that is validated like any input, such as a component's name or `10 epochs`."""
     return Field(default=value)
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean 'swav'?` when a known name is near, else an empty text."""
+    """Returns ` Did you mean 'swav'?` if a known name is similar, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
@@ -79,7 +79,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a mapping from a YAML file.
 
     Raises:
-        UserError: the file is missing, is no YAML, or holds something else than a mapping.
+        UserError: the file is missing, is not YAML, or does not contain a mapping.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -103,18 +103,18 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise UserError(
-            f"'{source}' holds a {type(value).__name__}, not settings; write 'key: value' lines"
+            f"'{source}' contains a {type(value).__name__}, not settings; write 'key: value' lines"
         )
     return value
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """Returns the settings as YAML in the order of their fields; reading it back gives an equal config."""
+    """Returns the settings as YAML, in field order; reading it back gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def canonical_json(value: Any) -> str:
-    """Returns JSON text that is equal for equal values: sorted keys, no spaces."""
+    """Returns canonical JSON, equal for equal values: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -122,7 +122,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Splits `a.b=value`; the value is read as YAML.
 
     Raises:
-        UserError: there is no `=`, no key, or the value is no YAML.
+        UserError: the `=` or the key is missing, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -134,12 +134,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Returns a copy of complete settings with each `a.b=value` put in its place.
+    """Returns a copy of complete settings with each `a.b=value` applied.
 
-    A component replaced by name, `backbone=resnet50`, starts from its own defaults.
+    A component replaced by name, as in `backbone=resnet50`, starts from its own defaults.
 
     Raises:
-        UserError: a key leads through something that is no mapping or list.
+        UserError: a key leads through a value that is not a mapping or list.
     """
     result: dict[str, Any] = json.loads(json.dumps(settings))
     for text in overrides:
@@ -158,10 +158,10 @@ def _step_into(place: Any, part: str, so_far: str, key: str) -> Any:
     if isinstance(place, dict):
         if place.get(part) is None:
             place[part] = {}
-        elif isinstance(place[part], str):  # a component that an earlier override put in by name
+        elif isinstance(place[part], str):  # a component that an earlier override set by name
             place[part] = {"name": place[part]}
         return place[part]
-    raise UserError(f"cannot set '{key}': '{so_far}' holds no such entry")
+    raise UserError(f"cannot set '{key}': '{so_far}' does not exist")
 
 
 def _put(place: Any, last: str, value: Any, key: str) -> None:
@@ -176,10 +176,10 @@ def _put(place: Any, last: str, value: Any, key: str) -> None:
 
 
 def validate(model: type[ConfigT], settings: Any, *, source: str = "") -> ConfigT:
-    """Validates settings and turns pydantic's report into one readable line for each mistake.
+    """Validates settings and turns pydantic's report into one readable line per error.
 
     Raises:
-        UserError: something is wrong; `source` says where the settings came from.
+        UserError: the settings are invalid; `source` says where they came from.
     """
     try:
         return model.model_validate(settings)
@@ -188,7 +188,7 @@ def validate(model: type[ConfigT], settings: Any, *, source: str = "") -> Config
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, source: str = "") -> str:
-    """Returns one line for each mistake: the key, the rule, the value."""
+    """Returns one line per error: the key, the rule, the value."""
     lines = [_explain_one(dict(item), model) for item in error.errors(include_url=False)]
     prefix = f"{source}: " if source else ""
     return "\n".join(prefix + line for line in dict.fromkeys(lines))
@@ -212,15 +212,13 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{place}: {item['msg']}" if place else item["msg"]
     rule = re.sub(r"^(Input|List|Tuple|Dictionary) should", "should", item["msg"])
     rule = rule.replace(" after validation", "")
-    if (
-        kind == "string_type" and value is not None
-    ):  # YAML takes `2024` and `no` for something else
+    if kind == "string_type" and value is not None:  # YAML does not read `2024` and `no` as text
         rule += f"; put it in quotes: '{place}=\"TEXT\"'"
     return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
 
 
 def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Returns the field names of the (plain) config class that a location points into."""
+    """Returns the field names of the (plain) config class at a location."""
     current: Any = model
     for part in location:
         if isinstance(part, int):
@@ -237,5 +235,5 @@ def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 
 def digest(value: Any) -> str:
-    """Returns 12 hexadecimal digits that are the same for equal values, whatever their order of keys."""
+    """Returns 12 hexadecimal digits that are equal for equal values, regardless of key order."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]

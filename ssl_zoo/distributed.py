@@ -1,4 +1,4 @@
-"""Ranks and collectives; everything here also works, as a no-op, in a single process."""
+"""Ranks and collectives; in a single process everything here is a no-op."""
 
 import os
 import time
@@ -14,28 +14,28 @@ from torch import Tensor
 from ssl_zoo.errors import Superseded, UserError
 
 LONGEST_PAUSE_S = 0.2
-"""Between two looks of a rank that waits for rank 0."""
+"""Longest pause in seconds between checks of a rank that waits for rank 0."""
 GRACE_S = 2.0
-"""What a rank waits for a signal of its own when rank 0 has left its work: launchers stop all ranks."""
+"""Seconds to wait for a rank's own signal after rank 0 has failed: launchers stop all ranks."""
 
 
 def is_distributed() -> bool:
-    """Says whether a process group is up."""
+    """Returns whether a process group is initialised."""
     return dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
-    """Returns the rank of this process, 0 when alone."""
+    """Returns the rank of this process; 0 without a process group."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
-    """Returns the number of processes, 1 when alone."""
+    """Returns the number of processes; 1 without a process group."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def is_main() -> bool:
-    """Says whether this is the process that writes files and prints."""
+    """Returns whether this is rank 0, which writes files and prints."""
     return rank() == 0
 
 
@@ -71,10 +71,10 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def raise_any(error: str | None) -> None:
-    """Raises the mistake of the first rank that has one, on all ranks; they call it together.
+    """Raises the error of the first rank that has one, on all ranks; all ranks must call it.
 
     Raises:
-        UserError: some rank gave the text of one.
+        UserError: a rank passed an error message.
     """
     for text in all_gather_object(error):
         if text is not None:
@@ -82,10 +82,10 @@ def raise_any(error: str | None) -> None:
 
 
 def on_main(action: Callable[[], None]) -> None:
-    """Runs something on rank 0 while the others wait, however long it takes.
+    """Runs an action on rank 0 while the other ranks wait, without a timeout.
 
     Raises:
-        UserError: what the user did wrong there, on all ranks; or rank 0 has ended.
+        UserError: the action raised one, which is raised on all ranks; or rank 0 has ended.
     """
     problem: UserError | None = None
     with _others_wait():
@@ -104,16 +104,16 @@ def on_main(action: Callable[[], None]) -> None:
 
 @contextmanager
 def _others_wait() -> Iterator[None]:
-    """Lets the other ranks wait until rank 0 has left the `with` block.
+    """Makes the other ranks wait until rank 0 has left the `with` block.
 
-    They look at a key in the store where ranks met: a collective would give up after the timeout
-    of the process group.
+    They poll a key in the rendezvous store: a collective would fail after the timeout of the
+    process group.
     """
     if world_size() == 1:
         yield
         return
     store = dist.distributed_c10d._get_default_store()
-    turn = store.add(f"ssl_zoo/turns/{rank()}", 1)  # the same on all ranks, as collectives are
+    turn = store.add(f"ssl_zoo/turns/{rank()}", 1)  # the same on all ranks, like collectives
     key = f"ssl_zoo/done/{turn}"
     try:
         yield
@@ -139,18 +139,18 @@ def _wait_for(store: Any, key: str) -> None:
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE_S)
         failed = store.get(key) == b"failed"
-    except RuntimeError:  # DistNetworkError and its kin
+    except RuntimeError:  # DistNetworkError and related errors
         raise UserError(
-            f"rank 0 has ended while rank {rank()} waited for it (connection closed); look at the "
+            f"rank 0 has ended while rank {rank()} waited for it (connection closed); check the "
             "log of rank 0"
         ) from None
     if failed:
         time.sleep(GRACE_S)
-        raise UserError.everywhere("rank 0 has failed; look at its log")
+        raise UserError.everywhere("rank 0 has failed; check its log")
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """Concatenates over ranks; the backward pass sums the gradients that all ranks have for a row."""
+    """Concatenates over ranks; the backward pass sums the gradients of a row over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # A copy: autograd may hand the same tensor to others.
+        # A copy: autograd may pass the same tensor to other functions.
         gradient = all_reduce(gradients[0].clone(memory_format=torch.contiguous_format))
         start = rank() * ctx.rows
         return gradient[start : start + ctx.rows]
@@ -209,16 +209,16 @@ def sum_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
 
 
 def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torch.device:
-    """Joins the process group that the environment describes, and returns this rank's device.
+    """Joins the process group described by the environment, and returns this rank's device.
 
-    RANK, WORLD_SIZE and LOCAL_RANK are those of `torchrun`, and so is the place where ranks meet
+    Reads RANK, WORLD_SIZE and LOCAL_RANK as set by `torchrun`, and the address of its rendezvous
     unless a `store` is given.
 
-    NCCL where CUDA is present, gloo otherwise. The device follows the local rank; when the launcher
-    has already bound one GPU to each process that is `cuda:0`.
+    Uses NCCL if CUDA is available, else gloo. The device is that of the local rank, or `cuda:0` if
+    the launcher has already bound one GPU to each process.
 
     Raises:
-        UserError: more local ranks than GPUs.
+        UserError: there are more local ranks than GPUs.
     """
     cuda = torch.cuda.is_available()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -228,8 +228,8 @@ def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torc
         bound = count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ
         if local_rank >= count and not bound:
             raise UserError(
-                f"local rank {local_rank} has no GPU: this machine shows {count}; "
-                "start at most one process for each GPU"
+                f"local rank {local_rank} has no GPU: {count} visible on this machine; "
+                "start at most one process per GPU"
             )
         device = torch.device("cuda", local_rank if count > 1 else 0)
         torch.cuda.set_device(device)
@@ -251,10 +251,10 @@ def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torc
 
 @contextmanager
 def process_group(store: Any = None) -> Iterator[torch.device]:
-    """Joins the process group of the environment for the time of a `with` block.
+    """Joins the process group of the environment for the duration of a `with` block.
 
     Args:
-        store: where ranks meet, if not at the address in the environment.
+        store: where ranks rendezvous, if not at the address in the environment.
     """
     was_up = is_distributed()
     device = init_from_environment(store)

@@ -1,8 +1,8 @@
-"""`Registry`: components by name, and the pydantic field type that holds a component's settings.
+"""`Registry`: components by name, and the pydantic field type for a component's settings.
 
-A registry stands in an annotation: `backbone: Annotated[NamedConfig, BACKBONES]`. The name is looked
-up when a value is validated, so a component that registers late or from another package is accepted
-like any other, and dumping keeps every field of the component's own settings.
+A registry is used as an annotation: `backbone: Annotated[NamedConfig, BACKBONES]`. Names are looked up
+when a value is validated, so components registered late or by another package are accepted like any
+other, and dumping keeps every field of the component's own settings.
 """
 
 import typing
@@ -23,13 +23,13 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Components of one kind, by name.
 
-    A component is a class with a nested `Config` whose `name` is a `Literal` of the names it goes
-    by; it is built as `cls(config, **what_only_the_run_knows)`.
+    A component is a class with a nested `Config` whose `name` is a `Literal` of its registered
+    names; it is built as `cls(config, **what_only_the_run_knows)`.
 
     Args:
-        kind: what the components are, in the singular, for messages.
-        discover: called before names are looked up; imports whatever registers components.
-        failures: returns a line for each plug-in that could not be imported.
+        kind: what the components are, in the singular, for error messages.
+        discover: called before names are looked up; imports the modules that register components.
+        failures: returns one line per plug-in that could not be imported.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Registry(Generic[T]):
         self._failures = failures
 
     def register(self, cls: type[T]) -> type[T]:
-        """Class decorator; a component goes by each name its `Config.name` allows.
+        """Class decorator; registers the component under each name that its `Config.name` allows.
 
         Raises:
-            ValueError: a name is taken; the message says by whom.
+            ValueError: a name is already taken; the message names its owner.
             TypeError: the class has no `Config` with a `Literal` name.
         """
         for name in _names_of(cls):
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         return cls
 
     def __getitem__(self, name: str) -> type[T]:
-        """Returns the class that goes by a name.
+        """Returns the class registered under a name.
 
         Raises:
             UserError: no component has this name.
@@ -91,7 +91,7 @@ class Registry(Generic[T]):
         return config_class
 
     def config(self, value: Any) -> NamedConfig:
-        """Returns the settings that a name, a mapping or ready settings stand for.
+        """Returns settings from a name, a mapping or a config object.
 
         Raises:
             UserError: the name is unknown or a field is wrong.
@@ -102,10 +102,10 @@ class Registry(Generic[T]):
         return validate(self.config_class(settings["name"]), settings, source=settings["name"])
 
     def build(self, config: Any, **run: Any) -> T:
-        """Builds the component that settings, a mapping or a name describe.
+        """Builds the component described by settings, a mapping or a name.
 
         Args:
-            run: keyword arguments of the component's `__init__`: what only the run knows.
+            run: keyword arguments of the component's `__init__`, which only the run knows.
         """
         settings = self.config(config)
         cls: Any = self[settings.name]
@@ -121,7 +121,7 @@ class Registry(Generic[T]):
         )
 
     def _expand(self, value: Any) -> Any:
-        """Turns `NAME` and `NAME:ARG` into a mapping; leaves settings of ours as they are."""
+        """Turns `NAME` and `NAME:ARG` into a mapping; leaves config objects unchanged."""
         if isinstance(value, NamedConfig):
             return value
         if isinstance(value, str):
@@ -130,13 +130,15 @@ class Registry(Generic[T]):
                 return {"name": name}
             field = self.config_class(name).shorthand
             if field is None:
-                raise UserError(f"{self.kind} '{name}' takes no ':{argument}'; write '{name}'")
+                raise UserError(
+                    f"{self.kind} '{name}' does not accept ':{argument}'; write '{name}'"
+                )
             return {"name": name, field: argument}
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             head = self._expand(value["name"])
             return {**head, **{key: item for key, item in value.items() if key != "name"}}
         raise UserError(
-            f"{value!r} is no {self.kind}; write a name or settings with a 'name'; "
+            f"{value!r} is not a {self.kind}; write a name or settings with a 'name'; "
             f"known: {', '.join(self.names())}"
         )
 
@@ -175,7 +177,7 @@ class Registry(Generic[T]):
             names = _literals(config_class)
             if config_class.shorthand:
                 options.append({"type": "string", "pattern": f"^({'|'.join(names)}):."})
-            # Through the handler, so that definitions of nested settings end up at the root.
+            # Through the handler, so that definitions of nested settings are placed at the root.
             options.append({**handler(config_class.__pydantic_core_schema__), "title": names[0]})
         return {"oneOf": options}
 
@@ -196,7 +198,7 @@ def _names_of(cls: Any) -> tuple[str, ...]:
 
 
 def _literals(config_class: type[NamedConfig]) -> tuple[str, ...]:
-    """Returns the names that settings may bear."""
+    """Returns the names that the settings allow."""
     annotation = config_class.model_fields["name"].annotation
     names = get_args(annotation) if get_origin(annotation) is Literal else ()
     return typing.cast(tuple[str, ...], names)
@@ -207,11 +209,11 @@ def _path_of(cls: Any) -> str:
 
 
 def _carry(item: Any, config_class: type[NamedConfig]) -> InitErrorDetails:
-    """Repeats one mistake of a component's settings inside the settings that hold it."""
+    """Repeats an error in a component's settings for the settings that contain it."""
     context = dict(item.get("ctx", {}))
     if item["type"] == "extra_forbidden":
         here = [name for name in fields_at(config_class, item["loc"][:-1]) if name != "name"]
-        known = context.get("known", here)  # a component inside this one has said it already
+        known = context.get("known", here)  # already set by a component inside this one
         kind = PydanticCustomError("extra_forbidden", "unknown key", {"known": known})
     elif item["type"] in ("unknown_component", "value_error"):
         reason = str(context.get("reason") or context.get("error") or item["msg"])
@@ -222,7 +224,7 @@ def _carry(item: Any, config_class: type[NamedConfig]) -> InitErrorDetails:
 
 
 def registry(kind: str) -> Registry[Any]:
-    """Returns a registry that plug-ins and methods add to when a name is first looked up.
+    """Returns a registry that imports plug-ins and methods when a name is first looked up.
 
     Args:
         kind: what the components are, in the singular.

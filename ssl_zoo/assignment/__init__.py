@@ -1,1 +1,1 @@
-"""Who belongs to which prototype: Sinkhorn codes, balanced assignment of a bank, spherical k-means."""
+"""Assignment of samples to prototypes: Sinkhorn codes, balanced assignment of a bank, spherical k-means."""

@@ -1,9 +1,9 @@
-"""Sinkhorn-Knopp over a whole data set: each image gets one prototype, all prototypes equally many.
+"""Sinkhorn-Knopp over a whole data set: one prototype per image, equally many images each.
 
 SeLa (Asano et al., 2020, arXiv:1911.05371), equation 5 and section 3.1, after Cuturi (2013,
-arXiv:1306.0895). A large matrix of scores is never held: what one iteration hands to the next is a
-price for each prototype, in units of scores, and an image takes the prototype of largest score less
-price.
+arXiv:1306.0895). The full matrix of scores is never stored: iterations only pass on one price per
+prototype (its dual variable), in units of scores. An image is assigned to the prototype with the largest
+score minus price.
 """
 
 import math
@@ -15,10 +15,10 @@ from torch import Tensor
 from ssl_zoo import distributed
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 18}
-"""Scores that are held at a time, by kind of device; a megabyte of float32 stays in a CPU's cache."""
+"""Scores in memory at a time, by device type; a megabyte of float32 fits into a CPU's cache."""
 _CHUNK_ELSEWHERE = 1 << 26
 _HELD_ELEMENTS = 1 << 25
-"""Scores that are held from one iteration to the next, 128 MB of float32; more are computed each time."""
+"""Scores kept between iterations, 128 MB of float32; larger problems recompute them."""
 
 
 @torch.no_grad()
@@ -52,25 +52,25 @@ def prices(
     tolerance: float,
     max_iterations: int,
 ) -> Tensor:
-    """Returns what makes all prototypes equally popular, `(K,)`, equal on all ranks.
+    """Returns the prices at which all prototypes have equal mass, `(K,)`, equal on all ranks.
 
-    With s the scores, codes are softmax((s - price) / epsilon), which sum to one for each embedding;
-    at the end those of each prototype sum to N / K over all ranks.
+    With scores s, codes are softmax((s - price) / epsilon), which sum to one for each embedding; on
+    convergence those of each prototype sum to N / K over all ranks.
 
-    Nothing over- or underflows, whatever epsilon: a price begins as the largest score that its
-    prototype has anywhere, so some embedding gives it 1 / K at least, and each price that follows
-    keeps it above 1 / (K N).
+    No epsilon causes over- or underflow: a price starts at the largest score of its prototype, so at
+    least one embedding gives it a mass of 1 / K or more, and every later price keeps its mass above
+    1 / (K N).
 
     Args:
         embeddings: this rank's, `(n, d)`.
         prototypes: `(K, d)`, equal on all ranks.
         epsilon: entropy regularisation, in units of scores; codes become one-hot near 0.
-        tolerance: mean distance of a prototype's mass from its fair share, relative to it, at which
-            iterations end.
-        max_iterations: at which they end in any case.
+        tolerance: mean deviation of a prototype's mass from its fair share, relative to it, at which
+            to stop.
+        max_iterations: number of iterations after which to stop in any case.
 
     Raises:
-        ValueError: epsilon is not above 0.
+        ValueError: epsilon is not positive.
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon of {epsilon} must be above 0")
@@ -95,14 +95,14 @@ def _masses(chunks: Iterable[Tensor], price: Tensor, *, epsilon: float) -> Tenso
     mass = torch.zeros_like(price)
     factor = 1 / (epsilon * math.log(2))  # exp2 takes a third of the time of exp on a CPU
     for scores in chunks:
-        codes = scores - price  # differences first: they are exact where it matters
+        codes = scores - price  # differences first: they are exact where precision matters
         codes.sub_(codes.amax(dim=1, keepdim=True)).mul_(factor).exp2_()
         mass += torch.mv(codes.t(), codes.sum(dim=1).reciprocal_())
     return distributed.all_reduce(mass)
 
 
 class _Chunks:
-    """Scores `(B, K)` of a few embeddings at a time, in float32 at least, again and again."""
+    """Iterates repeatedly over scores `(B, K)` of a few embeddings, in float32 or higher."""
 
     def __init__(self, embeddings: Tensor, prototypes: Tensor) -> None:
         dtype = torch.promote_types(embeddings.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Spherical k-means of embeddings that are spread over ranks.
+"""Spherical k-means of embeddings that are distributed over ranks.
 
 As DeepCluster-v2 clusters its bank (Caron et al., 2020, arXiv:2006.09882, appendix;
 facebookresearch/swav, main_deepclusterv2.py).
@@ -11,8 +11,8 @@ from torch.nn import functional
 from ssl_zoo import distributed
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 22}
-"""Scores that are held at a time, by kind of device. On a CPU this is as fast as faiss's search (0.5
-s each for 50 000 points of 128 numbers and 1000 centroids, one thread)."""
+"""Scores in memory at a time, by device type. On a CPU this is as fast as faiss's search (0.5 s each
+for 50 000 points of dimension 128 and 1000 centroids, one thread)."""
 _CHUNK_ELSEWHERE = 1 << 26
 
 
@@ -22,13 +22,14 @@ def spherical_kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Returns centroids `(K, d)`, equal on all ranks, and the cluster of each of this rank's points.
 
-    A point belongs to the centroid of largest dot product, a centroid is the normalised sum of its
-    points over all ranks; one without points stays. Computed in float32, or float64 as given.
+    A point belongs to the centroid with the largest dot product; a centroid is the normalised sum of
+    its points over all ranks. A centroid without points keeps its position. Computed in float32, or
+    float64 if the input is.
 
     Args:
         points: this rank's, `(n, d)`, rows of length one.
-        centroids: to start from, `(K, d)`, equal on all ranks, rows of length one.
-        n_iterations: rounds of assigning points and moving centroids; one more assignment follows.
+        centroids: initial centroids `(K, d)`, equal on all ranks, rows of length one.
+        n_iterations: rounds of assigning points and updating centroids; one more assignment follows.
     """
     with torch.autocast(points.device.type, enabled=False):
         for _ in range(n_iterations):
@@ -40,7 +41,7 @@ def spherical_kmeans(
 
 
 def nearest_centroid(points: Tensor, centroids: Tensor) -> Tensor:
-    """Returns the number of the centroid with the largest dot product, `(n,)`."""
+    """Returns the index of the centroid with the largest dot product, `(n,)`."""
     elements = _CHUNK_ELEMENTS.get(points.device.type, _CHUNK_ELSEWHERE)
     nearest = torch.empty(len(points), dtype=torch.long, device=points.device)
     chunk = max(1, elements // len(centroids))

@@ -1,8 +1,8 @@
 """Sinkhorn-Knopp codes: soft assignments of a batch that use all prototypes equally.
 
 SwAV (Caron et al., 2020, arXiv:2006.09882), section 3.1 and equation 3, after Cuturi (2013,
-arXiv:1306.0895). Each iteration scales prototypes, then samples, to equal mass; it ends on
-samples, so that each sample's code sums to one.
+arXiv:1306.0895). Each iteration normalises prototypes, then samples, to equal mass; it ends with
+samples, so each sample's code sums to one.
 """
 
 import math
@@ -14,12 +14,12 @@ from torch import Tensor
 from ssl_zoo import distributed
 
 _CHUNK_ELEMENTS = 1 << 18
-"""Scores in a chunk on the CPU: a megabyte of float32, which stays in the cache."""
+"""Scores per chunk on a CPU: a megabyte of float32, which fits into the cache."""
 _WEAK = 1e-12
-"""A sample whose largest kernel entry is below this gets a shift of its own."""
+"""A sample whose largest kernel entry is below this is shifted separately."""
 _FOLD_EVERY = 4
-"""Iterations between two folds of the scales into the kernel: one moves a scale by no more than a
-factor of the global batch or of the number of prototypes, and float32 holds a few of those."""
+"""Iterations between folding the scales into the kernel: an iteration changes a scale by at most a
+factor of the global batch size or the number of prototypes, and float32 has room for a few of those."""
 
 
 @torch.no_grad()
@@ -30,27 +30,27 @@ def sinkhorn(
     n_iterations: int = 3,
     n_codes: int | None = None,
 ) -> Tensor:
-    """Returns codes `(n_codes, K)`: rows sum to one, columns to nearly equal masses over ranks.
+    """Returns codes `(n_codes, K)`: rows sum to one, columns to nearly equal masses over all ranks.
 
-    All ranks solve one problem together, each with its own number of rows. Batches of a gradient
-    accumulation are problems of their own.
+    All ranks solve one problem together; they may have different numbers of rows. With gradient
+    accumulation, each batch is a separate problem.
 
-    Computed in float32 whatever the type of the scores and autocast (float64 stays float64).
-    Exponentials are taken once, of scores less the maximum of their prototype; what follows are
-    products of that kernel with vectors. So no prototype can underflow, however unpopular and
-    whatever epsilon. A sample that would, far below all maxima, is shifted to its own maximum:
-    after the first prototype normalisation a factor on a sample changes nothing.
+    Computed in float32 regardless of the type of the scores and of autocast (float64 stays float64).
+    Exponentials are taken once, of scores minus the maximum of their prototype; everything else is
+    products of that kernel with vectors. No prototype can underflow, for any epsilon. A sample that
+    would underflow, because it is far below all maxima, is shifted to its own maximum: after the
+    first prototype normalisation, a factor on a sample has no effect.
 
     Args:
-        scores: `(B, K)`, similarity of samples and prototypes; several tensors are taken as
-            stacked, without the copy.
+        scores: `(B, K)`, similarity of samples and prototypes; several tensors are treated as
+            concatenated, without a copy.
         epsilon: entropy regularisation: codes become one-hot near 0 and uniform when it is large.
-        n_iterations: pairs of a prototype and a sample normalisation.
-        n_codes: how many codes are returned, those of the first rows (a queue stands after the
+        n_iterations: number of iterations, each of which normalises prototypes, then samples.
+        n_codes: number of codes to return, those of the first rows (a queue comes after the
             batch); None returns all.
 
     Raises:
-        ValueError: an argument is out of bounds, or shapes do not fit.
+        ValueError: an argument is out of bounds, or shapes do not match.
     """
     parts = [scores] if isinstance(scores, Tensor) else list(scores)
     n_codes = _checked(parts, epsilon=epsilon, n_iterations=n_iterations, n_codes=n_codes)
@@ -62,7 +62,7 @@ def sinkhorn(
                 scale = torch.ones_like(scale)
             scale = _next_scale(kernel, scale)
         codes = _fold_(kernel[:n_codes], scale)
-    return codes if n_codes == len(kernel) else codes.clone()  # the clone lets the rest go
+    return codes if n_codes == len(kernel) else codes.clone()  # the clone frees the rest
 
 
 def _checked(
@@ -102,10 +102,10 @@ def _first_scale(parts: list[Tensor], *, inverse_epsilon: float) -> tuple[Tensor
 
     mass = kernel.new_zeros(n_prototypes)
     for chunk, out in zip(chunks, torch.split(kernel, [len(c) for c in chunks]), strict=True):
-        # Differences first: they are exact where it matters, so sharp logits lose no digits.
+        # Differences first: they are exact where precision matters, so sharp logits lose no digits.
         torch.sub(chunk, peak, out=out).mul_(factor).exp2_()
         mass += out.sum(dim=0)
-        # Always on an accelerator, which would have to be waited for to know.
+        # Always on an accelerator: checking there would force a synchronisation.
         if out.device.type != "cpu" or bool((out.amax(dim=1) < _WEAK).any()):
             torch.sub(chunk, peak, out=out)
             out.sub_(out.amax(dim=1, keepdim=True)).mul_(factor).exp2_()

@@ -1,4 +1,4 @@
-"""Augmentations: parameters are drawn apart from being applied, to an image or a whole batch."""
+"""Augmentations: drawing parameters is separate from applying them, to an image or a whole batch."""
 
 from ssl_zoo.augmentations.multicrop import MultiCrop
 

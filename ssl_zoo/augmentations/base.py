@@ -1,4 +1,4 @@
-"""The contract of an augmentation: parameters are drawn apart from being applied."""
+"""The contract of an augmentation: drawing parameters is separate from applying them."""
 
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -13,11 +13,11 @@ ParamsT = TypeVar("ParamsT")
 class Augmentation(Generic[ParamsT]):
     """Makes several views of each image.
 
-    Drawing depends on nothing but the keys of the images and their sizes, so an image has the same
-    views in a resumed run, on another number of ranks and in a preview.
+    Drawing depends only on the keys and sizes of the images, so an image has the same views in a
+    resumed run, with another number of ranks and in a preview.
 
     Args:
-        config: kinds, numbers and strengths of the views.
+        config: types, numbers and strengths of the views.
 
     Attributes:
         view_counts: number of views of each size, `{size in pixels: views}`, global crops first.
@@ -33,15 +33,15 @@ class Augmentation(Generic[ParamsT]):
 
         Args:
             sizes: height and width of each image, `(B, 2)`.
-            keys: one int64 for each image, `(B,)`; see `ssl_zoo.augmentations.random.sample_keys`.
+            keys: one int64 per image, `(B,)`; see `ssl_zoo.augmentations.random.sample_keys`.
 
         Returns:
-            Tensors with one row for each view and image.
+            Tensors with one row per view and image.
         """
         raise NotImplementedError
 
     def draw_masks(self, keys: Tensor) -> Tensor | None:
-        """Draws the patches of the first view that a method hides, `(B, L)` bool; None for none.
+        """Draws the masked patches of the first view, `(B, L)` bool; None without masks.
 
         Args:
             keys: as in `draw`.
@@ -49,13 +49,13 @@ class Augmentation(Generic[ParamsT]):
         return None
 
     def apply(self, images: Tensor | Sequence[Tensor], params: ParamsT) -> list[Tensor]:
-        """Makes the views that the parameters describe.
+        """Makes the views described by the parameters.
 
         Args:
             images: `(B, 3, H, W)` uint8, or a sequence of `(3, H, W)` uint8.
 
         Returns:
-            uint8 views, one tensor `(V, B, 3, size, size)` for each size, on the images' device.
+            uint8 views, one tensor `(V, B, 3, size, size)` per size, on the images' device.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Gaussian blur as Pillow does it: three box blurs, here as one matrix along each axis."""
+"""Gaussian blur as in Pillow: three box blurs, applied as one matrix along each axis."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ _BAND = 56  # pixels; shorter ones cost more in calls than they save in arithmet
 
 
 def box_radius(sigma: Tensor) -> Tensor:
-    """Returns the radius of the box whose threefold blur has a standard deviation.
+    """Returns the radius of the box blur that, applied three times, has this standard deviation.
 
     From Pillow's `_gaussian_blur_radius` (`src/libImaging/BoxBlur.c`), after Gwosdek et al.,
     "Theoretical foundations of Gaussian convolution by extended box filtering" (2011); 3 passes.
@@ -23,10 +23,10 @@ def box_radius(sigma: Tensor) -> Tensor:
 
 
 def blur_coefficients(sigma: Tensor) -> Tensor:
-    """Returns the share of each matrix of `blur_basis` in each blur.
+    """Returns the coefficient of each matrix of `blur_basis` in each blur.
 
-    A box of radius l + a, with a whole l, is (T + a E) / (2 l + 1 + 2 a): T sums 2 l + 1 pixels, E
-    the two next to them. Three of them are a polynomial in a, its coefficients fixed matrices.
+    A box of radius l + a, with an integer l, is (T + a E) / (2 l + 1 + 2 a): T sums 2 l + 1 pixels, E
+    the two next to them. Three boxes are a polynomial in a whose coefficients are fixed matrices.
 
     Args:
         sigma: standard deviation in pixels, `(n,)`; 0 gives the identity.
@@ -46,9 +46,9 @@ def blur_coefficients(sigma: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def blur_basis(size: int, n_whole: int, device: torch.device) -> Tensor:
-    """Returns the matrices that blurs of lines of `size` pixels are sums of.
+    """Returns the matrices whose linear combinations are blurs of lines of `size` pixels.
 
-    Pixels beyond the edge are equal to the last one.
+    Pixels beyond the edge repeat the last one.
 
     Returns:
         `(4 * n_whole, size * size)` float32.
@@ -69,7 +69,7 @@ def blur_basis(size: int, n_whole: int, device: torch.device) -> Tensor:
             box @ edge @ edge + edge @ box @ edge + edge @ edge @ box,
             edge @ edge @ edge,
         ]
-    # weights a little above 1 in sum break ties upwards, as Pillow does
+    # weights that sum to slightly above 1 round ties up, as Pillow does
     return (torch.stack(matrices).flatten(1) * (1 + 4e-6)).float().to(device)
 
 
@@ -77,7 +77,7 @@ def blur_(planes: Tensor, coefficients: Tensor) -> Tensor:
     """Blurs in place.
 
     Args:
-        planes: `(3, n, S, S)` float32 with whole numbers.
+        planes: `(3, n, S, S)` float32 with integer values.
         coefficients: see `blur_coefficients`, `(n, 4 * L)`.
     """
     size = planes.shape[2]
@@ -97,7 +97,7 @@ def blur_(planes: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def _bands(size: int, reach: int) -> list[tuple[slice, slice]]:
-    """Returns bands of pixels with the pixels that they depend on; matrices are 0 elsewhere."""
+    """Returns bands of pixels and the pixels they depend on; matrices are 0 elsewhere."""
     n_bands = max(1, size // _BAND)
     edges = [size * number // n_bands for number in range(n_bands + 1)]
     return [

@@ -1,10 +1,10 @@
-"""Colour operations on whole batches, each image with its own parameters.
+"""Colour operations on whole batches, with separate parameters for each image.
 
-Images are planes `(3, n, H, W)` of float32 that hold whole numbers in [0, 255]: red, green and
-blue each lie together, so that everything that mixes channels runs over contiguous memory. Results
-are Pillow's, rounding included: torchvision's `ColorJitter` on Pillow images is reproduced.
-Parameters are `(n, 1, 1)`. Everything is arithmetic, without `where` or comparisons of pixels:
-torch has no vector instructions for those on processors.
+Images are planes `(3, n, H, W)` of float32 with integer values in [0, 255]. Red, green and blue are
+each contiguous, so operations that mix channels run over contiguous memory. Results equal Pillow's,
+rounding included: torchvision's `ColorJitter` on Pillow images is reproduced. Parameters are
+`(n, 1, 1)`. Everything is arithmetic, without `where` or comparisons of pixels, which torch does not
+vectorise on CPUs.
 """
 
 import torch
@@ -24,29 +24,30 @@ def adjust_(planes: Tensor, factor: Tensor, *, contrast: Tensor, saturation: Ten
     """Changes brightness, contrast or saturation, in place.
 
     Values move from (factor above 1) or towards (below 1) an origin: black, the mean grey, or the
-    pixel's own grey. As in Pillow's `ImageEnhance`, results are cut to [0, 255] and the fraction
+    pixel's own grey. As in Pillow's `ImageEnhance`, results are clipped to [0, 255] and the fraction
     is dropped.
 
     Args:
         planes: `(3, n, H, W)`.
-        factor: 1 where there is nothing to do.
-        contrast: 1 where contrast changes, else 0.
-        saturation: 1 where saturation changes, else 0; with both 0 brightness changes.
+        factor: 1 leaves an image unchanged.
+        contrast: 1 for images whose contrast changes, else 0.
+        saturation: 1 for images whose saturation changes, else 0; if both are 0, brightness
+            changes.
     """
     gray = luma(planes)
     mean = gray.mean((1, 2), keepdim=True).add_(0.5).floor_()
     origin = gray.mul_(saturation).add_(mean.mul_(contrast))
-    # in Pillow's order (libImaging/Blend.c): torch.lerp rounds otherwise for factors above 0.5
+    # in Pillow's order (libImaging/Blend.c): torch.lerp rounds differently for factors above 0.5
     return planes.sub_(origin).mul_(factor).add_(origin).clamp_(0, 255).floor_()
 
 
 def hue_steps(turn: Tensor) -> Tensor:
-    """Returns how far Pillow's hue of 255 values moves for a turn in [-0.5, 0.5]."""
+    """Returns the shift of Pillow's hue, which has 255 values, for a turn in [-0.5, 0.5]."""
     return (turn * 255).trunc()
 
 
 def turn_hue_(planes: Tensor, steps: Tensor) -> Tensor:
-    """Turns the hue in place, through Pillow's `HSV` of 255 hues and 256 saturations.
+    """Shifts the hue in place, using Pillow's `HSV` with 255 hues and 256 saturations.
 
     Args:
         planes: `(3, n, H, W)`.
@@ -73,21 +74,21 @@ def turn_hue_(planes: Tensor, steps: Tensor) -> Tensor:
 
 
 def _hue255(planes: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
-    """Returns Pillow's hue, a whole number in [-43, 255) that means the same modulo 256."""
+    """Returns Pillow's hue modulo 256, as an integer in [-43, 255)."""
     red, green, blue = planes.unbind(0)
     sector = green - blue
     green_sector = (blue - red).add_(chroma, alpha=2)
     blue_sector = (red - green).add_(chroma, alpha=4)
-    # differences of whole numbers: cut at 1 they tell whether a channel is not the largest
+    # differences of integers: clipped at 1 they indicate that a channel is not the largest
     green_sector.lerp_(blue_sector, torch.sub(value, green).clamp_(max=1))
     sector.lerp_(green_sector, torch.sub(value, red, out=blue_sector).clamp_(max=1))
-    # a quotient that is no whole number is at least 1 / 510 away from one
+    # a quotient that is not an integer is at least 1 / 510 away from one
     hue = sector.div_(chroma.clamp(min=1)).mul_(42.5).add_(1e-3).floor_()
     return hue.add_(hue.clamp(-1, 0))  # Pillow wraps at 255, a byte at 256
 
 
 def grayscale_(planes: Tensor) -> Tensor:
-    """Replaces colour by grey, in place."""
+    """Converts to grey, in place."""
     return planes.copy_(luma(planes).expand_as(planes))
 
 

@@ -1,4 +1,4 @@
-"""The one view that scoring sees, and the step from uint8 views to what a network takes."""
+"""The view used for evaluation, and the normalisation of uint8 views."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +13,7 @@ from ssl_zoo.augmentations.base import Augmentation
 Interpolation = Literal["bilinear", "bicubic"]
 
 PHOTO_MARGIN = 256 / 224
-"""Shorter side of a photograph before its centre is cut out, over the side of the crop."""
+"""Ratio of a photograph's shorter side, before its centre is cropped, to the side of the crop."""
 
 
 def evaluation_view(
@@ -23,12 +23,12 @@ def evaluation_view(
     resize: int | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Resizes the shorter side with antialiasing and cuts out the centre, as torchvision does.
+    """Resizes the shorter side with antialiasing and crops the centre, as torchvision does.
 
     Args:
         images: `(B, 3, H, W)` uint8, or B of `(3, H, W)` uint8.
-        size: height and width of the view; images that have them already come back as they are.
-        resize: length of the shorter side before cutting; `size` unless given.
+        size: height and width of the view; images of this size are returned unchanged.
+        resize: length of the shorter side before cropping; `size` by default.
         interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
 
     Returns:
@@ -62,7 +62,7 @@ def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) ->
 
 
 class PlainView(Augmentation[None]):
-    """The view of scoring in place of random ones, for passes over the training images.
+    """The evaluation view instead of random views, for passes over the training images.
 
     Args:
         size: height and width in pixels.
@@ -87,9 +87,9 @@ def normalize(
 
     Args:
         views: `(..., 3, H, W)` uint8.
-        mean: of each channel, for values in [0, 1].
-        std: of each channel, for values in [0, 1].
-        dtype: of the result; arithmetic is float32.
+        mean: mean of each channel, for values in [0, 1].
+        std: standard deviation of each channel, for values in [0, 1].
+        dtype: type of the result; arithmetic is float32.
     """
     scale, shift = _affine(tuple(mean), tuple(std), views.device)
     return views.to(torch.float32).mul_(scale).sub_(shift).to(dtype)
@@ -99,7 +99,7 @@ def normalize(
 def _affine(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Returns factor and offset, `(3, 1, 1)`; kept, because a copy to a GPU each step would wait."""
+    """Returns factor and offset, `(3, 1, 1)`; cached to avoid a synchronising copy each step."""
     deviation = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
     shift = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) / deviation
     return (1 / (255 * deviation)).to(device), shift.to(device)

@@ -1,4 +1,4 @@
-"""Crop and resize, as Pillow's antialiased bilinear resize of a cropped image."""
+"""Crop and resize, equal to Pillow's antialiased bilinear resize of a cropped image."""
 
 import functools
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ _TABLE_BYTES = 16 * 1024 * 1024
 
 
 def interval_matrices(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:
-    """Returns the matrices that cut an interval out of a line of pixels and resize it.
+    """Returns the matrices that crop an interval of a line of pixels and resize it.
 
     The weights are those of Pillow's `Image.resize` (`src/libImaging/Resize.c`, bilinear filter):
-    a triangle that reaches one output pixel, at least one input pixel, to both sides, cut off at
-    the interval's ends.
+    a triangle that extends one output pixel, but at least one input pixel, to both sides,
+    truncated at the interval's ends.
 
     Args:
         start: first pixel, `(n,)`.
         length: number of pixels, `(n,)`.
-        size_in: pixels of the line.
-        size_out: pixels after resizing.
+        size_in: length of the line, in pixels.
+        size_out: length after resizing, in pixels.
 
     Returns:
         `(n, size_in, size_out)` float32.
@@ -47,9 +47,9 @@ def _shrinking(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Te
 
 def _enlarging(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Tensor:
     """Returns the weights of two neighbours for each output pixel, rounded by `_rounded_parts`."""
-    part = 2 * size_out  # of a pixel's width; places are whole numbers of parts
+    part = 2 * size_out  # of a pixel's width; positions are multiples of a part
     middle = (2 * torch.arange(size_out, device=start.device) + 1) * length
-    # beyond the middle of the first or last pixel there is nothing to mix it with
+    # beyond the centre of the first or last pixel there is no neighbour to mix with
     middle = middle.clamp_(min=size_out).minimum((2 * length - 1) * size_out).sub_(size_out)
     pixel = middle.div(part, rounding_mode="floor")  # (n, 1, size_out)
     share = middle - pixel * part
@@ -62,13 +62,13 @@ def _enlarging(start: Tensor, length: Tensor, size_in: int, size_out: int) -> Te
 
 @functools.lru_cache(maxsize=8)
 def _rounded_parts(size_out: int, device: torch.device) -> Tensor:
-    """Returns 0 to 2 * size_out parts of 1 / (2 * size_out), with which sums round as in Pillow.
+    """Returns 0 to 2 * size_out parts of 1 / (2 * size_out), rounded so that sums round as in Pillow.
 
-    The sum of two neighbours is at a tie, or at least one part away from one. At a tie Pillow's
-    result depends on how its weights were rounded to 22 binary places. These have 16, so that
+    The sum of two neighbours is at a tie, or at least one part away from a tie. At a tie Pillow's
+    result depends on how its weights were rounded to 22 binary digits. These weights have 16, so
     products with bytes and their sums are exact in float32, and lie on the same side of the true
     weight as Pillow's. For up to 128 pixels their error, at most 255 / 2**16, is less than a part;
-    no sum was found to round otherwise at 160 to 256.
+    no sum was found to round differently at 160 to 256.
     """
     whole = 2 * size_out
     parts = torch.arange(whole + 1, device=device)
@@ -79,7 +79,7 @@ def _rounded_parts(size_out: int, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _interval_table(size_in: int, size_out: int, device: torch.device) -> Tensor:
-    """Returns the matrices of all intervals by length and start, then the same mirrored."""
+    """Returns the matrices of all intervals by length and start, followed by their mirror images."""
     lengths = torch.arange(1, size_in + 1)
     counts = size_in + 1 - lengths
     length = lengths.repeat_interleave(counts)
@@ -89,7 +89,7 @@ def _interval_table(size_in: int, size_out: int, device: torch.device) -> Tensor
 
 
 def _matrices(start: Tensor, length: Tensor, flip: Tensor, size_in: int, size_out: int) -> Tensor:
-    """Returns `interval_matrices`, some mirrored, from a table where that is small."""
+    """Returns `interval_matrices`, some mirrored, from a table if it is small enough."""
     n_intervals = size_in * (size_in + 1) // 2
     if 8 * n_intervals * size_in * size_out > _TABLE_BYTES:
         matrices = interval_matrices(start, length, size_in, size_out)
@@ -101,7 +101,7 @@ def _matrices(start: Tensor, length: Tensor, flip: Tensor, size_in: int, size_ou
 
 
 def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Cuts one box out of each image, resizes it, and mirrors some.
+    """Crops one box of each image, resizes it, and mirrors some.
 
     Args:
         images: `(n, 3, H, W)` uint8.
@@ -109,7 +109,7 @@ def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
         flip: `(n,)` bool.
 
     Returns:
-        `(3, n, size, size)` float32 with whole numbers in [0, 255].
+        `(3, n, size, size)` float32 with integer values in [0, 255].
     """
     n, _, height, width = images.shape
     top, left, h, w = box.unbind(1)
@@ -126,15 +126,15 @@ def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
 
 
 def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Cuts one box out of each image of any size, resizes it, and mirrors some.
+    """Crops one box of each image of any size, resizes it, and mirrors some.
 
     Args:
-        images: n of `(3, H, W)` uint8; fastest when they lie in memory pixel by pixel.
+        images: n of `(3, H, W)` uint8; fastest in channels-last memory order.
         box: top, left, height and width, `(n, 4)`.
         flip: `(n,)` bool.
 
     Returns:
-        `(3, n, size, size)` float32 with whole numbers in [0, 255].
+        `(3, n, size, size)` float32 with integer values in [0, 255].
     """
     out = torch.empty((3, len(images), size, size), device=images[0].device)
     for row, (image, corners, mirrored) in enumerate(

@@ -2,8 +2,8 @@
 
 The operations and their order are those of the authors' `src/multicropdataset.py`: random resized
 crop, flip, colour jitter, grayscale, blur; solarisation comes last, as in BYOL (Grill et al.,
-2020, arXiv:2006.07733). Values are those of Pillow and torchvision; tests/augmentations says how
-closely.
+2020, arXiv:2006.07733). Values match Pillow and torchvision within the tolerances of
+tests/augmentations.
 """
 
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ from ssl_zoo.augmentations.render import render
 from ssl_zoo.config import Config, NamedConfig, RunSettings
 
 MultiCropParams = dict[int, ViewParams]
-"""Parameters of all views, by size in pixels."""
+"""Parameters of all views, keyed by size in pixels."""
 
 
 class ColorJitter(Config):
-    """Random changes of colour, in random order; the defaults are SwAV's."""
+    """Colour jitter in random order; the defaults are SwAV's."""
 
     probability: float = Field(default=0.8, ge=0, le=1)
-    """How often a view is jittered."""
+    """Probability that a view is jittered."""
     brightness: float = Field(default=0.8, ge=0, le=10)
-    """Factors are drawn from 1 - strength (at least 0) to 1 + strength."""
+    """Brightness strength; factors are drawn from 1 - strength (at least 0) to 1 + strength."""
     contrast: float = Field(default=0.8, ge=0, le=10)
-    """Like brightness."""
+    """Contrast strength, like `brightness`."""
     saturation: float = Field(default=0.8, ge=0, le=10)
-    """Like brightness."""
+    """Saturation strength, like `brightness`."""
     hue: float = Field(default=0.2, ge=0, le=0.5)
-    """Largest turn of the colour circle, in turns."""
+    """Largest hue shift, as a fraction of the colour circle."""
 
     @property
     def strengths(self) -> tuple[float, float, float, float]:
@@ -49,41 +49,45 @@ class Blur(Config):
     """Gaussian blur; the defaults are SwAV's."""
 
     probability: float = Field(default=0.5, ge=0, le=1)
-    """How often a view is blurred."""
+    """Probability that a view is blurred."""
     sigma: tuple[float, float] = (0.1, 2.0)
-    """Smallest and largest standard deviation in pixels."""
+    """Smallest and largest standard deviation, in pixels."""
 
     @model_validator(mode="after")
     def _check(self) -> "Blur":
         low, high = self.sigma
         if not 0 < low <= high <= 16:
-            raise ValueError(f"sigma of {low} to {high} is no range; write 0 < low <= high <= 16")
+            raise ValueError(
+                f"sigma of {low} to {high} is not a valid range; write 0 < low <= high <= 16"
+            )
         return self
 
 
 class Crop(Config):
-    """Some views of one size; what is left empty is as in the whole augmentation."""
+    """Views of one size; omitted settings are those of the whole augmentation."""
 
     size: int = Field(ge=4, le=1024)
     """Height and width in pixels."""
     count: int = Field(ge=1, le=64)
     """Number of views."""
     scale: tuple[float, float]
-    """Smallest and largest part of the image's area."""
+    """Smallest and largest fraction of the image's area."""
     color_jitter: ColorJitter | None = None
     """Colour jitter of these views."""
     grayscale: float | None = Field(default=None, ge=0, le=1)
-    """How often these views lose their colour."""
+    """Probability that these views are converted to grey."""
     blur: Blur | None = None
     """Blur of these views."""
     solarize: float | None = Field(default=None, ge=0, le=1)
-    """How often bright values of these views are inverted."""
+    """Probability that these views are solarised."""
 
     @model_validator(mode="after")
     def _check(self) -> "Crop":
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"scale of {low} to {high} is no range; write 0 < low <= high <= 1")
+            raise ValueError(
+                f"scale of {low} to {high} is not a valid range; write 0 < low <= high <= 1"
+            )
         return self
 
 
@@ -99,41 +103,43 @@ class MultiCrop(Augmentation[MultiCropParams]):
         crops: list[Crop] = Field(
             default=[Crop(size=32, count=2, scale=(0.2, 1.0))], min_length=1, max_length=16
         )
-        """Views, global crops first; entries of one size end up in one tensor."""
+        """Crops, global crops first; entries of one size are put into one tensor."""
         local_crops: bool = True
-        """Whether views of other sizes than the first are made: the switch of multi-crop."""
+        """Whether to make views of sizes other than the first: turns multi-crop on or off."""
         ratio: tuple[float, float] = (3 / 4, 4 / 3)
         """Smallest and largest width / height of a crop."""
         flip: float = Field(default=0.5, ge=0, le=1)
-        """How often a view is mirrored."""
+        """Probability that a view is mirrored."""
         color_jitter: ColorJitter = ColorJitter()
-        """Random changes of colour."""
+        """Colour jitter."""
         grayscale: float = Field(default=0.2, ge=0, le=1)
-        """How often a view loses its colour."""
+        """Probability that a view is converted to grey."""
         blur: Blur = Blur()
         """Gaussian blur."""
         solarize: float = Field(default=0.0, ge=0, le=1)
-        """How often values from 128 on are inverted."""
+        """Probability that values of 128 and above are inverted."""
         mask: Mask | None = None
-        """What is hidden of the first view, for methods that predict it."""
+        """Mask of the first view, for methods that predict masked patches."""
 
         @model_validator(mode="after")
         def _check(self) -> "MultiCrop.Config":
             low, high = self.ratio
             if not 0 < low <= high:
-                raise ValueError(f"ratio of {low} to {high} is no range; write 0 < low <= high")
+                raise ValueError(
+                    f"ratio of {low} to {high} is not a valid range; write 0 < low <= high"
+                )
             if self.mask is not None:
                 self.mask.check_size(self.crops[0].size)
             return self
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when masks do not fit the backbone."""
+            """Raises `ValueError` if masks do not fit the backbone."""
             if self.mask is not None:
                 self.mask.check_backbone(run.backbone)
 
         @property
         def made(self) -> list[Crop]:
-            """The crops that are made."""
+            """The active crops."""
             first = self.crops[0].size
             return [crop for crop in self.crops if self.local_crops or crop.size == first]
 
@@ -161,7 +167,7 @@ class MultiCrop(Augmentation[MultiCropParams]):
         return None if mask is None else draw_mask(mask, self.config.crops[0].size, keys.cpu())
 
     def apply(self, images: Tensor | Sequence[Tensor], params: MultiCropParams) -> list[Tensor]:
-        """Makes the views that the parameters describe; see `Augmentation.apply`."""
+        """Makes the views described by the parameters; see `Augmentation.apply`."""
         with torch.no_grad(), torch.autocast(images[0].device.type, enabled=False):
             return [render(images, drawn, size=size) for size, drawn in params.items()]
 

@@ -1,7 +1,7 @@
-"""What a view is made of, and how it is drawn: one row of numbers for each view and image.
+"""The parameters of views, and how they are drawn: one row of numbers per view and image.
 
-Every number is a function of the image's key alone, so neither the batch, the rank, the worker nor
-the order in which images are asked for changes a view.
+Every number is a function of the image's key only, so views do not depend on the batch, the rank, the
+worker or the order in which images are requested.
 """
 
 import math
@@ -15,9 +15,9 @@ from ssl_zoo.augmentations import random
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)
 
 _FLIP, _JITTER, _GRAYSCALE, _BLUR, _SIGMA, _SOLARIZE = range(6)
-_FACTORS = 10  # one stream for each of four factors
-_ORDER = 20  # one stream for each of four operations
-_BOX = 100  # four streams for each try
+_FACTORS = 10  # one stream per factor, four of them
+_ORDER = 20  # one stream per operation, four of them
+_BOX = 100  # four streams per attempt
 _TRIES = 10
 
 
@@ -28,8 +28,8 @@ class ViewParams:
     Attributes:
         box: top, left, height and width of the crop in pixels, `(V, B, 4)` int64.
         flip: whether the view is mirrored, `(V, B)` bool.
-        order: what is done at each of four places, `(V, B, 4)` int64; `NOTHING` without jitter.
-        factors: factors of brightness, contrast and saturation, and the turn of the hue in
+        order: the operation at each of four positions, `(V, B, 4)` int64; `NOTHING` without jitter.
+        factors: factors of brightness, contrast and saturation, and the hue shift in
             [-0.5, 0.5], `(V, B, 4)` float32.
         grayscale: `(V, B)` bool.
         sigma: standard deviation of the blur in pixels, 0 for none, `(V, B)` float32.
@@ -45,7 +45,7 @@ class ViewParams:
     solarize: Tensor
 
     def rows(self) -> "ViewParams":
-        """Returns the same with views and images on one axis, `(V * B, ...)`."""
+        """Returns the same parameters with views and images on one axis, `(V * B, ...)`."""
         return ViewParams(*(getattr(self, item.name).flatten(0, 1) for item in fields(self)))
 
     def take(self, index: Tensor) -> "ViewParams":
@@ -54,7 +54,7 @@ class ViewParams:
 
 
 def concatenate(parts: list[ViewParams]) -> ViewParams:
-    """Puts the views of several draws behind one another."""
+    """Concatenates the views of several draws."""
     return ViewParams(
         *(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(ViewParams))
     )
@@ -63,12 +63,12 @@ def concatenate(parts: list[ViewParams]) -> ViewParams:
 def draw_box(
     sizes: Tensor, keys: Tensor, *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Draws crops as torchvision's `RandomResizedCrop` does: ten tries, then the centre.
+    """Draws crops as torchvision's `RandomResizedCrop` does: ten attempts, then the centre.
 
     Args:
         sizes: height and width, `(B, 2)`.
         keys: `(V, B)`.
-        scale: smallest and largest part of the area.
+        scale: smallest and largest fraction of the area.
         ratio: smallest and largest width / height.
 
     Returns:
@@ -104,7 +104,7 @@ def _try_box(
 
 
 def _central_box(hw: Tensor, ratio: tuple[float, float]) -> Tensor:
-    """Returns the largest box in the middle whose ratio is allowed."""
+    """Returns the largest centred box with an allowed ratio."""
     height, width = hw.unbind(1)
     real = width / height
     w = torch.where(real > ratio[1], (height * ratio[1]).round().to(torch.int64), width)
@@ -113,7 +113,7 @@ def _central_box(hw: Tensor, ratio: tuple[float, float]) -> Tensor:
 
 
 def draw_coin(keys: Tensor, stream: int, probability: float) -> Tensor:
-    """Returns True with a probability, for each key."""
+    """Returns True with the given probability, for each key."""
     return random.uniform(keys, stream) < probability
 
 
@@ -123,17 +123,17 @@ def draw_flip(keys: Tensor, probability: float) -> Tensor:
 
 
 def draw_grayscale(keys: Tensor, probability: float) -> Tensor:
-    """Draws which views lose their colour."""
+    """Draws which views are converted to grey."""
     return draw_coin(keys, _GRAYSCALE, probability)
 
 
 def draw_solarize(keys: Tensor, probability: float) -> Tensor:
-    """Draws in which views bright values are inverted."""
+    """Draws which views are solarised."""
     return draw_coin(keys, _SOLARIZE, probability)
 
 
 def draw_sigma(keys: Tensor, probability: float, sigma: tuple[float, float]) -> Tensor:
-    """Draws the blur, 0 where there is none."""
+    """Draws the standard deviation of the blur; 0 for no blur."""
     values = random.uniform(keys, _SIGMA, *sigma)
     return torch.where(draw_coin(keys, _BLUR, probability), values, 0.0).float()
 
@@ -145,8 +145,8 @@ def draw_jitter(
 
     Args:
         keys: `(V, B)`.
-        probability: of a view being jittered at all.
-        strengths: of brightness, contrast, saturation and hue; strength 0 leaves one out.
+        probability: that a view is jittered.
+        strengths: of brightness, contrast, saturation and hue; 0 disables an operation.
 
     Returns:
         Order `(V, B, 4)` int64 and factors `(V, B, 4)` float32.

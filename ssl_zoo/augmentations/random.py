@@ -1,7 +1,7 @@
-"""Random numbers as a pure function of seed, epoch and image: no state, any order of asking.
+"""Random numbers as a pure function of seed, epoch and image: stateless, in any order.
 
 Counter-based after SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014): a key is mixed with a stream number, and the mix is the random number.
+generators", OOPSLA 2014): mixing a key with a stream number gives the random number.
 """
 
 import torch
@@ -30,25 +30,25 @@ def mix(x: Tensor) -> Tensor:
 
 
 def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Returns one int64 key for each image position `(B,)` in an epoch."""
+    """Returns one int64 key per image position `(B,)` in an epoch."""
     base = mix(torch.tensor(seed, dtype=torch.int64) * _GOLDEN + 1)
     base = mix(base + _weyl(epoch + 1))
     return mix(base + (indices.to(torch.int64) + 1) * _GOLDEN)
 
 
 def split_keys(keys: Tensor, n: int) -> Tensor:
-    """Returns `n` independent keys for each key, `(n, *keys.shape)`."""
+    """Returns `n` independent keys per key, `(n, *keys.shape)`."""
     counters = torch.arange(1, n + 1, dtype=torch.int64, device=keys.device) * _GOLDEN
     return mix(mix(keys) + counters.view(-1, *[1] * keys.dim()))
 
 
 def uniform(keys: Tensor, stream: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Returns float64 numbers in [low, high), one for each key; streams are independent."""
+    """Returns float64 numbers in [low, high), one per key; streams are independent."""
     bits = _shift_right(mix(keys + _weyl(stream + 1)), 11)
     return low + (high - low) * (bits.to(torch.float64) * 2.0**-53)
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """Returns a random order of `n` positions that depends on seed and epoch only."""
+    """Returns a random permutation of `n` positions that depends only on seed and epoch."""
     generator = torch.Generator().manual_seed(int(sample_keys(seed, epoch, torch.tensor([-2]))[0]))
     return torch.randperm(n, generator=generator)

@@ -1,9 +1,9 @@
-"""Applies drawn parameters: rows that need the same work are put together and done in chunks.
+"""Applies drawn parameters: rows that need the same operations are grouped and processed in chunks.
 
-A row is one view of one image. Rows are sorted by where the hue comes among the colour operations,
-by blur and by grayscale, so that what an operation concerns is a slice and no row is worked in
-vain. Chunks are small enough for the processor's cache. What else is in a chunk does not change a
-row, but for the order of floating-point sums: about one value in ten million is off by one.
+A row is one view of one image. Rows are sorted by the position of hue among the colour operations, by
+blur and by grayscale, so each operation applies to a slice and no row is processed needlessly. Chunks
+are small enough for the CPU's cache. The other rows of a chunk do not affect a row, except for the
+order of floating-point sums: about one value in ten million is off by one.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ _CHUNK_BYTES_CPU = 2 * 1024 * 1024
 _CHUNK_BYTES_DEVICE = 128 * 1024 * 1024
 
 Crop = Callable[[slice], Tensor]
-"""Gives the planes `(3, n, size, size)` of the views at some places of the sorted rows."""
+"""Returns the planes `(3, n, size, size)` of a slice of the sorted rows."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Sorted rows that are worked on together.
+    """Sorted rows that are processed together.
 
     Attributes:
         rows: slice of the sorted rows.
-        hue_place: 0 to 3: the hue's place in the order; 4: no hue; 5: no jitter at all.
-        blur: slice, counted from the chunk's first row, of what is blurred.
-        grayscale: slice, counted likewise, of what loses its colour.
+        hue_place: 0 to 3 is the position of hue in the order; 4: no hue; 5: no jitter.
+        blur: slice of the blurred rows, relative to the chunk's first row.
+        grayscale: slice of the grey rows, relative to the chunk's first row.
     """
 
     rows: slice
@@ -63,13 +63,13 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     for chunk in chunks:
         planes = crop(chunk.rows)
         distortions.apply_(planes, chunk)
-        done[chunk.rows] = planes.to(torch.int16).transpose(0, 1)  # to uint8 at once is slower
+        done[chunk.rows] = planes.to(torch.int16).transpose(0, 1)  # directly to uint8 is slower
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
     return done.index_select(0, back.to(device)).view(n_views, batch, 3, size, size)
 
 
 def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
-    """Sorts rows and cuts them into chunks of at most `n_max` with the hue at one place.
+    """Sorts rows and splits them into chunks of at most `n_max` with the same hue position.
 
     Returns:
         The order, `(n,)`, and the chunks of the sorted rows.
@@ -78,7 +78,7 @@ def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
     place = torch.where(is_hue.any(1), is_hue.int().argmax(1), _NO_HUE)
     place[(rows.order == NOTHING).all(1)] = _NO_JITTER
     blurred = rows.sigma > 0
-    # gray rows end the sharp ones and begin the blurred ones, so that they form one slice
+    # grey rows come last among the sharp and first among the blurred, so they form one slice
     key = place * 4 + blurred * 2 + (rows.grayscale ^ blurred)
     counts = torch.bincount(key, minlength=4 * (_NO_JITTER + 1)).view(-1, 4)
     chunks = []
@@ -103,7 +103,7 @@ def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
 
 
 def _within(start: int, stop: int, first: int, last: int) -> slice:
-    """Returns the part of start to stop that lies in a chunk, counted from the chunk's start."""
+    """Returns the part of start to stop within a chunk, relative to the chunk's start."""
     start, stop = max(start, first), min(stop, last)
     return slice(start - first, stop - first) if stop > start else slice(0, 0)
 
@@ -136,17 +136,19 @@ def _cropper(
 
 
 class _Distortions:
-    """Everything but the crop, ready to be applied to slices of sorted rows."""
+    """All operations but the crop, prepared for slices of sorted rows."""
 
     def __init__(self, rows: ViewParams, device: torch.device) -> None:
         nothing = torch.ones_like(rows.factors[:, :1])
         factors = torch.cat([rows.factors, nothing], 1).gather(1, rows.order)
-        self.factors = factors[..., None, None].to(device)  # (N, 4, 1, 1): by place, not by kind
+        self.factors = factors[..., None, None].to(
+            device
+        )  # (N, 4, 1, 1): by position, not by operation
         self.contrast = (rows.order == CONTRAST)[..., None, None].to(device, torch.float32)
         self.saturation = (rows.order == SATURATION)[..., None, None].to(device, torch.float32)
         self.steps = hue_steps(rows.factors[:, HUE])[:, None, None].to(device)
         self.blur = blur_coefficients(rows.sigma).to(device)
-        self.solarize = rows.solarize  # stays on the host, which asks for it
+        self.solarize = rows.solarize  # stays on the host, which reads it
 
     def apply_(self, planes: Tensor, chunk: Chunk) -> None:
         """Jitters, greys, blurs and solarises planes in place, in this order."""

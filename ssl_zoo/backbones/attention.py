@@ -1,4 +1,4 @@
-"""Self-attention with fewer copies than torch's module makes, on the same weights."""
+"""Self-attention with fewer copies than torch's module, on the same weights."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from torch.nn import functional
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` for tokens `(N, L, D)` among themselves, without dropout and masks.
+    """`nn.MultiheadAttention` as self-attention over tokens `(N, L, D)`, without dropout and masks.
 
-    One product for queries, keys and values, and no transposition of the batch, as in timm's vision
-    transformers. Parameters and their names are those of torch's module.
+    Uses one matrix product for queries, keys and values and does not transpose the batch, as timm's
+    vision transformers do. Parameters and their names are those of torch's module.
     """
 
     def forward(self, query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
-        """Returns what the tokens attend to, `(N, L, D)`, and no weights."""
+        """Returns the attention output `(N, L, D)`, and None in place of the attention weights."""
         n, length, width = query.shape
         made = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
         heads = made.view(n, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -25,7 +25,7 @@ class SelfAttention(nn.MultiheadAttention):
 
 
 def quicken(module: nn.Module) -> nn.Module:
-    """Makes all self-attention of a network `SelfAttention`, in place; its layers must be batch-first."""
+    """Replaces all self-attention of a network by `SelfAttention`, in place; must be batch-first."""
     for layer in module.modules():
         if type(layer) is nn.MultiheadAttention:
             assert layer.batch_first

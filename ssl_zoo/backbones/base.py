@@ -1,4 +1,4 @@
-"""The contract of a backbone: images in, one feature vector each out."""
+"""The contract of a backbone: maps each image to one feature vector."""
 
 import warnings
 from typing import Any
@@ -13,7 +13,7 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: length of a feature vector.
-        usual_image_size: height and width that its cost is stated at, in pixels.
+        usual_image_size: image height and width at which its cost is reported, in pixels.
     """
 
     feature_dim: int
@@ -30,7 +30,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def flop_count(module: nn.Module, image_size: int) -> int | None:
-    """Returns multiply-adds for one image, as fvcore counts them; None where it cannot trace."""
+    """Returns fvcore's count of multiply-adds for one image; None if it cannot trace the module."""
     import torch
 
     with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script

@@ -1,4 +1,4 @@
-"""Raw pixels as features: the lower bound that every learnt representation is compared with."""
+"""Raw pixels as features: the lower bound for every learnt representation."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""ResNets of torchvision without their classifier, also wide and with a stem for small images."""
+"""torchvision's ResNets without classifier, with optional width and stem for small images."""
 
 from typing import Literal
 
@@ -18,14 +18,14 @@ _USUAL_SIZES = {"imagenet": 224, "cifar": 32, "cifar_padded": 32}
 
 
 class ResNetSettings(NamedConfig):
-    """Settings that all ResNets share."""
+    """Settings shared by all ResNets."""
 
     stem: Literal["imagenet", "cifar", "cifar_padded"] = "imagenet"
-    """`imagenet`: 7x7 convolution of stride 2 and max pooling; `cifar`: one 3x3 convolution, stride 1
-    (SimCLR, Chen et al., 2020, arXiv:2002.05709, appendix B.9); `cifar_padded`: the same with a
-    padding of 2, as in solo-learn's checkpoints."""
+    """First layers. `imagenet`: 7x7 convolution with stride 2 and max pooling; `cifar`: one 3x3
+    convolution with stride 1 (SimCLR, Chen et al., 2020, arXiv:2002.05709, appendix B.9);
+    `cifar_padded`: the same with a padding of 2, as in solo-learn's checkpoints."""
     zero_init_residual: bool = False
-    """Whether residual branches start at zero; SwAV's released models do not."""
+    """Whether residual branches are initialised to zero; SwAV's released models do not do this."""
 
 
 def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1) -> nn.Module:
@@ -46,7 +46,7 @@ def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1)
 class ResNet(Backbone):
     """ResNet (He et al., 2016, arXiv:1512.03385) with global average pooling and no classifier.
 
-    The state dict has torchvision's names, so that weights go both ways.
+    The state dict uses torchvision's names, so weights can be exchanged in both directions.
     """
 
     class Config(ResNetSettings):

@@ -1,4 +1,4 @@
-"""Any model of timm as a backbone, written `timm:vit_small_patch16_224`."""
+"""Any timm model as a backbone, written `timm:vit_small_patch16_224`."""
 
 import importlib
 from typing import Any, ClassVar, Literal
@@ -15,9 +15,9 @@ from ssl_zoo.errors import UserError
 
 @BACKBONES.register
 class Timm(TokenBackbone):
-    """A model of timm (github.com/huggingface/pytorch-image-models) without its classifier.
+    """A timm model (github.com/huggingface/pytorch-image-models) without its classifier.
 
-    Tokens can be dropped from those that are timm's plain vision transformer.
+    Plain vision transformers support dropping tokens.
     """
 
     class Config(NamedConfig):
@@ -27,15 +27,15 @@ class Timm(TokenBackbone):
 
         name: Literal["timm"] = "timm"
         model: str
-        """timm's name of the model."""
+        """Model name in timm."""
         pretrained: bool = False
-        """Whether timm downloads its weights."""
+        """Whether to load timm's pretrained weights, which timm downloads."""
         drop_path: float = Field(default=0.0, ge=0, lt=1)
         """Stochastic depth rate."""
         image_size: int | None = Field(default=None, ge=1)
-        """Input size that position embeddings are made for; the model's own when not given."""
+        """Input size of the position embeddings, in pixels; by default the model's own."""
         dynamic_image_size: bool = True
-        """Whether vision transformers interpolate position embeddings, as multi-crop needs."""
+        """Whether vision transformers interpolate position embeddings; multi-crop needs this."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Timm(TokenBackbone):
         if not timm.is_model(config.model.split(".")[0]):
             raise UserError(
                 f"timm has no model '{config.model}'.{closest(config.model, timm.list_models())} "
-                "timm.list_models() returns their names"
+                "timm.list_models() lists them"
             )
         self.trunk = _create(timm, config)
         self.feature_dim = _output_dim(self.trunk)
@@ -70,13 +70,13 @@ class Timm(TokenBackbone):
         return features
 
     def embed(self, images: Tensor) -> Tensor:
-        """Returns a token for each patch, without positions, `(N, L, width)`."""
+        """Returns one token per patch, without positions, `(N, L, width)`."""
         self.grid(images)
         tokens: Tensor = self.trunk.get_submodule("patch_embed")(images)
-        return tokens.flatten(1, -2)  # (N, rows, columns, width) where images may have any size
+        return tokens.flatten(1, -2)  # (N, rows, columns, width) with dynamic image size
 
     def positions(self, images: Tensor) -> Tensor:
-        """Returns the positions of these images' patches, `(1, L, width)`."""
+        """Returns the position embeddings of these images' patches, `(1, L, width)`."""
         trunk: Any = self.trunk
         of_patches = (
             trunk.pos_embed if trunk.no_embed_class else trunk.pos_embed[:, self.n_prefix :]
@@ -103,7 +103,7 @@ class Timm(TokenBackbone):
 
 
 def _is_plain(trunk: nn.Module) -> bool:
-    """Says whether a token is made of its own patch alone and has its position added."""
+    """Returns whether each token depends only on its own patch and has its position added."""
     transformers = importlib.import_module("timm.models.vision_transformer")
     return (
         type(trunk) is transformers.VisionTransformer
@@ -113,14 +113,14 @@ def _is_plain(trunk: nn.Module) -> bool:
 
 
 def _create(timm: Any, config: Any) -> nn.Module:
-    """Builds the model; whether its class knows a setting shows when it is called with it."""
+    """Builds the model; only a call shows whether its class accepts a setting."""
     wanted: dict[str, object] = {}
     if config.drop_path:
         wanted["drop_path_rate"] = config.drop_path
     if config.image_size is not None:
         wanted["img_size"] = config.image_size
     attempts = [wanted]
-    if config.dynamic_image_size:  # convolutional models take any size and do not know the word
+    if config.dynamic_image_size:  # convolutional models take any size and reject the argument
         attempts.insert(0, {**wanted, "dynamic_img_size": True})
     reason = ""
     for options in attempts:
@@ -132,7 +132,7 @@ def _create(timm: Any, config: Any) -> nn.Module:
             reason = str(error).split("() ")[-1]
             continue
         return model
-    raise UserError(f"timm's model '{config.model}' does not take these settings: {reason}")
+    raise UserError(f"timm model '{config.model}' does not accept these settings: {reason}")
 
 
 def _output_dim(trunk: nn.Module) -> int:

@@ -12,7 +12,7 @@ from ssl_zoo.config import NamedConfig
 
 @BACKBONES.register
 class TinyResNet(Backbone):
-    """ResNet with a 3x3 stem of stride `stem_stride`, one block a stage, and global average pooling.
+    """ResNet with a 3x3 stem of stride `stem_stride`, one block per stage, and global average pooling.
 
     Plain and small on purpose: for tests, demos and CPU experiments.
     """

@@ -1,8 +1,8 @@
-"""The contract of backbones that masked image modelling takes, and positions of patches.
+"""The contract of backbones for masked image modelling, and position embeddings of patches.
 
 A plain vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) works on any set of tokens, so a
-method may drop some of them (He et al., 2022, arXiv:2111.06377) or put others in their place (Xie et
-al., 2022, arXiv:2111.09886).
+method may drop some of them (He et al., 2022, arXiv:2111.06377) or replace them (Xie et al., 2022,
+arXiv:2111.09886).
 """
 
 from typing import Literal
@@ -17,30 +17,30 @@ from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 
 Resampling = Literal["antialiased", "plain"]
-"""How positions are interpolated; see `resample_positions`."""
+"""Interpolation of position embeddings; see `resample_positions`."""
 NEEDS_TOKENS = (
-    "hides patches and needs a plain vision transformer; set backbone=vit, or a model of timm "
+    "masks patches and needs a plain vision transformer; set backbone=vit, or a timm model "
     "such as backbone=timm:vit_base_patch16_224"
 )
 
 
 class PatchSettings(NamedConfig):
-    """Settings of a backbone that says the size of its patches."""
+    """Settings of a backbone with a patch size."""
 
     patch_size: int = Field(default=16, ge=1, le=64)
     """Height and width of a patch, in pixels."""
 
 
 class TokenBackbone(Backbone):
-    """A vision transformer in parts, so that tokens can be dropped or replaced on the way.
+    """A vision transformer in parts, so that tokens can be dropped or replaced in between.
 
     `forward(images)` is `pool(encode(embed(images) + positions(images)))`.
 
     Attributes:
         patch_size: height and width of a patch, in pixels.
         width: length of a token.
-        n_prefix: tokens, such as a class token, that `encode` puts before those of patches.
-        has_tokens: False where the network is of another kind and only `forward` works.
+        n_prefix: tokens, such as a class token, that `encode` prepends to those of patches.
+        has_tokens: False if the network is of another kind, for which only `forward` works.
     """
 
     patch_size: int
@@ -49,15 +49,15 @@ class TokenBackbone(Backbone):
     has_tokens: bool = True
 
     def embed(self, images: Tensor) -> Tensor:
-        """Returns a token for each patch in reading order, without positions, `(N, L, width)`."""
+        """Returns one token per patch in reading order, without positions, `(N, L, width)`."""
         raise NotImplementedError
 
     def positions(self, images: Tensor) -> Tensor:
-        """Returns what tells the places of these images' patches, `(1, L, width)`."""
+        """Returns the position embeddings of these images' patches, `(1, L, width)`."""
         raise NotImplementedError
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Maps any M tokens with their positions to `(N, n_prefix + M, width)`."""
+        """Maps any M tokens with positions added to `(N, n_prefix + M, width)`."""
         raise NotImplementedError
 
     def pool(self, encoded: Tensor) -> Tensor:
@@ -72,25 +72,25 @@ class TokenBackbone(Backbone):
         """Returns the rows and columns of patches.
 
         Raises:
-            UserError: the images do not consist of whole patches.
+            UserError: the image size is not a multiple of the patch size.
         """
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise UserError(
-                f"images of {height}x{width} pixels do not consist of patches of {self.patch_size}; "
+                f"images of {height}x{width} pixels cannot be split into patches of {self.patch_size}; "
                 f"use sizes that are multiples of {self.patch_size}"
             )
         return height // self.patch_size, width // self.patch_size
 
 
 def with_tokens(backbone: Backbone, *, method: str) -> TokenBackbone:
-    """Returns the backbone if tokens can be dropped from it.
+    """Returns the backbone if it supports dropping tokens.
 
     Args:
         method: the name of the method that needs it, for the message.
 
     Raises:
-        UserError: it is no plain vision transformer.
+        UserError: it is not a plain vision transformer.
     """
     if isinstance(backbone, TokenBackbone) and backbone.has_tokens:
         return backbone
@@ -104,17 +104,17 @@ def resample_positions(
     *,
     how: Resampling = "antialiased",
 ) -> Tensor:
-    """Interpolates the positions of one grid of patches for another one.
+    """Interpolates the position embeddings of one grid of patches for another grid.
 
-    Bicubic: `antialiased`, as timm does it (layers/pos_embed.py), or `plain`, as DINO's authors do, with
-    a scale for a tenth of a patch more (facebookresearch/dino, vision_transformer.py, lines 174-194,
+    Bicubic: `antialiased`, as in timm (layers/pos_embed.py), or `plain`, as in DINO's code, with a
+    scale for a tenth of a patch more (facebookresearch/dino, vision_transformer.py, lines 174-194,
     `interpolate_pos_encoding`).
 
     Args:
         positions: `(1, L, D)`, in reading order.
-        old: rows and columns that they belong to.
-        new: rows and columns that are wanted.
-        how: with antialiasing or without.
+        old: rows and columns of the given positions.
+        new: rows and columns of the result.
+        how: with or without antialiasing.
     """
     if old == new:
         return positions
@@ -128,16 +128,18 @@ def resample_positions(
 
 
 def sincos_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Returns sines and cosines of the place of each patch, `(rows * columns, width)`.
+    """Returns sine-cosine position embeddings of the patches, `(rows * columns, width)`.
 
-    The first half tells the column and the second the row, each with wavelengths from 2 pi to 20000 pi
+    The first half encodes the column and the second the row, each with wavelengths from 2 pi to 20000 pi
     patches, as in MAE (He et al., 2022, arXiv:2111.06377; facebookresearch/mae, util/pos_embed.py).
 
     Raises:
-        ValueError: the width is no multiple of 4.
+        ValueError: the width is not a multiple of 4.
     """
     if width % 4:
-        raise ValueError(f"width of {width} is no multiple of 4, as sines and cosines need")
+        raise ValueError(
+            f"width of {width} is not a multiple of 4, which sine-cosine positions need"
+        )
     frequencies = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
 
     def line(length: int) -> Tensor:

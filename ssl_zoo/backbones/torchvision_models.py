@@ -1,4 +1,4 @@
-"""Any classification model of torchvision as a backbone, written `torchvision:convnext_tiny`."""
+"""Any torchvision classification model as a backbone, written `torchvision:convnext_tiny`."""
 
 from typing import Any, ClassVar, Literal
 
@@ -13,12 +13,12 @@ _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 @BACKBONES.register
 class Torchvision(Backbone):
-    """A classification model of torchvision (github.com/pytorch/vision) without its last linear layer.
+    """A torchvision classification model (github.com/pytorch/vision) without its last linear layer.
 
-    ResNets and vision transformers have backbones of their own, which can do more.
+    ResNets and vision transformers have dedicated backbones with more options.
 
     Attributes:
-        classifier: name of the layer that was taken off, within torchvision's model.
+        classifier: name of the removed layer in torchvision's model.
     """
 
     class Config(NamedConfig):
@@ -28,7 +28,7 @@ class Torchvision(Backbone):
 
         name: Literal["torchvision"] = "torchvision"
         model: str
-        """torchvision's name of the model."""
+        """Model name in torchvision."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Torchvision(Backbone):
         if config.model not in known:
             raise UserError(
                 f"torchvision has no model '{config.model}'.{closest(config.model, known)} "
-                "torchvision.models.list_models() returns their names"
+                "torchvision.models.list_models() lists them"
             )
         options = {"init_weights": False} if config.model in ("googlenet", "inception_v3") else {}
         trunk: nn.Module = models.get_model(config.model, weights=None, **options)
@@ -52,14 +52,16 @@ class Torchvision(Backbone):
 
 
 def _take_off(trunk: nn.Module, model: str) -> tuple[str, int]:
-    """Puts nothing in the place of the last linear layer; returns its name and the width before it."""
+    """Replaces the last linear layer by the identity; returns its name and input width."""
     linear = [
         name
         for name, module in trunk.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[0] in _CLASSIFIERS
     ]
     if not linear:
-        raise UserError(f"torchvision's '{model}' ends in no linear layer, so it is no backbone")
+        raise UserError(
+            f"torchvision model '{model}' does not end in a linear layer, so it cannot be a backbone"
+        )
     last: Any = trunk.get_submodule(linear[-1])
     parent, _, child = linear[-1].rpartition(".")
     setattr(trunk.get_submodule(parent), child, nn.Identity())

@@ -1,4 +1,4 @@
-"""torchvision's ResNets, as they are and widened; apart, because importing torchvision takes long."""
+"""torchvision's ResNets, plain and widened; a separate module because torchvision imports slowly."""
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -16,7 +16,7 @@ def resnet(kind: str, layers: list[int], *, width: int, zero_init_residual: bool
 class _WideResNet(ResNet):  # type: ignore[misc]
     """Bottleneck ResNet with every layer, the stem too, `width` times as wide.
 
-    torchvision's own `wide_resnet50_2` widens only the 3x3 convolutions, which is another network.
+    torchvision's own `wide_resnet50_2` widens only the 3x3 convolutions and is a different network.
     """
 
     def __init__(self, layers: list[int], width: int, zero_init_residual: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plain vision transformers of any size, made of torchvision's."""
+"""Plain vision transformers of any size, built on torchvision's."""
 
 from typing import Any, Literal
 
@@ -22,52 +22,54 @@ from ssl_zoo.config import RunSettings
 class ViT(TokenBackbone):
     """Vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) without its classifier.
 
-    The state dict has torchvision's names, so that weights go both ways. Positions are interpolated
-    for images of other sizes than the network is made for.
+    The state dict uses torchvision's names, so weights can be exchanged in both directions. Position
+    embeddings are interpolated for images of other sizes than `image_size`.
     """
 
     class Config(PatchSettings):
-        """Settings of a vision transformer; the defaults make one for 32x32 images on a CPU."""
+        """Settings of a vision transformer; the defaults suit 32x32 images on a CPU."""
 
         name: Literal["vit"] = "vit"
         image_size: int = Field(default=32, ge=1, le=1024)
-        """Height and width of the images that positions are made for, in pixels."""
+        """Image height and width that position embeddings are created for, in pixels."""
         patch_size: int = Field(default=4, ge=1, le=64)
         """Height and width of a patch, in pixels."""
         width: int = Field(default=64, ge=1, le=4096)
         """Length of a token."""
         depth: int = Field(default=4, ge=1, le=64)
-        """Number of blocks."""
+        """Number of transformer blocks."""
         heads: int = Field(default=4, ge=1, le=64)
         """Number of attention heads."""
         mlp_ratio: float = Field(default=4.0, gt=0, le=16)
-        """Width of an MLP's hidden layer, in widths of a token."""
+        """Width of the MLPs' hidden layers, as a multiple of `width`."""
         pooling: Literal["class", "mean", "max"] = "class"
-        """What is a feature: the class token, or mean or maximum of the patches' tokens."""
+        """Feature of an image: its class token, or the mean or maximum of its patch tokens."""
         positions: Literal["learnt", "sincos"] = "learnt"
-        """Whether positions are learnt, or fixed sines and cosines as in MAE (arXiv:2111.06377)."""
+        """Whether position embeddings are learnt, or fixed sine-cosine as in MAE (arXiv:2111.06377)."""
         resampling: Resampling = "antialiased"
-        """How positions are interpolated for images of other sizes: as in timm, or `plain` as by DINO's
-        authors."""
+        """Interpolation of position embeddings for other image sizes: `antialiased` as in timm, or
+        `plain` as in DINO's code."""
 
         @model_validator(mode="after")
         def _check(self) -> "ViT.Config":
             if self.image_size % self.patch_size:
                 raise ValueError(
-                    f"image_size of {self.image_size} is no multiple of patch_size={self.patch_size}"
+                    f"image_size of {self.image_size} is not a multiple of patch_size={self.patch_size}"
                 )
             if self.width % self.heads:
-                raise ValueError(f"width of {self.width} is no multiple of heads={self.heads}")
+                raise ValueError(f"width of {self.width} is not a multiple of heads={self.heads}")
             if self.positions == "sincos" and self.width % 4:
-                raise ValueError(f"positions=sincos takes a width of 4 times n, not {self.width}")
+                raise ValueError(
+                    f"positions=sincos needs a width that is a multiple of 4, not {self.width}"
+                )
             return self
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when a view does not consist of whole patches."""
+            """Raises `ValueError` if a view size is not a multiple of the patch size."""
             for size in run.view_counts:
                 if size % self.patch_size:
                     raise ValueError(
-                        f"augmentation.crops of size {size} do not consist of patches of "
+                        f"augmentation.crops of size {size} cannot be split into patches of "
                         f"backbone.patch_size={self.patch_size}; use sizes that are multiples of it"
                     )
 
@@ -81,13 +83,13 @@ class ViT(TokenBackbone):
         self._own_grid = (config.image_size // config.patch_size,) * 2
 
     def embed(self, images: Tensor) -> Tensor:
-        """Returns a token for each patch, without positions, `(N, L, width)`."""
+        """Returns one token per patch, without positions, `(N, L, width)`."""
         self.grid(images)
         maps: Tensor = self.trunk.get_submodule("conv_proj")(images)
         return maps.flatten(2).transpose(1, 2)
 
     def positions(self, images: Tensor) -> Tensor:
-        """Returns the positions of these images' patches, `(1, L, width)`."""
+        """Returns the position embeddings of these images' patches, `(1, L, width)`."""
         of_patches = self.trunk.get_parameter("encoder.pos_embedding")[:, 1:]
         return resample_positions(
             of_patches, self._own_grid, self.grid(images), how=self._resampling
@@ -102,7 +104,7 @@ class ViT(TokenBackbone):
         return encoded
 
     def pool(self, encoded: Tensor) -> Tensor:
-        """Returns the class token, or mean or maximum of the others, `(N, width)`."""
+        """Returns the class token, or the mean or maximum of the patch tokens, `(N, width)`."""
         if self.pooling == "class":
             return encoded[:, 0]
         patches = encoded[:, 1:]

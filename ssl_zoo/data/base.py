@@ -1,4 +1,4 @@
-"""The contract of a data set: uint8 images by position, and labels where there are any."""
+"""The contract of a data set: uint8 images by position, and optional labels."""
 
 from typing import Any, ClassVar, Literal
 
@@ -16,20 +16,20 @@ class Dataset:
     """Images and labels of one split.
 
     Args:
-        config: where the data lies and how it is normalised.
+        config: location and normalisation of the data.
         split: `train` or `test`.
 
     Attributes:
         config: the settings it was built from.
-        labels: class of each image, `(N,)` int64, or `(N, C)` of 0 and 1 where an image shows
-            several; None where there are none.
-        class_names: one for each class; empty without labels.
-        in_memory: whether `load` only indexes a tensor, so that loader workers are of no use.
-        max_corrupt: images that may fail to decode before a run stops.
+        labels: class of each image, `(N,)` int64, or `(N, C)` of 0 and 1 for several classes
+            per image; None without labels.
+        class_names: one name per class; empty without labels.
+        in_memory: whether `load` only indexes a tensor, so loader workers are not needed.
+        max_corrupt: number of images that may fail to decode before a run stops.
     """
 
     class Config(NamedConfig):
-        """Settings every data set has."""
+        """Settings of every data set."""
 
         mean: tuple[float, float, float] = IMAGENET_MEAN
         """Mean of each channel, for values in [0, 1]."""
@@ -37,7 +37,7 @@ class Dataset:
         """Standard deviation of each channel, for values in [0, 1]."""
 
     source: ClassVar[str] = ""
-    """Where the data comes from: citation or address."""
+    """Where the data comes from: citation or URL."""
     config: Any
     labels: Tensor | None
     class_names: list[str]
@@ -54,18 +54,18 @@ class Dataset:
         """Returns the images at positions `(B,)`.
 
         Returns:
-            `(B, 3, H, W)` uint8 where all images have one size, else a list of `(3, H, W)` uint8
-            in which an image that cannot be decoded is None.
+            `(B, 3, H, W)` uint8 if all images have one size, else a list of `(3, H, W)` uint8 in
+            which an image that cannot be decoded is None.
         """
         raise NotImplementedError
 
     def describe(self, index: int) -> str:
-        """Returns what a person would call the image: its path, or its position."""
+        """Returns a readable name of the image: its path, or its position."""
         return f"image {index}"
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what the split holds: 16 hexadecimal digits that change when the data does."""
+        """Digest of the split's content: 16 hexadecimal digits that change with the data."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What a folder of images really holds, and the setting that fits it; for messages."""
+"""Describes the content of an image folder, and the setting that fits it, for error messages."""
 
 import os
 from collections import Counter
@@ -8,30 +8,30 @@ from pathlib import Path
 from ssl_zoo.data.base import Split
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-"""Endings of image files, in lower case."""
+"""Extensions of image files, in lower case."""
 USUAL_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "valid", "validation", "test", "testing", "eval"),
 }
-"""What folders of a split are mostly called, in lower case."""
-_NAMED = 5  # folders or endings that a message names
-_COUNTED = 100_000  # files that are looked at for a message
+"""Common folder names of each split, in lower case."""
+_NAMED = 5  # folders or extensions named in a message
+_COUNTED = 100_000  # files examined for a message
 
 
 def is_image(name: str) -> bool:
-    """Says whether a file is taken for an image, by its name."""
+    """Returns whether a file name is that of an image."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a folder, hidden files left out.
+    """The content of a folder, without hidden files.
 
     Attributes:
         folder: the folder.
-        images: number of images right in it.
-        folders: number of images at any depth in each folder in it, by name.
-        others: number of files at any depth that are not images, by ending.
+        images: number of images directly in it.
+        folders: number of images at any depth in each of its folders, by name.
+        others: number of other files at any depth, by extension.
     """
 
     folder: Path
@@ -41,11 +41,11 @@ class Contents:
 
     @property
     def class_folders(self) -> list[str]:
-        """The folders that hold images, which may be classes."""
+        """The folders with images, which may be classes."""
         return [name for name, count in self.folders.items() if count]
 
     def __str__(self) -> str:
-        """Says what is there: `1 image and 2 folders with 12 images: cat (7), dog (5)`."""
+        """Describes the content: `1 image and 2 folders with 12 images: cat (7), dog (5)`."""
         if not self.images and not self.class_folders:
             endings = [f"{count} {ending}" for ending, count in self.others.most_common()]
             return (
@@ -63,7 +63,7 @@ class Contents:
 
 
 def look_into(folder: Path) -> Contents:
-    """Returns what is in a folder; of a very large one, what is seen first."""
+    """Returns the content of a folder; for a very large one, only of the first files."""
     images, folders, others = 0, Counter[str](), Counter[str]()
     seen = 0
     for place, below, files in os.walk(folder, followlinks=True):
@@ -75,7 +75,7 @@ def look_into(folder: Path) -> Contents:
                 images += not inside
                 folders.update({inside[0]: 1} if inside else {})
             elif not name.startswith("."):
-                others[Path(name).suffix.lower() or "without ending"] += 1
+                others[Path(name).suffix.lower() or "without extension"] += 1
         seen += len(files)
         if seen > _COUNTED:
             break
@@ -83,13 +83,13 @@ def look_into(folder: Path) -> Contents:
 
 
 def advice_for_missing(contents: Contents, split: Split, name: str, *, labels: bool) -> str:
-    """Returns what to set where a root folder has no folder `name` for a split.
+    """Returns what to set if a root folder has no folder `name` for a split.
 
     Args:
-        contents: of the root folder.
-        split: which one it is for.
-        name: the folder that was looked for.
-        labels: whether folders are taken for classes.
+        contents: content of the root folder.
+        split: the split.
+        name: name of the missing folder.
+        labels: whether folders are classes.
     """
     usual = [each for each in contents.class_folders if each.lower() in USUAL_NAMES[split]]
     if usual:
@@ -99,17 +99,17 @@ def advice_for_missing(contents: Contents, split: Split, name: str, *, labels: b
         if any(each.lower() in USUAL_NAMES["train"] for each in _folders(contents.folder / inner)):
             return f"set data.root={contents.folder / inner}"
     if not contents.images and not contents.class_folders:
-        return f"known endings are {', '.join(EXTENSIONS)}"
+        return f"known extensions: {', '.join(EXTENSIONS)}"
     place = contents.folder / name
     if split == "test":
         return (
-            f"put the images to score on into '{place}', or set evaluation.every=0 to train "
+            f"put the test images into '{place}', or set evaluation.every=0 to train "
             "without scores"
         )
     if all(each.lower() in USUAL_NAMES["test"] for each in contents.class_folders) and (
         not contents.images
     ):
-        return f"put the images to train on into '{place}'"
+        return f"put the training images into '{place}'"
     if labels and len(contents.class_folders) < 2:
         return "set data.train=. and data.labels=none"
     return "set data.train=."

@@ -1,7 +1,7 @@
-"""Handwritten digits that come with scikit-learn: small enough to learn from in minutes on a CPU.
+"""Handwritten digits from scikit-learn: small enough to train on in minutes on a CPU.
 
 1797 images of 8x8 pixels, the test part of the UCI set "Optical Recognition of Handwritten Digits"
-(Alpaydin and Kaynak, 1998, doi:10.24432/C50P49). Every fifth image is for testing.
+(Alpaydin and Kaynak, 1998, doi:10.24432/C50P49). Every fifth image belongs to the test split.
 """
 
 from typing import Any, ClassVar, Literal
@@ -70,13 +70,13 @@ class Digits(_DigitsBase):
 
 @DATASETS.register
 class DigitsAffine(_DigitsBase):
-    """Digits on a 32x32 canvas, each with a rotation, size and place of its own that never change.
+    """Digits on a 32x32 canvas, each with a fixed random rotation, size and position.
 
-    Pixels say little about the class here: a learnt feature must see past pose.
+    Pixels carry little information about the class: learnt features must ignore the pose.
     """
 
     class Config(Dataset.Config):
-        """Settings of the moved digits."""
+        """Settings of the digits with random pose."""
 
         name: Literal["digits_affine"] = "digits_affine"
         """Registered name."""
@@ -90,14 +90,14 @@ class DigitsAffine(_DigitsBase):
 
 
 def move(images: Tensor, keys: Tensor, *, canvas: int = 32) -> Tensor:
-    """Draws each image on a black canvas, turned, scaled and shifted at random.
+    """Draws each image on a black canvas, randomly rotated, scaled and shifted.
 
-    Rotation is within 0.6 radians, the digit takes 0.5 to 0.9 of the canvas's width, and along its
-    own axes it lies up to a quarter of its width away from the middle.
+    The rotation is at most 0.6 radians, the digit takes 0.5 to 0.9 of the canvas's width, and it is
+    shifted along its own axes by up to a quarter of its width from the centre.
 
     Args:
         images: `(n, 1, H, W)` in [0, 1].
-        keys: one for each image, `(n,)`.
+        keys: one per image, `(n,)`.
 
     Returns:
         `(n, 1, canvas, canvas)` in [0, 1].

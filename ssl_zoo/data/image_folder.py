@@ -1,4 +1,4 @@
-"""Image files in folders, one folder for each class or without any labels."""
+"""Image files in folders, with one folder per class or without labels."""
 
 import functools
 import hashlib
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 class PathList:
-    """Relative paths in one piece of memory, which loader processes share without copying it.
+    """Relative paths in one block of memory that loader processes share without copying.
 
-    A list of a million texts would be copied page by page as their reference counts change.
+    A list of a million strings would be copied page by page as their reference counts change.
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
@@ -43,7 +43,7 @@ class PathList:
 
 
 def decode(path: Path) -> Tensor | None:
-    """Returns an image as RGB `(3, H, W)` uint8, or None when it cannot be read."""
+    """Returns an image as RGB `(3, H, W)` uint8, or None if it cannot be decoded."""
     import numpy as np
     from PIL import Image
 
@@ -56,7 +56,7 @@ def decode(path: Path) -> Tensor | None:
 
 
 class ImageFiles(Dataset):
-    """Images that are read from files when they are needed."""
+    """Images that are read from files on demand."""
 
     in_memory = False
     _paths: PathList
@@ -65,7 +65,7 @@ class ImageFiles(Dataset):
         return len(self._paths)
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
-        """Decodes the images at positions `(B,)`; None stands for one that cannot be read."""
+        """Decodes the images at positions `(B,)`; None for an image that cannot be decoded."""
         return [decode(self._paths[index]) for index in indices.tolist()]
 
     def describe(self, index: int) -> str:
@@ -75,7 +75,7 @@ class ImageFiles(Dataset):
 
 @DATASETS.register
 class ImageFolder(ImageFiles):
-    """Image files below `root/train` and `root/val`, in a folder for each class."""
+    """Image files in `root/train` and `root/val`, with one folder per class."""
 
     class Config(Dataset.Config):
         """Settings of a folder of images."""
@@ -83,15 +83,15 @@ class ImageFolder(ImageFiles):
         name: Literal["image_folder"] = "image_folder"
         """Registered name."""
         root: str
-        """Folder that holds the splits."""
+        """Folder that contains the splits."""
         train: str = "train"
-        """Folder of the training images below `root`; `.` is `root` itself."""
+        """Folder of the training images in `root`; `.` is `root` itself."""
         test: str = "val"
-        """Folder of the images for testing below `root`."""
+        """Folder of the test images in `root`."""
         labels: Literal["folders", "none"] = "folders"
-        """Whether the first folder below a split is the class, or there are no classes."""
+        """`folders`: the first folder inside a split is the class; `none`: no labels."""
         max_corrupt: int = Field(default=100, ge=0)
-        """Images that may fail to decode before a run stops."""
+        """Number of images that may fail to decode before a run stops."""
 
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
@@ -107,13 +107,13 @@ class ImageFolder(ImageFiles):
             raise _no_images(self.folder)
 
     def _scan(self, config: Config, split: Split) -> list[str]:
-        """Sets classes and labels; returns the paths below the split's folder."""
+        """Sets classes and labels; returns the paths relative to the split's folder."""
         known = _class_folders(_split_folder(config, "train"))
         names = known if split == "train" else _class_folders(self.folder)
         strange = sorted(set(names) - set(known))
         if strange:
             raise UserError(
-                f"folder '{self.folder}' has class '{strange[0]}' that '{config.train}' lacks; "
+                f"folder '{self.folder}' has class '{strange[0]}', which is missing from '{config.train}'; "
                 "give both splits the same class folders"
             )
         _check_count(names, self.folder, split)
@@ -122,7 +122,7 @@ class ImageFolder(ImageFiles):
         for name in names:
             found = _images_below(self.folder / name)
             if not found:
-                logger.warning("class folder '%s' holds no images", self.folder / name)
+                logger.warning("class folder '%s' contains no images", self.folder / name)
             files += [os.path.join(name, file) for file in found]
             labels += [known.index(name)] * len(found)
         self.class_names = known
@@ -150,7 +150,7 @@ def _split_folder(config: Any, split: Split) -> Path:
         contents = look_into(root)
         labels = config.labels == "folders"
         raise UserError(
-            f"folder '{root}' has no '{name}' for data.{split}; it holds {contents}; "
+            f"folder '{root}' has no '{name}' for data.{split}; it contains {contents}; "
             + advice_for_missing(contents, split, name, labels=labels)
         )
     return folder
@@ -158,7 +158,7 @@ def _split_folder(config: Any, split: Split) -> Path:
 
 def _no_images(folder: Path) -> UserError:
     return UserError(
-        f"folder '{folder}' holds {look_into(folder)}; known endings are {', '.join(EXTENSIONS)}"
+        f"folder '{folder}' contains {look_into(folder)}; known extensions: {', '.join(EXTENSIONS)}"
     )
 
 
@@ -170,7 +170,7 @@ def _class_folders(folder: Path) -> list[str]:
         if not contents.images:
             raise _no_images(folder)
         raise UserError(
-            f"folder '{folder}' holds {contents}, and each class needs a folder of its own; set "
+            f"folder '{folder}' contains {contents}, but each class needs its own folder; set "
             "data.labels=none to train without classes"
         )
     return names
@@ -181,9 +181,11 @@ def _check_count(names: list[str], folder: Path, split: Split) -> None:
         return
     if split == "test":
         raise UserError(
-            f"folder '{folder}' holds only class '{names[0]}'; scoring needs two classes or more"
+            f"folder '{folder}' contains only class '{names[0]}'; scoring needs at least two classes"
         )
-    logger.warning("folder '%s' holds only class '%s'; labels say nothing", folder, names[0])
+    logger.warning(
+        "folder '%s' contains only class '%s'; its labels are not informative", folder, names[0]
+    )
 
 
 def _images_below(folder: Path) -> list[str]:

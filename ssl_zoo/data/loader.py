@@ -1,8 +1,8 @@
 """Batches of views for training, and of plain images for scoring.
 
-The order of an epoch is a function of seed and epoch, and a step's batch a slice of it of which
-each rank takes a piece: training may stop at any step and go on with any number of ranks and
-workers without a batch changing.
+The order of an epoch is a function of seed and epoch. A step's batch is a slice of that order, of which
+each rank takes its part. Training can therefore stop at any step and resume with any number of ranks
+and workers without changing a batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,10 +28,10 @@ class Sampling:
     """Which images a process sees at which step.
 
     Attributes:
-        global_batch_size: images each step over all processes.
-        rank: of this process.
+        global_batch_size: images per step, over all processes.
+        rank: rank of this process.
         world_size: number of processes.
-        seed: start of order and views.
+        seed: seed of order and views.
     """
 
     global_batch_size: int
@@ -41,13 +41,13 @@ class Sampling:
 
     @property
     def batch_size(self) -> int:
-        """Images a process sees each step."""
+        """Images per step and process."""
         return self.global_batch_size // self.world_size
 
 
 @dataclass(frozen=True)
 class _ViewMaker:
-    """What a loader process needs; called with the place of a batch in an epoch's order."""
+    """The work of a loader process; called with the position of a batch in an epoch's order."""
 
     dataset: Dataset
     augmentation: Augmentation[Any]
@@ -69,22 +69,22 @@ class _ViewMaker:
 
 
 class ViewLoader:
-    """Gives the batches of each epoch to one rank.
+    """Iterates over the batches of each epoch for one rank.
 
-    Images in memory are kept on the device and augmented there; files are read and augmented in
+    Images in memory are kept and augmented on the device; image files are read and augmented in
     loader processes.
 
     Args:
         dataset: the training images.
         augmentation: makes the views.
-        sampling: which images this rank gets.
+        sampling: images of this rank.
         num_workers: loader processes, for images read from files.
-        device: where the views are used.
-        with_labels: whether batches carry labels.
+        device: device on which the views are used.
+        with_labels: whether batches contain labels.
 
     Raises:
-        UserError: there are fewer images than one batch takes, an image without a label where they
-            are asked for, or a batch cannot be split over the ranks.
+        UserError: there are fewer images than one batch needs, an image has no label although
+            labels are requested, or a batch cannot be split over the ranks.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ViewLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch; the rest is dropped."""
+        """Full batches in an epoch; the remaining images are dropped."""
         return len(self.dataset) // self.sampling.global_batch_size
 
     @property
@@ -119,15 +119,15 @@ class ViewLoader:
         return next(iter(self.augmentation.view_counts))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[LoadedBatch]:
-        """Yields this rank's batches of an epoch from a step on.
+        """Yields this rank's batches of an epoch, starting at `start_step`.
 
         Raises:
-            UserError: more images cannot be decoded than the data set allows.
+            UserError: more images fail to decode than the data set allows.
         """
         return self._batches(epoch, start_step, self.augmentation)
 
     def plain_epoch(self, epoch: int) -> Iterator[LoadedBatch]:
-        """Yields the images of `epoch`, each in the one view that scoring sees."""
+        """Yields the images of `epoch`, each as its evaluation view."""
         return self._batches(epoch, 0, PlainView(self.image_size))
 
     def _batches(
@@ -173,7 +173,7 @@ class ViewLoader:
 
 def _all_images(dataset: Dataset) -> Tensor:
     if isinstance(dataset, TensorDataset):
-        return dataset.images  # without the copy that loading makes
+        return dataset.images  # avoids the copy that `load` makes
     images = dataset.load(torch.arange(len(dataset)))
     assert isinstance(images, Tensor)
     return images
@@ -207,20 +207,20 @@ def _check_labels(dataset: Dataset) -> None:
         )
     if labels.ndim != 1:
         raise UserError(
-            f"this method needs one class for each image, but labels mark {labels.shape[1]} classes "
-            "each; choose another data set"
+            f"this method needs one class per image, but each label marks {labels.shape[1]} classes; "
+            "choose another data set"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (n_classes and high >= n_classes):
         raise UserError(
-            f"this method needs a class for each image, but labels run from {low} to {high} and the "
-            f"data set names {n_classes} classes; leave out images without a class"
+            f"this method needs a class for each image, but labels range from {low} to {high} and the "
+            f"data set has {n_classes} classes; remove images without a class"
         )
 
 
 @dataclass(frozen=True)
 class _PlainReader:
-    """What a loader process needs for scoring; called with the place of a batch in `positions`."""
+    """The work of a loader process for scoring; called with the position of a batch in `positions`."""
 
     dataset: Dataset
     positions: Tensor
@@ -254,22 +254,22 @@ def evaluation_batches(
     num_workers: int = 0,
     indices: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields each image once, in order; those that cannot be decoded are left out with a warning.
+    """Yields each image once, in order; skips images that cannot be decoded, with a warning.
 
     Args:
         dataset: the images.
-        batch_size: images of a batch; batches with undecodable images are smaller.
+        batch_size: images per batch; batches with undecodable images are smaller.
         size: height and width of the views.
         resize: see `evaluation_view`.
         interpolation: see `evaluation_view`.
         num_workers: loader processes, for images read from files.
-        indices: positions to read; all unless given.
+        indices: positions to read; all by default.
 
     Yields:
-        Views `(B, 3, size, size)` uint8 and the positions they have in the data set, `(B,)`.
+        Views `(B, 3, size, size)` uint8 and their positions in the data set, `(B,)`.
 
     Raises:
-        UserError: more images cannot be decoded than the data set allows.
+        UserError: more images fail to decode than the data set allows.
     """
     positions = torch.arange(len(dataset)) if indices is None else indices
     work = _PlainReader(dataset, positions, batch_size, size, resize, interpolation)

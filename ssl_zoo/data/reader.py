@@ -1,4 +1,4 @@
-"""Reads images from files in loader processes and turns them into views there."""
+"""Reads image files in loader processes and turns them into views there."""
 
 import logging
 import signal
@@ -17,21 +17,21 @@ from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 5  # corrupt images that a message names
+_NAMED = 5  # corrupt images named in a message
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Signals that ask a run to stop; launchers send them to all its processes."""
 
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """Views of a process's part of a batch, before normalisation.
+    """A process's part of a batch of views, before normalisation.
 
     Attributes:
-        views: one uint8 tensor `(V, B, 3, size, size)` for each size.
+        views: one uint8 tensor `(V, B, 3, size, size)` per size.
         index: position of each image in the data set, `(B,)`, on the CPU.
-        labels: `(B,)`, or None when they were not asked for.
-        corrupt: what images are called that could not be decoded and were replaced.
-        masks: patches to hide, `(B, L)` bool, or None when the augmentation draws none.
+        labels: `(B,)`, or None if not requested.
+        corrupt: names of images that could not be decoded and were replaced.
+        masks: patches to mask, `(B, L)` bool, or None if the augmentation draws none.
     """
 
     views: list[Tensor]
@@ -48,10 +48,10 @@ class LoadedBatch:
 
 @dataclass
 class CorruptImages:
-    """Counts images that cannot be decoded, each once, and stops a run that meets too many.
+    """Counts images that cannot be decoded, each once, and stops a run that finds too many.
 
     Args:
-        limit: how many are allowed.
+        limit: number of images allowed.
         n_images: number of images in the data set.
     """
 
@@ -60,10 +60,10 @@ class CorruptImages:
     names: dict[str, None] = field(default_factory=dict)
 
     def add(self, names: Iterable[str]) -> None:
-        """Notes images and warns of new ones.
+        """Records images and logs a warning for new ones.
 
         Raises:
-            UserError: there are more than the limit.
+            UserError: the limit is exceeded.
         """
         new = [name for name in names if name not in self.names]
         if not new:
@@ -73,24 +73,24 @@ class CorruptImages:
         if len(self.names) > self.limit:
             raise UserError(
                 f"{len(self.names)} of {self.n_images} images cannot be decoded, more than "
-                f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; mend or remove "
+                f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; fix or remove "
                 "them, or raise data.max_corrupt"
             )
 
 
 def shorten(names: Iterable[str]) -> str:
-    """Returns the first names, and how many more there are."""
+    """Returns the first names and the number of further ones."""
     names = list(names)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more
 
 
 def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Loads images; one that cannot be decoded gives way to the next that can.
+    """Loads images; an image that cannot be decoded is replaced by the next one that can.
 
     Returns:
-        The images, the positions they truly have `(B,)`, and the names of those replaced. There
-        are fewer images than asked for only if too many in a row cannot be decoded.
+        The images, their actual positions `(B,)`, and the names of those replaced. There are fewer
+        images than requested only if too many in a row cannot be decoded.
     """
     images, places, corrupt = [], [], []
     for image, place in zip(dataset.load(index), index.tolist(), strict=True):
@@ -107,7 +107,7 @@ def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor
 
 
 class _Jobs(TorchDataset[Any]):
-    """Lets torch's loader call any function of a job in its processes."""
+    """Lets torch's loader call any function of a job in its worker processes."""
 
     def __init__(self, work: Any) -> None:
         self.work = work
@@ -119,16 +119,16 @@ class _Jobs(TorchDataset[Any]):
 def in_processes(
     work: Any, jobs: Sequence[Any], *, num_workers: int, pin_memory: bool = False
 ) -> Iterator[Any]:
-    """Yields `work(job)` for each job, in order; without workers in this process.
+    """Yields `work(job)` for each job, in order; in this process if there are no workers.
 
-    Workers ignore signals that ask to stop: they end with the process that they work for, which
-    may still need them until it has saved.
+    Workers ignore these signals: they end with their parent process, which may need them until it
+    has saved.
 
     Args:
         work: a function or callable object; results are tensors, or containers of them.
-        jobs: what it is called with.
+        jobs: arguments of the calls.
         num_workers: processes, each with one thread.
-        pin_memory: whether results lie in page-locked memory, for copies to a GPU.
+        pin_memory: whether results are in page-locked memory, for copies to a GPU.
     """
     if num_workers == 0 or not jobs:
         yield from map(work, jobs)
@@ -140,7 +140,7 @@ def in_processes(
         num_workers=min(num_workers, len(jobs)),
         prefetch_factor=2,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else it would draw from the global one that training uses
+        generator=torch.Generator(),  # otherwise it draws from the global generator
         worker_init_fn=_ignore_stops,
     )
     with _stops_held_back():
@@ -150,7 +150,7 @@ def in_processes(
 
 @contextmanager
 def _stops_held_back() -> Iterator[None]:
-    """Delays signals for the time of a `with` block; processes that start in it delay them too."""
+    """Blocks stop signals during a `with` block, also in processes started in it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         yield

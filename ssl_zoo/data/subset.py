@@ -1,4 +1,4 @@
-"""Some of the images of a data set."""
+"""A subset of a data set's images."""
 
 import functools
 import hashlib
@@ -10,12 +10,12 @@ from ssl_zoo.data.base import Dataset
 
 
 class Subset(Dataset):
-    """Images of another data set, in a given order, with labels of one's own.
+    """Images of another data set, in a given order, optionally with new labels.
 
     Args:
         dataset: the other one.
         rows: positions in it, `(n,)` int64.
-        labels: of the images, `(n,)`; those of the other data set where None.
+        labels: of the images, `(n,)`; None keeps those of the other data set.
     """
 
     def __init__(self, dataset: Dataset, rows: Tensor, labels: Tensor | None = None) -> None:
@@ -34,12 +34,12 @@ class Subset(Dataset):
         return self._whole.load(self._rows[indices])
 
     def describe(self, index: int) -> str:
-        """Returns what the other data set calls the image."""
+        """Returns the other data set's name of the image."""
         return self._whole.describe(int(self._rows[index]))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Digest of the other data set's, the positions and the labels."""
+        """Digest of the other data set's fingerprint, the positions and the labels."""
         digest = hashlib.sha256(self._whole.fingerprint.encode())
         labels = torch.empty(0) if self.labels is None else self.labels
         for part in (self._rows, labels):

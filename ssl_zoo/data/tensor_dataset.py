@@ -9,7 +9,7 @@ from ssl_zoo.data.base import Dataset
 
 
 class TensorDataset(Dataset):
-    """A split held as one tensor; subclasses call `hold` when they are built.
+    """A split stored as one tensor; subclasses call `hold` in `__init__`.
 
     Attributes:
         images: `(N, 3, H, W)` uint8.
@@ -19,7 +19,7 @@ class TensorDataset(Dataset):
     images: Tensor
 
     def hold(self, images: Tensor, labels: Tensor | None, class_names: list[str]) -> None:
-        """Keeps images `(N, 3, H, W)` uint8 and labels `(N,)`."""
+        """Stores images `(N, 3, H, W)` uint8 and labels `(N,)`."""
         self.images = images.contiguous()
         self.labels = labels
         self.class_names = class_names

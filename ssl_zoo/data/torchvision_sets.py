@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and STL-10, read by torchvision and held in memory."""
+"""CIFAR-10, CIFAR-100 and STL-10, read by torchvision and kept in memory."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -16,37 +16,37 @@ Triple = tuple[float, float, float]
 
 class _TorchvisionConfig(Dataset.Config):
     root: str = "data"
-    """Folder that holds the extracted files."""
+    """Folder with the extracted files."""
     download: bool = False
-    """Whether missing files are fetched into `root`."""
+    """Whether to download missing files into `root`."""
     limit: int | None = Field(default=None, ge=1)
-    """Only so many of the first training images, in the official order; all when not given."""
+    """Number of training images to use, the first in the official order; all by default."""
 
 
 def _open(config: Any, build: Callable[..., Any], **arguments: Any) -> Any:
     """Opens a torchvision data set.
 
     Raises:
-        UserError: the files are missing, damaged, or cannot be fetched.
+        UserError: the files are missing or damaged, or cannot be downloaded.
     """
     try:
         return build(root=config.root, download=config.download, **arguments)
     except (RuntimeError, OSError) as error:
         if config.download:
             raise UserError(
-                f"{config.name} could not be fetched into '{config.root}': {error}"
+                f"{config.name} could not be downloaded into '{config.root}': {error}"
             ) from None
         raise UserError(
-            f"folder '{config.root}' holds no complete {config.name}; set data.root to the folder "
-            "of the extracted files, or data.download=true to fetch them"
+            f"folder '{config.root}' does not contain a complete {config.name}; set data.root to the "
+            "folder with the extracted files, or data.download=true to download them"
         ) from None
 
 
 def _kept(config: Any, n_images: int, split: Split) -> int:
-    """Returns how many images are used.
+    """Returns the number of images to use.
 
     Raises:
-        UserError: there are fewer than the limit asks for.
+        UserError: the limit is above the number of images.
     """
     if split == "test" or config.limit is None:
         return n_images
@@ -114,7 +114,7 @@ class Cifar100(_Cifar):
 
 @DATASETS.register
 class Stl10(TensorDataset):
-    """Photographs of 96x96 pixels in 10 classes: 13,000 labelled, 100,000 without labels."""
+    """Photographs of 96x96 pixels in 10 classes: 13,000 labelled, 100,000 unlabelled."""
 
     class Config(_TorchvisionConfig):
         """Settings of STL-10."""
@@ -122,7 +122,7 @@ class Stl10(TensorDataset):
         name: Literal["stl10"] = "stl10"
         """Registered name."""
         train_split: Literal["train", "unlabeled", "train+unlabeled"] = "train+unlabeled"
-        """Which images training sees; only `train` has labels for all."""
+        """Training images; only `train` has labels for all of them."""
         mean: Triple = (0.4467, 0.4398, 0.4066)
         """Mean of the labelled training images."""
         std: Triple = (0.2603, 0.2566, 0.2713)

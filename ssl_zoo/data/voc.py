@@ -1,4 +1,4 @@
-"""Images that show several classes, in the folders of Pascal VOC.
+"""Images with several classes each, in the folder layout of Pascal VOC.
 
 Everingham et al., "The Pascal visual object classes (VOC) challenge", 2010
 (doi:10.1007/s11263-009-0275-4).
@@ -21,16 +21,16 @@ from ssl_zoo.data.image_folder import ImageFiles, PathList
 from ssl_zoo.errors import UserError
 
 Marks = Mapping[str, int]
-"""Of one image: 1 for each class it shows, 0 for each that only difficult objects are of."""
+"""For one image: 1 for each class it shows, 0 for each class with only difficult objects."""
 
 
 @DATASETS.register
 class Voc(ImageFiles):
     """Photographs with all classes they show: `JPEGImages`, `Annotations` and `ImageSets/Main`.
 
-    Labels are `(N, C)`: 1 where an image shows a class, 0 where it does not, and -1 where only
-    difficult objects are of the class and `difficult` is `unsure`. The classes are those of the
-    train split, in alphabetical order.
+    Labels are `(N, C)`: 1 if an image shows a class, 0 if it does not, and -1 if all its objects of
+    the class are difficult and `difficult` is `unsure`. The classes are those of the train split, in
+    alphabetical order.
     """
 
     class Config(Dataset.Config):
@@ -39,18 +39,19 @@ class Voc(ImageFiles):
         name: Literal["voc"] = "voc"
         """Registered name."""
         root: str
-        """Folder that holds `JPEGImages`, such as `VOCdevkit/VOC2007`."""
+        """Folder that contains `JPEGImages`, such as `VOCdevkit/VOC2007`."""
         train: str = "trainval"
         """List of the training images in `ImageSets/Main`, without `.txt`."""
         test: str = "test"
-        """List of the images for testing in `ImageSets/Main`, without `.txt`."""
+        """List of the test images in `ImageSets/Main`, without `.txt`."""
         labels: Literal["annotations", "lists"] = "annotations"
-        """Where classes stand: in `Annotations/*.xml`, or in `ImageSets/Main/CLASS_LIST.txt`."""
+        """Source of the classes: `Annotations/*.xml`, or `ImageSets/Main/CLASS_LIST.txt`."""
         difficult: Literal["absent", "unsure"] = "absent"
-        """What a class is of which an image shows difficult objects only: not there, or left out
-        of what is said of that class, as in the challenge; only `svm` knows what is unsure."""
+        """How to treat a class of which an image shows only difficult objects: as `absent`, or
+        `unsure`, which leaves the image out when that class is scored, as in the challenge; only
+        the evaluator `svm` supports `unsure`."""
         max_corrupt: int = Field(default=100, ge=0)
-        """Images that may fail to decode before a run stops."""
+        """Number of images that may fail to decode before a run stops."""
 
     source: ClassVar[str] = "http://host.robots.ox.ac.uk/pascal/VOC (Everingham et al., 2010)"
 
@@ -87,13 +88,13 @@ class Voc(ImageFiles):
                 if name not in places:
                     raise UserError(
                         f"image '{image}' in '{self._root}' shows class '{name}', which no image "
-                        f"of '{self.config.train}' does; choose other lists"
+                        f"of '{self.config.train}' shows; choose other lists"
                     )
                 labels[row, places[name]] = mark or unsure
         return labels
 
     def _read(self, split: str) -> tuple[list[str], list[Marks]]:
-        """Returns the images of a list and what they show."""
+        """Returns the images of a list and their classes."""
         lists = self._root / "ImageSets" / "Main"
         names = [line[0] for line in _lines(lists / f"{split}.txt")]
         if not names:
@@ -115,35 +116,37 @@ def _root(config: Any) -> Path:
     if (root / "JPEGImages").is_dir():
         return root
     inner = sorted(root.glob("**/JPEGImages")) if root.is_dir() else []
-    hint = f"; set root={inner[0].parent}" if inner else "; set root to the folder that has it"
+    hint = (
+        f"; set root={inner[0].parent}" if inner else "; set root to the folder that contains it"
+    )
     raise UserError(f"folder '{root}' has no 'JPEGImages', as VOC2007 has{hint}")
 
 
 def _lines(path: Path) -> list[list[str]]:
-    """Returns the words of each line that has any."""
+    """Returns the words of each non-empty line."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
         present = ", ".join(sorted(found.stem for found in path.parent.glob("*.txt"))[:10])
         raise UserError(
-            f"list '{path}' cannot be read; there are: {present or 'none'}; set train and test"
+            f"list '{path}' cannot be read; available lists: {present or 'none'}; set train and test"
         ) from None
     return [line.split() for line in text.splitlines() if line.strip()]
 
 
 def _objects(path: Path) -> dict[str, int]:
-    """Returns the classes of an annotation: 1, or 0 where all objects of it are difficult."""
+    """Returns the classes of an annotation: 1, or 0 if all objects of the class are difficult."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise UserError(
-            f"annotation '{path}' cannot be read ({error}); mend it, or set labels=lists"
+            f"annotation '{path}' cannot be read ({error}); fix it, or set labels=lists"
         ) from None
     found: dict[str, int] = {}
     for one in root.findall("object"):
         name = (one.findtext("name") or "").strip()
         if not name:
-            raise UserError(f"annotation '{path}' has an object without a name; mend it")
+            raise UserError(f"annotation '{path}' has an object without a name; fix it")
         easy = (one.findtext("difficult") or "0").strip() != "1"
         found[name] = max(found.get(name, 0), int(easy))
     return found

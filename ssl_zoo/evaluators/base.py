@@ -1,4 +1,4 @@
-"""The contract of an evaluator: features, or a network and its images, in; named scores out."""
+"""The contract of an evaluator: turns features, or a network and its images, into named scores."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,10 +23,10 @@ class Features:
 
     Attributes:
         values: `(N, D)` float32; may be a memory map of a file larger than memory.
-        labels: classes `(N,)` int64, or `(N, C)` of 0 and 1 where an image shows several; None
-            where there are none.
-        index: position of each image in its data set, `(N,)`; None where these are all of them.
-        digests: 64 bits that images share which the network saw as equal, `(N,)`.
+        labels: classes `(N,)` int64, or `(N, C)` of 0 and 1 for several classes per image; None
+            without labels.
+        index: position of each image in its data set, `(N,)`; None if these are all images.
+        digests: 64-bit hash of each image as the network saw it, `(N,)`.
     """
 
     values: NDArray[np.float32]
@@ -40,14 +40,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network under test with the images to test it on, for evaluators that train it further.
+    """A network with the images to evaluate it on, for evaluators that train it further.
 
     Attributes:
-        backbone: on `device` already; an evaluator that changes it works on a copy.
+        backbone: already on `device`; an evaluator that changes it works on a copy.
         train: data of the train split.
         test: data of the test split.
-        image_size: height and width that the network sees.
-        device: where it runs.
+        image_size: height and width of the network's input.
+        device: device to run on.
         num_workers: loader processes, for images read from files.
     """
 
@@ -61,20 +61,20 @@ class Subject:
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluator found.
+    """The result of an evaluator.
 
     Attributes:
-        values: scores by name, such as `top1@k=20`, in percent where they are shares or indices of
-            agreement. `NAME_std` is the sample standard deviation of score `NAME` over random
-            starts or draws of the evaluator itself; it is a spread, not a confidence interval.
+        values: scores by name, such as `top1@k=20`, in percent if they are fractions or agreement
+            indices. `NAME_std` is the sample standard deviation of score `NAME` over the
+            evaluator's own random starts or draws; it is a spread, not a confidence interval.
         intervals: 95 % confidence interval over test images, in the unit of the score, for the
             scores that have one.
         protocol: everything that the scores depend on besides features, labels and seed. Its
-            `digest` is equal for scores that may stand in one column.
-        headline: the score that stands for the evaluation in a table with one number each.
-        outcomes: what each test image adds to a score, for paired tests between checkpoints: hits
-            `(N,)` bool, or numbers `(N,)` float32 whose mean is the score, in shares.
-        details: more than a table holds, ready for JSON: accuracies by class, confusions.
+            `digest` is equal for scores that may share a column.
+        headline: the score that represents the evaluation in a table with one number per evaluator.
+        outcomes: contribution of each test image to a score, for paired tests between checkpoints:
+            hits `(N,)` bool, or numbers `(N,)` float32 whose mean is the score as a fraction.
+        details: further JSON-serialisable results, such as accuracies by class and confusions.
     """
 
     values: dict[str, float]
@@ -93,18 +93,18 @@ class Evaluator:
     """
 
     layer: ClassVar[str] = ""
-    """What it looks at where that is not the user's choice: `head` or `prototypes`."""
+    """Layer that the evaluator uses regardless of `--layer`: `head` or `prototypes`."""
     labelled: tuple[Split, ...] = ()
-    """Splits whose labels it needs; the first must have two classes or more."""
+    """Splits whose labels it needs; the first must have at least two classes."""
     several_labels: ClassVar[bool] = False
-    """Whether an image may show several classes."""
+    """Whether images may have several classes."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     @property
     def interpolation(self) -> "Interpolation":
-        """How images are resized for it: as for DINO's kNN, so that most evaluators share a pass."""
+        """Interpolation for resizing images: that of DINO's kNN, so that most evaluators share a pass."""
         return "bicubic"
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
@@ -117,22 +117,22 @@ class Evaluator:
 
 
 class ImageEvaluator(Evaluator):
-    """Scores a network by what it does with images, such as by training it further.
+    """Scores a network on images, for example by training it further.
 
-    It sees the pooled features in float32, whatever others are asked to look at.
+    It always uses pooled features in float32, regardless of `--layer` and `--precision`.
     """
 
     @property
     def interpolation(self) -> "Interpolation":
-        """How images are resized for it: as by torchvision's own transforms."""
+        """Interpolation for resizing images: that of torchvision's own transforms."""
         return "bilinear"
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Refuses features; see `evaluate_images`."""
+        """Raises `TypeError`; use `evaluate_images`."""
         raise TypeError(f"{type(self).__name__} scores a network; call evaluate_images")
 
     def evaluate_images(self, subject: Subject, *, seed: int = 0) -> Scores:
-        """Returns the scores of a network; all ranks call it together.
+        """Returns the scores of a network; all ranks must call it.
 
         Raises:
             UserError: the images or labels do not allow this evaluation.

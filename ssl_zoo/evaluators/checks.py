@@ -1,4 +1,4 @@
-"""What evaluators demand of features and labels, with errors that say what to do."""
+"""Checks of features and labels, with errors that say how to fix them."""
 
 import logging
 from typing import Literal
@@ -13,28 +13,28 @@ from ssl_zoo.evaluators.search.mapped import let_go
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 1 << 24  # numbers looked at in one go
+_BLOCK = 1 << 24  # values checked at a time
 
 
 def check_features(evaluator: str, *, train: Features, test: Features) -> None:
     """Checks the shape and the values of two splits.
 
-    A feature of length zero has no direction: it is kept, its cosine with anything is 0, and a
-    warning tells how many there are.
+    A feature of length zero has no direction: it is kept, its cosine with any vector is 0, and a
+    warning reports how many there are.
 
     Raises:
-        UserError: a split is empty or no matrix, dimensions differ, or values are not finite.
+        UserError: a split is empty or not a matrix, dimensions differ, or values are not finite.
     """
     for split, features in (("train", train), ("test", test)):
         shape = features.values.shape
         if len(shape) != 2 or 0 in shape:
             raise UserError(
-                f"{evaluator} needs features of shape (images, numbers), and those of the {split} "
+                f"{evaluator} needs features of shape (images, numbers), but those of the {split} "
                 f"split have shape {tuple(shape)}; choose a split with images"
             )
     if train.values.shape[1] != test.values.shape[1]:
         raise UserError(
-            f"train features have {train.values.shape[1]} numbers each and test features "
+            f"train features have dimension {train.values.shape[1]} but test features have dimension "
             f"{test.values.shape[1]}; extract both splits with the same backbone"
         )
     for split, features in (("train", train), ("test", test)):
@@ -47,32 +47,32 @@ def check_labels(
     """Returns the labels of a split.
 
     Raises:
-        UserError: there are none, they are of the wrong number, negative, or of too few classes.
+        UserError: labels are missing, negative, of the wrong number, or of too few classes.
     """
     labels = features.labels
     if labels is None:
         raise UserError(
-            f"{evaluator} needs labels, and the {split} split has none; choose a labelled data set"
+            f"{evaluator} needs labels, but the {split} split has none; choose a labelled data set"
         )
     if labels.ndim == 2 and len(labels) == len(features):
         raise UserError(
-            f"{evaluator} needs one class for each image, and those of the {split} split show "
+            f"{evaluator} needs one class per image, but those of the {split} split show "
             "several; score them with knn or svm"
         )
     if labels.shape != (len(features),):
         raise UserError(
             f"the {split} split has {len(features)} features and labels of shape {labels.shape}; "
-            "give one label for each feature"
+            "provide one label per feature"
         )
     n_negative = int((labels < 0).sum())
     if n_negative:
         raise UserError(
             f"{n_negative} of {len(labels)} {split} labels are negative; "
-            "classes count from 0, leave unlabelled images out"
+            "classes start at 0; leave unlabelled images out"
         )
     if min_classes == 2 and labels.min() == labels.max():
         raise UserError(
-            f"{evaluator} needs at least 2 classes, and all {len(labels)} images of the {split} "
+            f"{evaluator} needs at least 2 classes, but all {len(labels)} images of the {split} "
             f"split are of class {labels[0]}; choose another split or data set"
         )
     return labels
@@ -81,13 +81,13 @@ def check_labels(
 def check_multilabels(
     evaluator: str, train: Features, test: Features, *, unsure: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the labels of both splits, `(N, C)` and `(Q, C)`: 1 where an image shows a class, else 0.
+    """Returns the labels of both splits, `(N, C)` and `(Q, C)`: 1 if an image shows a class, else 0.
 
     Args:
-        unsure: whether labels may also be -1, where nobody is sure.
+        unsure: whether labels may also be -1, for unsure.
 
     Raises:
-        UserError: they are missing, of different classes or other numbers, or show nothing.
+        UserError: labels are missing, of different classes, have other values, or mark no class.
     """
     allowed = (-1, 0, 1) if unsure else (0, 1)
     found = []
@@ -96,13 +96,13 @@ def check_multilabels(
         if labels is None or labels.ndim != 2 or len(labels) != len(features):
             shape = "none" if labels is None else f"of shape {labels.shape}"
             raise UserError(
-                f"{evaluator} needs labels of shape (images, classes) for both splits, and those of "
+                f"{evaluator} needs labels of shape (images, classes) for both splits, but those of "
                 f"the {split} split are {shape}; choose another split"
             )
         if not np.isin(labels, allowed).all():
-            way_out = "" if unsure else "; leave images of unsure labels out"
+            way_out = "" if unsure else "; leave out images with unsure labels"
             raise UserError(
-                f"{split} labels of shape (images, classes) hold other numbers than "
+                f"{split} labels of shape (images, classes) contain values other than "
                 f"{'-1, 0 and 1' if unsure else '0 and 1'}{way_out}"
             )
         if not (labels == 1).any():
@@ -110,17 +110,17 @@ def check_multilabels(
         found.append(labels)
     if found[0].shape[1] != found[1].shape[1]:
         raise UserError(
-            f"train labels are of {found[0].shape[1]} classes and test labels of "
-            f"{found[1].shape[1]}; both splits need the same"
+            f"train labels have {found[0].shape[1]} classes but test labels have "
+            f"{found[1].shape[1]}; both splits need the same classes"
         )
     return found[0], found[1]
 
 
 def check_splits(name: str, evaluator: Evaluator, *, train: Dataset, test: Dataset) -> None:
-    """Checks the labels of two data sets before any feature is computed; `name` is the evaluator's.
+    """Checks the labels of two data sets before features are computed; `name` is the evaluator.
 
     Raises:
-        UserError: they do not allow this evaluation.
+        UserError: the labels do not allow this evaluation.
     """
     for place, split in enumerate(evaluator.labelled):
         dataset = train if split == "train" else test
@@ -132,10 +132,10 @@ def check_splits(name: str, evaluator: Evaluator, *, train: Dataset, test: Datas
 
 
 def check_values(split: str, values: NDArray[np.float32]) -> None:
-    """Refuses features `(N, D)` that are not finite and warns of zeros; `split` names them.
+    """Checks that features `(N, D)` of a split are finite, and logs a warning for zeros.
 
     Raises:
-        UserError: some are NaN or infinite.
+        UserError: a feature is NaN or infinite.
     """
     n_bad = n_zero = 0
     rows = max(1, _BLOCK // values.shape[1])
@@ -146,11 +146,11 @@ def check_values(split: str, values: NDArray[np.float32]) -> None:
         let_go(values)
     if n_bad:
         raise UserError(
-            f"{n_bad} of {len(values)} {split} features hold NaN or infinite numbers; "
-            "the training has diverged: score an earlier checkpoint"
+            f"{n_bad} of {len(values)} {split} features contain NaN or infinite values; "
+            "training has diverged; score an earlier checkpoint"
         )
     if n_zero:
         logger.warning(
-            "%d of %d %s features are zero and equally far from everything",
+            "%d of %d %s features are zero and have no direction",
             n_zero, len(values), split,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Numbers that show whether features have collapsed."""
+"""Measures of feature collapse."""
 
 import math
 
@@ -9,9 +9,9 @@ from torch.nn import functional
 
 @torch.no_grad()
 def feature_std(features: Tensor) -> Tensor:
-    """Returns how evenly directions of features `(N, D)` spread: near 1 is healthy, 0 collapsed.
+    """Returns how evenly the directions of features `(N, D)` are spread: near 1 is healthy, 0 collapsed.
 
-    The standard deviation of each coordinate of unit-length features, averaged and multiplied by
+    The standard deviation of each coordinate of L2-normalised features, averaged and multiplied by
     the square root of D (Chen and He, 2021, arXiv:2011.10566, section 4.1).
     """
     unit = functional.normalize(features.double(), dim=1)
@@ -23,8 +23,8 @@ def effective_rank(features: Tensor) -> Tensor:
     """Returns the effective rank of features `(N, D)`, from 1 to min(N, D); NaN if not finite.
 
     The exponential of the entropy of normalised singular values (Roy and Vetterli, "The effective
-    rank", EUSIPCO 2007), as in RankMe (Garrido et al., 2023, arXiv:2210.02885): not centred. All
-    zeros have rank 0.
+    rank", EUSIPCO 2007), as in RankMe (Garrido et al., 2023, arXiv:2210.02885): features are not
+    centred. The rank of all zeros is 0.
     """
     matrix = features.double()
     if not matrix.isfinite().all():

@@ -1,4 +1,4 @@
-"""What features look like, whatever they are used for: rank, spread, hubs."""
+"""Label-free measures of feature quality: rank, spread, hubs."""
 
 from typing import Any, ClassVar, Literal
 
@@ -19,39 +19,41 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 PAIR_NUMBERS = 1 << 22
-"""Pairs of features that are looked at in one go."""
+"""Pairs of features processed at a time."""
 
 
 @EVALUATORS.register
 class Health(Evaluator):
-    """Numbers about features that need no labels.
+    """Measures of features that need no labels.
 
     Scores, none of them in percent:
 
-    - `rankme`: effective rank of the features as they are, from 1 to min(N, D); see
+    - `rankme`: effective rank of the features, not centred, from 1 to min(N, D); see
       `ssl_zoo.evaluators.collapse.effective_rank` (Garrido et al., 2023, arXiv:2210.02885). Larger is
       healthier.
 
-    - `effective_rank_centred`: the same after the mean is subtracted, so that one large mean does
-      not hide what varies.
+    - `effective_rank_centred`: the same after subtracting the mean, so that a large mean does not
+      hide the variation.
 
-    - `feature_spread`: how evenly directions spread, see `ssl_zoo.evaluators.collapse.feature_std`; near 1 is
-      healthy, 0 is collapsed.
+    - `feature_spread`: how evenly directions are spread,
+    see `ssl_zoo.evaluators.collapse.feature_std`; near 1 is healthy, 0 is collapsed.
 
-    - `uniformity`: log of the mean over pairs of exp(-t times the squared distance) of unit-length
-      features, at most 0; lower is more uniform (Wang and Isola, 2020, arXiv:2005.10242, t = 2).
+      -
+       `uniformity`: log of the mean over pairs of exp(-t times the squared distance) of
+      L2-normalised features, at most
+      0; lower is more uniform (Wang and Isola, 2020, arXiv:2005.10242, t = 2).
 
     - `hubness`: skewness of how often a feature is among the k nearest of the others, by cosine
-      (Radovanović, Nanopoulos and Ivanović, "Hubs in space", 2010, JMLR 11, section 4). 0 has no
-      hubs; above 1 few features are everyone's neighbours, which harms kNN.
+      (Radovanović, Nanopoulos and Ivanović, "Hubs in space", 2010, JMLR 11, section 4). 0 means no
+      hubs; above 1 a few features are neighbours of most others, which harms kNN.
 
-    - `alignment`, where images have one label each: mean squared distance of unit-length features
-      of the same class, over all pairs, from 0 to 4; lower is tighter. Wang and Isola take
-      two views of an image for a pair; here it is two images of a class, so that it also grows
-      with what differs within classes.
+    - `alignment`, if images have one label each: mean squared distance of L2-normalised features
+      of the same class, over all pairs, from 0 to 4; lower is tighter. Wang and Isola use two
+      views of an image as a pair; here a pair is two images of a class, so the score also grows
+      with the variation within classes.
     """
 
     class Config(NamedConfig):
@@ -61,33 +63,33 @@ class Health(Evaluator):
 
         name: Literal["health"] = "health"
         split: Literal["test", "train"] = "test"
-        """Which features are looked at."""
+        """Split whose features are measured."""
         sample: int = Field(default=25_600, ge=20, le=1_000_000)
-        """Images that ranks and `feature_spread` are taken of, drawn at random; RankMe's number."""
+        """Number of images, drawn at random, for the ranks and `feature_spread`; RankMe's number."""
         pair_sample: int = Field(default=5000, ge=20, le=100_000)
-        """Images whose pairs `uniformity` is taken of, of those above."""
+        """Number of these images whose pairs are used for `uniformity`."""
         hub_sample: int = Field(default=10_000, ge=20, le=1_000_000)
-        """Images that are each other's neighbours in `hubness`, of those above."""
+        """Number of these images used for `hubness`."""
         t: float = Field(default=2.0, gt=0, le=100)
-        """How fast a pair counts less with its distance in `uniformity`."""
+        """Factor of the squared distance in `uniformity`; larger values weigh close pairs more."""
         k: int = Field(default=10, ge=1, le=1000)
-        """Neighbours in `hubness`."""
+        """Number of neighbours in `hubness`."""
 
     config: Config
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns the numbers of one split.
+        """Returns the scores of one split.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes, or there are no more than
-                `k` of them.
+            UserError: features are empty, not finite or of different sizes, or there are `k` or
+                fewer.
         """
         check_features("health", train=train, test=test)
         config = self.config
         features = test if config.split == "test" else train
         if min(len(features), config.hub_sample) <= config.k:
             raise UserError(
-                f"health needs more than k={config.k} images for hubness, and the {config.split} "
+                f"health needs more than k={config.k} images for hubness, but the {config.split} "
                 f"split has {len(features)}; lower k or use more images"
             )
         order = np.random.default_rng(seed).permutation(len(features))[: config.sample]
@@ -113,7 +115,7 @@ class Health(Evaluator):
 
 
 def ranks_of(values: Floats) -> dict[str, float]:
-    """Returns the scores of a matrix of features `(N, D)` as a whole."""
+    """Returns the scores that are computed from a whole feature matrix `(N, D)`."""
     matrix = torch.from_numpy(values).double()
     return {
         "rankme": float(effective_rank(matrix)),
@@ -123,25 +125,25 @@ def ranks_of(values: Floats) -> dict[str, float]:
 
 
 def uniformity(values: Floats, *, t: float) -> float:
-    """Returns the log of the mean of exp(-t d^2) over pairs of unit-length features `(N, D)`."""
+    """Returns the log of the mean of exp(-t d^2) over pairs of L2-normalised features `(N, D)`."""
     unit = torch.from_numpy(unit_rows(values))
     n, total = len(unit), 0.0
-    lengths = unit.double().square().sum(dim=1)  # 1, or 0 for features of zeros
+    lengths = unit.double().square().sum(dim=1)  # 1, or 0 for zero features
     step = max(1, PAIR_NUMBERS // n)
     for start in range(0, n, step):
         rows = slice(start, start + step)
         squares = lengths[rows, None] + lengths - 2 * (unit[rows] @ unit.T).double()
         closeness = squares.clamp_(min=0).mul_(-t).exp_()
-        closeness.diagonal(start).zero_()  # a feature with itself is no pair
+        closeness.diagonal(start).zero_()  # a feature and itself are not a pair
         total += float(closeness.sum())
     return float(np.log(total / (n * (n - 1))))
 
 
 def alignment(values: Floats, labels: Labels) -> dict[str, float]:
-    """Returns the mean squared distance over pairs of a class; nothing where there is no pair.
+    """Returns the mean squared distance over pairs of the same class; empty without pairs.
 
     Args:
-        values: `(N, D)`, of any length.
+        values: `(N, D)`, of any norm.
         labels: `(N,)`; negative ones belong to no class.
     """
     total, n_pairs = 0.0, 0
@@ -167,5 +169,5 @@ def occurrences(values: Floats, *, k: int) -> Labels:
     n = len(values)
     _, ids = nearest(values, values, k=k + 1)
     other = ids != np.arange(n)[:, None]
-    other &= other.cumsum(axis=1) <= k  # where more than k equal features hide the own one
+    other &= other.cumsum(axis=1) <= k  # if more than k equal features displace the feature itself
     return np.bincount(ids[other], minlength=n)

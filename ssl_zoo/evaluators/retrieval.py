@@ -1,4 +1,4 @@
-"""Retrieval: test images search for images of their class by cosine."""
+"""Retrieval: ranks images by cosine similarity to each test image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,32 +20,32 @@ Labels = NDArray[np.int64]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 _BYTES_PER_PAIR = 4  # a cosine
-_BYTES_PER_IMAGE = 32  # keys of the query at hand and what they are made from
+_BYTES_PER_IMAGE = 32  # sorting keys of the current query and their inputs
 _HELD_BYTES = 512 << 20
-"""Largest normalised copy of the database that is held; a larger one is made part by part."""
+"""Largest normalised copy of the database kept in memory; a larger one is made part by part."""
 
 
 @EVALUATORS.register
 class Retrieval(Evaluator):
-    """How well an image finds those of its class, with exact ranking of the whole database.
+    """How well a query image retrieves images of its class, with exact ranking of the whole database.
 
     Scores in percent, means over test images with bootstrapped intervals. With R the number of
     database images of a query's class:
 
-    - `map`: average precision, the mean over all R of the precision at their places.
+    - `map`: average precision: the mean of the precision at the ranks of all R images.
 
-    - `map@r`: the same within the first R places, divided by R (Musgrave, Belongie and Lim, "A
+    - `map@r`: the same within the first R ranks, divided by R (Musgrave, Belongie and Lim, "A
       metric learning reality check", 2020, arXiv:2003.08505, section 2.3).
 
-    - `r_precision`: the share of the first R places that are of the class.
+    - `r_precision`: the fraction of the first R ranks that are of the class.
 
     - `recall@K`: whether one of the first K is of the class (Jégou, Douze and Schmid, 2011).
 
-    Images are ranked by falling cosine, then by rising index. A query whose class the database
-    lacks scores 0 in all. A `k` above the size of the database takes all of it.
+    Images are ranked by decreasing cosine, then by increasing index. A query whose class is not in
+    the database scores 0 everywhere. A `k` above the size of the database uses all of it.
     """
 
     class Config(NamedConfig):
@@ -55,20 +55,20 @@ class Retrieval(Evaluator):
 
         name: Literal["retrieval"] = "retrieval"
         database: Literal["train", "test"] = "train"
-        """What is searched; in `test` each query leaves itself out."""
+        """Split to search; with `test` each query excludes itself."""
         k: tuple[Count, ...] = Field(default=(1, 5, 10, 100), min_length=1, max_length=100)
-        """First places in which `recall` looks for a hit."""
+        """Numbers of top ranks for `recall`."""
         memory_mb: int = Field(default=1024, ge=16, le=1_000_000)
-        """What rankings may take beside the normalised features, in MB; does not touch the
+        """Memory for rankings in addition to the normalised features, in MB; does not affect the
         scores."""
         n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
-        """Bootstrap samples behind the intervals; does not touch the scores."""
+        """Number of bootstrap samples for the intervals; does not affect the scores."""
 
         @field_validator("k")
         @classmethod
         def _rise(cls, k: tuple[int, ...]) -> tuple[int, ...]:
             if len(set(k)) < len(k):
-                raise ValueError(f"k names a number twice: {list(k)}; write each once")
+                raise ValueError(f"k contains a number twice: {list(k)}; list each once")
             return tuple(sorted(k))
 
     config: Config
@@ -78,18 +78,19 @@ class Retrieval(Evaluator):
         self.labelled = ("test",) if config.database == "test" else ("train", "test")
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns how well the images of `test` find their class.
+        """Returns the retrieval scores of the images of `test`.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes; labels are missing, negative
-                or, in the database, all the same; there is one test image to search test images.
+            UserError: features are empty, not finite or of different sizes; labels are missing,
+                negative or, in the database, all the same; or the only test image would search
+                itself.
         """
         check_features("retrieval", train=train, test=test)
         config = self.config
         within = config.database == "test"
         if within and len(test) < 2:
             raise UserError(
-                "retrieval in database=test needs 2 test images, and there is 1; use database=train"
+                "retrieval with database=test needs 2 test images, but there is 1; use database=train"
             )
         database = test if within else train
         labels = check_labels("retrieval", config.database, database)
@@ -121,7 +122,7 @@ class Retrieval(Evaluator):
 
 @dataclass(frozen=True)
 class Ranked:
-    """The scores of one query: shares in [0, 1] by name, and a hit or none for each `k`."""
+    """The scores of one query: fractions in [0, 1] by name, and whether there is a hit for each `k`."""
 
     shares: dict[str, float]
     hits: list[bool]
@@ -131,8 +132,8 @@ def judge(relevant: NDArray[np.bool_], k: tuple[int, ...]) -> Ranked:
     """Scores one ranking.
 
     Args:
-        relevant: which places hold an image of the class, `(N,)`.
-        k: first places to look for a hit in.
+        relevant: which ranks are images of the class, `(N,)`.
+        k: numbers of top ranks in which to look for a hit.
     """
     places = np.flatnonzero(relevant) + 1
     n = len(places)
@@ -151,18 +152,18 @@ def judge(relevant: NDArray[np.bool_], k: tuple[int, ...]) -> Ranked:
 def rankings(
     database: Floats, queries: Floats, *, without_self: bool, memory_mb: int
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Yields the database by falling cosine, then rising index, for each query, and its position.
+    """Yields the position of each query and the database in order of decreasing cosine, then index.
 
-    Cosines are float32 sums, whose last bits can set equal features apart.
+    Cosines are float32 sums, whose last bits may differ between equal features.
 
     Args:
         database: `(N, D)`.
         queries: `(Q, D)`.
-        without_self: whether queries are the database, and each is left out of its own ranking.
-        memory_mb: of the cosines and keys of some queries, in MB; one query is always ranked.
+        without_self: whether the queries are the database, so each is excluded from its own ranking.
+        memory_mb: memory for cosines and keys of several queries, in MB; at least one query is ranked.
 
     Yields:
-        Indices `(N,)`, or `(N - 1,)` without the own one.
+        Indices `(N,)`, or `(N - 1,)` without the query itself.
     """
     n = len(database)
     step = max(1, min(1024, (memory_mb * 10**6 // n - _BYTES_PER_IMAGE) // _BYTES_PER_PAIR))
@@ -174,7 +175,7 @@ def rankings(
         for rows, part in parts if parts is not None else _unit_parts(database):
             np.matmul(block, part.T, out=cosines[:, rows])
         for place, row in enumerate(cosines):
-            # Cosine and index in one number: sorted faster than anything that is told an order.
+            # Cosine and index in one integer: faster than sorting with a separate order.
             keys = (_falling(row).astype(np.uint64) << np.uint64(32)) | index
             keys.sort()
             ids = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -183,7 +184,7 @@ def rankings(
 
 
 def _falling(values: Floats) -> NDArray[np.uint32]:
-    """Returns whole numbers in the opposite order of the values."""
+    """Returns integers in the reverse order of the values."""
     bits = (0.0 - values).view(np.uint32)  # 0 - x, so that 0 and -0 are the same
     sign = (bits.view(np.int32) >> 31).view(np.uint32)
     return bits ^ (sign | np.uint32(0x80000000))

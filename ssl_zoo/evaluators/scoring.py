@@ -1,4 +1,4 @@
-"""What evaluators share after their work: hits to scores, settings to a digest."""
+"""Shared by evaluators: turning hits into scores and settings into a protocol."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ Intervals = dict[str, tuple[float, float]]
 
 
 def described(evaluator: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a protocol for a result: the evaluator, settings, and the digest of these."""
+    """Returns the protocol of a result: the evaluator, its settings, and their digest."""
     return {"evaluator": evaluator, **settings, "digest": digest(dict(settings))}
 
 
 def places(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the position of each label among sorted classes, -1 where it is none of them."""
+    """Returns the position of each label among sorted classes, -1 if it is not one of them."""
     found = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
     return np.where(classes[found] == labels, found, -1)
 
@@ -31,7 +31,7 @@ def ranks(scores: Tensor, truth: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Args:
         scores: `(B, K)`.
-        truth: position of the true class, `(B,)`; -1 where it is none, which gives K.
+        truth: position of the true class, `(B,)`; -1 if it is not among the classes, which gives K.
     """
     target = torch.from_numpy(truth).to(scores.device)[:, None]
     own = scores.gather(1, target.clamp(min=0))
@@ -49,14 +49,14 @@ def top_hits(found: NDArray[np.int64], n_classes: int) -> dict[str, NDArray[np.b
 
 
 def by_class(hits: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Returns the percentage of hits in each class."""
+    """Returns the percentage of hits per class."""
     return {str(label): 100 * float(hits[labels == label].mean()) for label in np.unique(labels)}
 
 
 def in_percent(
     outcomes: Mapping[str, NDArray[Any]], *, seed: int, n_resamples: int
 ) -> tuple[Percents, Intervals]:
-    """Returns means of what images add to scores, in percent, and intervals over images."""
+    """Returns the means of per-image scores, in percent, and intervals over images."""
     values, intervals = {}, {}
     for name, each in outcomes.items():
         values[name] = 100 * float(each.mean(dtype=np.float64))
@@ -68,15 +68,15 @@ def in_percent(
 def stratified(
     labels: NDArray[np.int64], share: float, *, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits images at random, each class in the same proportion.
+    """Splits images at random, stratified by class.
 
     Args:
         labels: of the images, `(N,)`.
-        share: of each class for the second part, in (0, 1); rounded, one image at least stays in
-            the first.
+        share: fraction of each class in the second part, in (0, 1); rounded, at least one image
+            stays in the first.
 
     Returns:
-        Positions in rising order, of both parts.
+        Sorted positions of both parts.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))

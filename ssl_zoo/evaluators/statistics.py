@@ -1,9 +1,9 @@
-"""Uncertainty of means."""
+"""Confidence intervals and paired tests."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_BLOCK = 1 << 22  # counts held at a time
+_BLOCK = 1 << 22  # counts in memory at a time
 
 
 def bootstrap_interval(
@@ -11,22 +11,24 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of a mean (Efron, 1979).
 
-    A resample is drawn as counts of the distinct values, which has the distribution of drawing
-    values one by one and is cheap where there are few, as in hits and misses. Hits or misses
-    alone, all 1 or all 0, never vary when resampled: they get the exact binomial interval of
-    Clopper and Pearson (1934).
+    A resample is drawn as counts of the distinct values, which has the same distribution as
+    drawing values one by one and is cheap if there are few, as for hits and misses. If all values
+    are 1 or all are 0, resampling never varies; these get the exact binomial interval of Clopper
+    and Pearson (1934).
 
     Args:
         values: numbers or booleans, `(N,)`.
         seed: equal seeds give equal intervals.
-        confidence: share of samples whose interval covers the mean, in (0, 1).
+        confidence: probability that the interval covers the mean, in (0, 1).
 
     Raises:
         ValueError: there are no values, or they are not finite.
     """
     sample = np.asarray(values, dtype=np.float64).ravel()
     if not len(sample) or not np.isfinite(sample).all():
-        raise ValueError(f"an interval needs finite values, not {len(sample)} with NaN or none")
+        raise ValueError(
+            f"an interval needs finite values, not {len(sample)} values with NaN or none at all"
+        )
     distinct, counts = np.unique(sample, return_counts=True)
     tail = (1 - confidence) / 2
     if len(distinct) == 1:
@@ -67,22 +69,22 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of the mean difference on the same images.
 
-    Pairs are resampled, so that what is hard for both does not blur the difference (Efron, 1979).
+    Pairs are resampled, so images that are hard for both do not widen the interval (Efron, 1979).
 
     Args:
         ours: numbers or booleans, `(N,)`.
-        theirs: of the same images, `(N,)`.
+        theirs: values of the same images, `(N,)`.
         seed: equal seeds give equal intervals.
-        confidence: share of samples whose interval covers the difference, in (0, 1).
+        confidence: probability that the interval covers the difference, in (0, 1).
 
     Raises:
-        ValueError: there are no values, they are not finite, or of different number.
+        ValueError: there are no values, they are not finite, or their numbers differ.
     """
     one, other = (np.asarray(values, dtype=np.float64).ravel() for values in (ours, theirs))
     if len(one) != len(other):
-        raise ValueError(f"{len(one)} and {len(other)} values are no pairs")
+        raise ValueError(f"{len(one)} and {len(other)} values cannot be paired")
     changes = one - other
-    if len(changes) and (changes == changes[0]).all():  # nothing varies when resampled
+    if len(changes) and (changes == changes[0]).all():  # resampling never varies
         return float(changes[0]), float(changes[0])
     return bootstrap_interval(changes, seed=seed, n_resamples=n_resamples, confidence=confidence)
 
@@ -90,12 +92,12 @@ def paired_interval(
 def mcnemar(only_ours: int, only_theirs: int) -> float:
     """Returns the exact two-sided p-value of McNemar's test (1947).
 
-    Of the images that one of two classifiers alone gets right, each is theirs or ours by a fair
-    coin if the classifiers are equally good.
+    If two classifiers are equally good, each image that only one of them gets right is equally
+    likely to be either's.
 
     Args:
-        only_ours: images that only the one gets right.
-        only_theirs: images that only the other gets right.
+        only_ours: number of images that only the first classifier gets right.
+        only_theirs: number of images that only the second classifier gets right.
     """
     from scipy.stats import binom
 

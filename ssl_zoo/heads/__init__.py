@@ -1,4 +1,4 @@
-"""Heads: what stands between a backbone's features and a loss."""
+"""Heads: networks between a backbone's features and a loss."""
 
 from ssl_zoo.heads import mlp, prototypes
 

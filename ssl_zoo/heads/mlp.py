@@ -12,14 +12,14 @@ from ssl_zoo.heads.base import HEADS
 
 @HEADS.register
 class MLP(nn.Module):
-    """Linear layers with batch normalisation and ReLU between them; the last is linear alone.
+    """Linear layers with batch normalisation and ReLU in between; the last layer is only linear.
 
-    With its defaults this is SwAV's projection head (Caron et al., 2020, arXiv:2006.09882;
-    facebookresearch/swav, src/resnet50.py): biases in all layers, none normalised after the last.
+    The defaults give SwAV's projection head (Caron et al., 2020, arXiv:2006.09882;
+    facebookresearch/swav, src/resnet50.py): all layers have biases, the output is not normalised.
 
     Args:
         config: widths and options.
-        input_dim: length of the features that come in.
+        input_dim: length of the input features.
     """
 
     class Config(NamedConfig):
@@ -27,7 +27,7 @@ class MLP(nn.Module):
 
         name: Literal["mlp"] = "mlp"
         hidden_dims: list[int] = Field(default=[2048])
-        """Width of each hidden layer; none makes the head one linear layer."""
+        """Width of each hidden layer; an empty list makes the head a single linear layer."""
         output_dim: int = Field(default=128, ge=1)
         """Length of an embedding."""
         batch_norm: bool = True
@@ -39,7 +39,7 @@ class MLP(nn.Module):
         output_batch_norm: bool = False
         """Whether the embedding is batch-normalised, as SimCLR's is."""
         output_affine: bool = True
-        """Whether that normalisation has a scale and a shift; SimSiam's has none."""
+        """Whether the normalisation of the output has a scale and a shift; SimSiam's does not."""
 
     def __init__(self, config: Config, *, input_dim: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class MLP(nn.Module):
 
 
 def l2_normalize(embeddings: Tensor) -> Tensor:
-    """Returns rows of length one, in float32 at least, whatever autocast says."""
+    """Returns L2-normalised rows, in float32 or higher precision, regardless of autocast."""
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
         return nn.functional.normalize(embeddings.to(dtype), dim=1)

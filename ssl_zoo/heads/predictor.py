@@ -1,4 +1,4 @@
-"""The predictor: a head that maps embeddings to embeddings of other views."""
+"""The predictor: a head that predicts the embeddings of other views from embeddings."""
 
 from torch import nn
 
@@ -8,21 +8,21 @@ from ssl_zoo.heads.base import HEADS
 
 
 def build_predictor(config: NamedConfig, head: nn.Module) -> nn.Module:
-    """Returns a predictor of what a projection head makes.
+    """Returns a predictor for the embeddings of a projection head.
 
     Args:
         config: settings of a registered head.
-        head: has an `output_dim`.
+        head: projection head with an `output_dim`.
 
     Raises:
-        UserError: predictions would not be as long as embeddings.
+        UserError: predictions and embeddings have different lengths.
     """
     embedding = int(head.output_dim)  # type: ignore[arg-type]
     predictor: nn.Module = HEADS.build(config, input_dim=embedding)
     prediction = int(predictor.output_dim)  # type: ignore[arg-type]
     if prediction != embedding:
         raise UserError(
-            f"method.predictor makes predictions of length {prediction} and method.head embeddings "
-            f"of {embedding}; set method.predictor.output_dim={embedding}"
+            f"method.predictor has output length {prediction} but method.head has output length "
+            f"{embedding}; set method.predictor.output_dim={embedding}"
         )
     return predictor

@@ -1,4 +1,4 @@
-"""Prototypes: vectors of length one that embeddings are compared with."""
+"""Prototypes: unit vectors that embeddings are compared with."""
 
 from typing import Literal
 
@@ -34,7 +34,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def normalize(self) -> None:
-        """Puts every prototype back to length one."""
+        """Normalises every prototype to length one."""
         for layer in self.sets:
             weight = layer.get_parameter("weight")
             weight.copy_(nn.functional.normalize(weight, dim=1))
@@ -42,8 +42,8 @@ class Prototypes(nn.Module):
     def forward(self, embeddings: Tensor) -> list[Tensor]:
         """Maps embeddings `(N, D)` to scores `(N, K)` for each set, in the prototypes' precision.
 
-        Autocast is off: codes are exponentials of scores divided by a small number, so rounding
-        scores to 16 bits would change them visibly.
+        Autocast is disabled: codes are exponentials of scores divided by a small number, so
+        rounding scores to 16 bits would change them noticeably.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             return [
@@ -52,11 +52,11 @@ class Prototypes(nn.Module):
 
 
 def prototype_layers(head: nn.Module, prototypes: Prototypes) -> dict[str, nn.Module]:
-    """Returns `Method.layers` of a method whose prototypes stand on embeddings of length one.
+    """Returns `Method.layers` for a method whose prototypes score L2-normalised embeddings.
 
     Args:
         head: maps features `(N, D)` to embeddings `(N, d)`.
-        prototypes: compared with embeddings of length one.
+        prototypes: score L2-normalised embeddings.
     """
     embed = nn.Sequential(head, _UnitLength())
     layers: dict[str, nn.Module] = {"head": embed}

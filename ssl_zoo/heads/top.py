@@ -1,4 +1,4 @@
-"""What stood on a backbone when it was trained, kept beside it: a head and prototypes."""
+"""The head and prototypes that a backbone was trained with, stored next to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 
 @dataclass(frozen=True)
 class Top:
-    """A head and prototypes as settings and weights, which a file can hold.
+    """A head and prototypes as settings and weights that can be saved to a file.
 
     Attributes:
         head: settings of the head.
-        input_dim: length of the features that it takes.
+        input_dim: length of its input features.
         n_prototypes: number of prototypes in each set.
         weights: `head.NAME` and `prototypes.NAME`.
     """
@@ -31,11 +31,11 @@ class Top:
     def of(
         cls, layers: Mapping[str, nn.Module], *, head: dict[str, Any], input_dim: int
     ) -> "Top | None":
-        """Returns what `prototype_layers` has made layers of; None for layers of another kind.
+        """Returns the head and prototypes behind `prototype_layers`; None for other layers.
 
         Args:
             head: settings of the head.
-            input_dim: length of the features that it takes.
+            input_dim: length of its input features.
         """
         state = {
             part: tensor.detach()
@@ -53,7 +53,7 @@ class Top:
         return cls(head, input_dim, sets, weights) if sets else None
 
     def settings(self) -> dict[str, Any]:
-        """Returns all but the weights, as JSON can hold it."""
+        """Returns everything but the weights, as JSON-serialisable values."""
         return {
             "head": self.head,
             "input_dim": self.input_dim,
@@ -61,10 +61,10 @@ class Top:
         }
 
     def layers(self) -> dict[str, nn.Module]:
-        """Returns modules that take features, as `Method.layers` does, in evaluation mode.
+        """Returns modules that take features, like `Method.layers`, in evaluation mode.
 
         Raises:
-            UserError: weights and settings do not belong together.
+            UserError: weights and settings do not match.
         """
         head = HEADS.build(self.head, input_dim=self.input_dim)
         prototypes = Prototypes(
@@ -77,6 +77,6 @@ class Top:
         except RuntimeError as error:
             reason = str(error).splitlines()[1:2] or [str(error)]
             raise UserError(
-                f"the weights of head and prototypes do not fit their settings ({reason[0].strip()})"
+                f"the weights of head and prototypes do not match their settings ({reason[0].strip()})"
             ) from None
         return prototype_layers(head, prototypes)

@@ -1,4 +1,4 @@
-"""Optimizers by name. Whoever trains sets `lr` in each group; a group may hold `lr_scale`."""
+"""Optimizers by name. The training loop sets `lr` in each group; a group may define `lr_scale`."""
 
 from ssl_zoo.optim.larc import LARC
 from ssl_zoo.optim.lars import LARS

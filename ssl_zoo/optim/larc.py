@@ -14,37 +14,37 @@ from ssl_zoo.optim.trust import LayerwiseOptimizer, norms
 
 @OPTIMIZERS.register
 class LARC(LayerwiseOptimizer):
-    """SGD whose gradients are scaled, tensor by tensor, to a share of the norm of the weights.
+    """SGD with each tensor's gradient scaled to a fraction of the norm of its weights.
 
-    Computes what NVIDIA apex (apex/parallel/LARC.py) does around SGD, by default with `clip=False`. It is not
-    LARS: no tensor is exempt, neither biases nor normalisation layers; the learning rate stays
-    outside the momentum buffer; and a tensor whose weights or gradient are all zero keeps its
-    gradient as it is, without weight decay.
+    Equivalent to NVIDIA apex (apex/parallel/LARC.py) around SGD, by default with `clip=False`. It
+    differs from LARS: no tensor is exempt, not even biases and normalisation layers; the learning
+    rate is applied outside the momentum buffer; and a tensor whose weights or gradient are all zero
+    keeps its unscaled gradient, without weight decay.
 
         g <- (g + wd w) * trust |w| / (|g| + wd |w| + eps)    if |w| and |g| are not 0
                           (with `clip`: that ratio over lr, at most 1)
         m <- momentum m + g
         w <- w - lr m
 
-    Parameters without a gradient stay as they are, momentum included.
+    Parameters without a gradient, and their momentum, do not change.
     """
 
     class Config(NamedConfig):
-        """Settings of LARC; defaults from SwAV's scripts for a batch of 256."""
+        """Settings of LARC; defaults from SwAV's scripts for a batch size of 256."""
 
         name: Literal["larc"] = "larc"
         lr: float = Field(default=0.6, gt=0, le=1000)
         """Peak learning rate."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
-        """Share of the last step's direction that stays."""
+        """Momentum: fraction of the previous update that is kept."""
         weight_decay: float = Field(default=1e-6, ge=0, le=10)
-        """Multiple of the weights that is added to the gradient, inside the trust ratio."""
+        """Multiple of the weights added to the gradient, inside the trust ratio."""
         trust_coefficient: float = Field(default=0.001, gt=0, le=1)
-        """Norm of a scaled gradient as a share of the norm of the weights."""
+        """Norm of a scaled gradient as a fraction of the norm of the weights."""
         eps: float = Field(default=1e-8, ge=0, le=1)
         """Added to the denominator of the trust ratio."""
         clip: bool = False
-        """apex's `clip=True`: the trust ratio only ever shortens plain SGD's step of `lr`."""
+        """apex's `clip=True`: the trust ratio can only shorten the step of plain SGD, never extend it."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(params, config.model_dump(exclude={"name"}))
@@ -53,7 +53,7 @@ class LARC(LayerwiseOptimizer):
         lr, weight_decay = group["lr"], group["weight_decay"]
         gradients = [w.grad for w in weights if w.grad is not None]
         weight_norm, gradient_norm = norms(weights), norms(gradients)
-        # Chosen with `where`, not `if`: reading a norm would wait for the device.
+        # `where` instead of `if`: reading a norm would synchronise with the device.
         scaled = (weight_norm != 0) & (gradient_norm != 0)
         ratio = (
             group["trust_coefficient"]
@@ -74,7 +74,7 @@ class LARC(LayerwiseOptimizer):
     def _with_momentum(
         self, weights: list[Tensor], updates: list[Tensor], momentum: float
     ) -> list[Tensor]:
-        """Returns the buffers with updates added; a buffer starts as the first update."""
+        """Returns the buffers with updates added; a buffer is initialised with the first update."""
         buffers = []
         for weight, update in zip(weights, updates, strict=True):
             state = self.state[weight]

@@ -14,7 +14,7 @@ from ssl_zoo.optim.trust import LayerwiseOptimizer, norms
 
 @OPTIMIZERS.register
 class LARS(LayerwiseOptimizer):
-    """SGD whose rate is, tensor by tensor, a share of the norm of the weights over the gradient's.
+    """SGD with a learning rate per tensor, proportional to the ratio of weight to gradient norm.
 
     Algorithm 1 of the paper; the learning rate goes into the momentum buffer:
 
@@ -22,23 +22,23 @@ class LARS(LayerwiseOptimizer):
         w <- w - m
 
     A tensor whose weights or gradient are all zero has a ratio of one. Parameters without a
-    gradient stay as they are, momentum included.
+    gradient, and their momentum, do not change.
     """
 
     class Config(NamedConfig):
-        """Settings of LARS; defaults from SimCLR (arXiv:2002.05709) for a batch of 256."""
+        """Settings of LARS; defaults from SimCLR (arXiv:2002.05709) for a batch size of 256."""
 
         name: Literal["lars"] = "lars"
         lr: float = Field(default=0.3, gt=0, le=1000)
         """Peak learning rate."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
-        """Share of the last step that stays."""
+        """Momentum: fraction of the previous step that is kept."""
         weight_decay: float = Field(default=1e-6, ge=0, le=10)
-        """Multiple of the weights that is added to the gradient, inside the trust ratio."""
+        """Multiple of the weights added to the gradient, inside the trust ratio."""
         trust_coefficient: float = Field(default=0.001, gt=0, le=1)
-        """Norm of a step as a share of the norm of the weights, at a learning rate of one."""
+        """Norm of a step as a fraction of the norm of the weights, at a learning rate of one."""
         exclude_1d: bool = True
-        """Biases and normalisation layers get neither the ratio nor weight decay, as in SimCLR."""
+        """Whether to exempt biases and normalisation layers from trust ratio and weight decay (SimCLR)."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(params, config.model_dump(exclude={"name"}))
@@ -72,11 +72,11 @@ class LARS(LayerwiseOptimizer):
 def _adapted(
     weights: list[Tensor], *, weight_decay: float, trust_coefficient: float
 ) -> list[Tensor]:
-    """Returns gradients with weight decay, times their trust ratio."""
+    """Returns gradients with weight decay, multiplied by their trust ratio."""
     gradients = [w.grad for w in weights if w.grad is not None]
     weight_norm, gradient_norm = norms(weights), norms(gradients)
     ratio = trust_coefficient * weight_norm / (gradient_norm + weight_decay * weight_norm)
-    # Chosen with `where`, not `if`: reading a norm would wait for the device.
+    # `where` instead of `if`: reading a norm would synchronise with the device.
     ratio = ratio.where((weight_norm != 0) & (gradient_norm != 0), 1)
     updates = torch._foreach_add(gradients, weights, alpha=weight_decay)
     torch._foreach_mul_(updates, list(ratio.unbind()))

@@ -15,25 +15,25 @@ class SGD(torch.optim.SGD):
     """Stochastic gradient descent with momentum."""
 
     class Config(NamedConfig):
-        """Settings of SGD; defaults from MoCo (arXiv:1911.05722) for a batch of 256."""
+        """Settings of SGD; defaults from MoCo (arXiv:1911.05722) for a batch size of 256."""
 
         name: Literal["sgd"] = "sgd"
         lr: float = Field(default=0.03, gt=0, le=1000)
         """Peak learning rate."""
         momentum: float = Field(default=0.9, ge=0, lt=1)
-        """Share of the last step's direction that stays."""
+        """Momentum: fraction of the previous update that is kept."""
         weight_decay: float = Field(default=1e-4, ge=0, le=10)
-        """Multiple of the weights that is added to the gradient."""
+        """Multiple of the weights added to the gradient."""
         nesterov: bool = False
-        """Looks ahead along the momentum."""
+        """Whether to use Nesterov momentum."""
         exclude_1d: bool = False
-        """Whether biases and normalisation layers get no weight decay."""
+        """Whether to exempt biases and normalisation layers from weight decay."""
 
         @model_validator(mode="after")
         def _check_nesterov(self) -> "SGD.Config":
             if self.nesterov and self.momentum == 0:
                 raise ValueError(
-                    "nesterov needs a momentum above 0; raise it or turn nesterov off"
+                    "nesterov needs a momentum above 0; raise momentum or set nesterov=false"
                 )
             return self
 
@@ -52,21 +52,21 @@ class AdamW(torch.optim.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, arXiv:1711.05101)."""
 
     class Config(NamedConfig):
-        """Settings of AdamW; defaults from DINO (arXiv:2104.14294) for a batch of 256."""
+        """Settings of AdamW; defaults from DINO (arXiv:2104.14294) for a batch size of 256."""
 
         name: Literal["adamw"] = "adamw"
         lr: float = Field(default=5e-4, gt=0, le=10)
         """Peak learning rate."""
         weight_decay: float = Field(default=0.04, ge=0, le=10)
-        """Share of a weight, times the learning rate, that a step takes off."""
+        """Decoupled weight decay: a step shrinks weights by this fraction times the learning rate."""
         beta1: float = Field(default=0.9, ge=0, lt=1)
-        """Decay of the gradient's running mean."""
+        """Decay rate of the gradient's running mean."""
         beta2: float = Field(default=0.999, ge=0, lt=1)
-        """Decay of the squared gradient's running mean."""
+        """Decay rate of the squared gradient's running mean."""
         eps: float = Field(default=1e-8, gt=0, le=1)
-        """Added to the root of the squared gradient's running mean."""
+        """Added to the square root of the squared gradient's running mean."""
         exclude_1d: bool = True
-        """Whether biases and normalisation layers get no weight decay, as in DINO and MAE."""
+        """Whether to exempt biases and normalisation layers from weight decay, as in DINO and MAE."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def without_decay_of_1d(params: ParamsT) -> list[dict[str, Any]]:
-    """Returns the groups, each split into what keeps its weight decay and what has none."""
+    """Returns the groups, each split into parameters with and without weight decay."""
     found = []
     for item in params:
         group = item if isinstance(item, dict) else {"params": [item]}

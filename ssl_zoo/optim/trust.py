@@ -1,4 +1,4 @@
-"""What LARS and LARC share."""
+"""The base class of LARS and LARC."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,11 @@ from torch.optim.optimizer import Optimizer
 
 
 class LayerwiseOptimizer(Optimizer):
-    """Steps group by group over the parameters that have a gradient; the others stay as they are."""
+    """Updates parameters group by group; those without a gradient do not change."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Moves the parameters that have a gradient; `closure` computes the loss anew."""
+        """Updates the parameters that have a gradient; `closure` recomputes the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -29,5 +29,5 @@ class LayerwiseOptimizer(Optimizer):
 
 
 def norms(tensors: list[Tensor]) -> Tensor:
-    """Returns the Euclidean norm of each tensor, `(N,)`, without waiting for the device."""
+    """Returns the Euclidean norm of each tensor, `(N,)`, without synchronising with the device."""
     return torch.stack(list(torch._foreach_norm(tensors)))

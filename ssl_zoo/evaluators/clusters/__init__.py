@@ -1,1 +1,1 @@
-"""Evaluators that cluster features, and how well clusters match classes."""
+"""Evaluators that compare clusters of features with classes."""

@@ -1,4 +1,4 @@
-"""Clusters found without labels, compared with classes."""
+"""Clusters computed without labels, compared with classes."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 
 Factor = Annotated[float, Field(gt=0, le=1000)]
@@ -27,12 +27,12 @@ Factor = Annotated[float, Field(gt=0, le=1000)]
 
 @EVALUATORS.register
 class Clustering(Evaluator):
-    """Agreement of classes with spherical k-means clusters of the test features.
+    """Agreement between classes and spherical k-means clusters of the test features.
 
-    Scores in percent, each the mean over `n_seeds` clusterings with its spread in `NAME_std` (none
-    for one seed): `nmi` and `ami` (arithmetic average), `ari`, `purity`, and, where there are as
-    many clusters as classes, `accuracy` under the best one-to-one assignment; and two that ask for
-    no class, `balance` (entropy of cluster sizes over its largest value) and `silhouette` (mean
+    Scores are in percent, each the mean over `n_seeds` clusterings with its spread in `NAME_std`
+    (omitted for one seed): `nmi` and `ami` (arithmetic average), `ari`, `purity`, and, with as
+    many clusters as classes, `accuracy` under the best one-to-one assignment. Two scores use no
+    classes: `balance` (entropy of cluster sizes divided by its maximum) and `silhouette` (mean
     over all images, distance 1 - cosine). `nmi` and `purity` grow with the number of clusters:
     compare them at equal `over_cluster`.
     """
@@ -44,42 +44,43 @@ class Clustering(Evaluator):
 
         name: Literal["clustering"] = "clustering"
         fit: Literal["test", "train"] = "test"
-        """Split whose features the clusters are fitted to. No label is used, so the literature
-        fits and scores the same images, which is also cheaper; `train` tests if clusters carry
-        over."""
+        """Split to fit the clusters to. Since no labels are used, the literature fits and scores
+        the same images, which is also cheaper; `train` tests whether clusters generalise."""
         over_cluster: Factor | tuple[Factor, ...] = 1.0
-        """Clusters for each class of the test split; the product is rounded. Scores of several
-        factors, `[1, 5]`, are named `nmi@x1`, `nmi@x5`."""
+        """Number of clusters per class of the test split; the product is rounded. For several
+        factors, such as `[1, 5]`, scores are named `nmi@x1`, `nmi@x5`."""
         n_seeds: int = Field(default=5, ge=1, le=1000)
-        """Clusterings that scores are averaged over."""
+        """Number of clusterings to average over."""
         n_restarts: int = Field(default=5, ge=1, le=1000)
-        """Random starts of each clustering; the one of best objective is kept."""
+        """Number of random starts per clustering; the one with the best objective is kept."""
         n_iterations: int = Field(default=25, ge=1, le=10_000)
-        """Rounds of k-means from each start."""
+        """Number of k-means iterations per start."""
 
         @field_validator("over_cluster", mode="before")
         @classmethod
         def _one_or_several(cls, value: Any) -> Any:
-            """Checks what the type also says, in one line in place of one for each type."""
+            """Validates the type with one error message instead of one per alternative."""
             several = isinstance(value, list | tuple)
             try:
                 factors = tuple(float(one) for one in (value if several else (value,)))
             except (TypeError, ValueError):
-                raise ValueError(f"{value!r} is no number and no list of numbers") from None
+                raise ValueError(f"{value!r} is not a number or a list of numbers") from None
             if not factors or not all(0 < one <= 1000 for one in factors):
-                raise ValueError(f"{value!r} should be one or more numbers above 0, at most 1000")
+                raise ValueError(
+                    f"{value!r} should be one or more numbers above 0 and at most 1000"
+                )
             if len({f"{one:g}" for one in factors}) < len(factors):
-                raise ValueError(f"{value!r} names a factor twice; write each once")
+                raise ValueError(f"{value!r} contains a factor twice; list each once")
             return factors if several else factors[0]
 
     config: Config
     labelled = ("test",)
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns the agreement of classes and clusters of `test`.
+        """Returns the agreement between classes and clusters of `test`.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes; test labels are missing,
+            UserError: features are empty, not finite or of different sizes; test labels are missing,
                 negative or all the same; there are more clusters than features.
         """
         check_features("clustering", train=train, test=test)
@@ -126,8 +127,8 @@ class Clustering(Evaluator):
         n_clusters = round(n_classes * factor)
         if n_clusters < 2:
             raise UserError(
-                f"over_cluster of {factor:g} makes {n_clusters} clusters of "
-                f"{n_classes} classes; at least 2 are needed, raise it"
+                f"over_cluster of {factor:g} gives {n_clusters} clusters for "
+                f"{n_classes} classes; at least 2 are needed, raise over_cluster"
             )
         if n_clusters > n_points:
             raise UserError(
@@ -146,10 +147,10 @@ class Clustering(Evaluator):
 def cluster_scores(
     points: Floats, classes: Labels, clusters: Labels, *, n_clusters: int
 ) -> dict[str, float]:
-    """Returns what `agreement` does, then balance and silhouette, in percent.
+    """Returns the scores of `agreement`, then balance and silhouette, in percent.
 
     Args:
-        points: rows of length one, or of zeros, `(N, D)`.
+        points: rows of length one, or zeros, `(N, D)`.
         classes: as in `agreement`.
         clusters: as in `agreement`.
     """
@@ -161,10 +162,10 @@ def cluster_scores(
 
 
 def agreement(classes: Labels, clusters: Labels, *, n_clusters: int) -> dict[str, float]:
-    """Returns nmi, ami, ari, purity and, for as many clusters as classes, accuracy, in percent.
+    """Returns nmi, ami, ari, purity and, with as many clusters as classes, accuracy, in percent.
 
     Args:
-        classes: from 0, each at least once, `(N,)`.
+        classes: from 0, each occurring at least once, `(N,)`.
         clusters: from 0 to `n_clusters - 1`, `(N,)`; some may be empty.
     """
     from sklearn import metrics
@@ -191,9 +192,9 @@ def contingency(classes: Labels, clusters: Labels, *, n_clusters: int) -> Labels
 
 
 def hungarian_accuracy(table: Labels) -> float:
-    """Returns the share of images that the best one-to-one assignment of clusters puts right.
+    """Returns the accuracy of the best one-to-one assignment of clusters to classes.
 
-    Images of clusters or classes that are left over count as wrong.
+    Images of unassigned clusters or classes count as wrong.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -202,7 +203,7 @@ def hungarian_accuracy(table: Labels) -> float:
 
 
 def _seeds(seed: int, n: int) -> list[int]:
-    """Returns unrelated seeds, so that runs of neighbouring seeds share no clustering."""
+    """Returns unrelated seeds, so runs with adjacent seeds share no clustering."""
     return [int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(n)]
 
 

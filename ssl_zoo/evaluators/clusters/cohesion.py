@@ -1,4 +1,4 @@
-"""How good clusters are without any labels: balance of their sizes, and silhouette.
+"""Label-free cluster quality: balance of cluster sizes, and silhouette.
 
 Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis",
 1987 (doi:10.1016/0377-0427(87)90125-7).
@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 24  # numbers held at a time
+_BLOCK = 1 << 24  # values in memory at a time
 
 
 def cluster_sizes(clusters: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
@@ -18,12 +18,12 @@ def cluster_sizes(clusters: NDArray[np.int64], n_clusters: int) -> NDArray[np.in
 
 
 def balance(sizes: NDArray[np.int64]) -> float:
-    """Returns the entropy of cluster sizes over its largest value, ln K, in [0, 1].
+    """Returns the entropy of cluster sizes divided by its maximum, ln K, in [0, 1].
 
-    1 where all clusters are of one size, 0 where one cluster holds all points.
+    It is 1 if all clusters have the same size and 0 if one cluster holds all points.
 
     Args:
-        sizes: points of each of 2 or more clusters, `(K,)`; empty clusters count.
+        sizes: sizes of 2 or more clusters, `(K,)`; empty clusters count.
     """
     shares = sizes[sizes > 0] / sizes.sum()
     return max(0.0, -float(np.sum(shares * np.log(shares))) / math.log(len(sizes)))
@@ -32,12 +32,12 @@ def balance(sizes: NDArray[np.int64]) -> float:
 def silhouette(points: NDArray[np.float32], clusters: NDArray[np.int64], n_clusters: int) -> float:
     """Returns the mean silhouette of all points under the distance 1 - cosine, in [-1, 1].
 
-    It takes no pairs of points and no sample of them: the mean distance of a unit vector to a
-    cluster is 1 minus its dot product with the mean of the cluster. As in scikit-learn, a point
-    alone in its cluster has silhouette 0; where one cluster holds all points, so have all.
+    It is exact, without computing pairs of points: the mean distance of a unit vector to a cluster
+    is 1 minus its dot product with the mean of the cluster. As in scikit-learn, a point alone in
+    its cluster has silhouette 0; if one cluster holds all points, all have 0.
 
     Args:
-        points: rows of length one, or of zeros, `(N, D)`.
+        points: rows of length one, or zeros, `(N, D)`.
         clusters: from 0 to `n_clusters - 1`, `(N,)`; some may be empty.
     """
     sizes = cluster_sizes(clusters, n_clusters)
@@ -80,6 +80,6 @@ def _sum_of_silhouettes(
     distances[rows, own] = np.inf
     between = distances.min(axis=1)
     larger = np.maximum(within, between)
-    # Equal points have distance 0 but for rounding, of which no silhouette should be made.
+    # The distance of equal points is 0 up to rounding, which must not affect the silhouette.
     real = (n > 1) & (larger > 1e-6)
     return float(((between - within)[real] / larger[real]).sum())

@@ -1,10 +1,11 @@
-"""Rounds of spherical k-means that look only at centroids which have moved.
+"""Spherical k-means that only compares points with centroids that have moved.
 
-Lloyd's algorithm (1982, doi:10.1109/TIT.1982.1056489) compares each point with each centroid in each
-round. But a centroid whose points stay does not move, and cannot win a point that it did not win
-before. So a round takes the products of all points with the centroids that moved, and with the
-others only of points that are left with less than they were offered elsewhere. The clusters are
-Lloyd's, but for the last digit of products. After Kaukoranta, Fränti and Nevalainen, "A fast exact
+Lloyd's algorithm (1982, doi:10.1109/TIT.1982.1056489) compares every point with every centroid in
+each iteration. But a centroid whose points do not change does not move, and cannot win a point
+that it did not win before. So an iteration computes the products of all points with the centroids
+that moved, and with the other centroids only for points whose own product fell below the bound on
+the others. The clusters are Lloyd's, up to the last digit of
+products. After Kaukoranta, Fränti and Nevalainen, "A fast exact
 GLA based on code vector activity detection" (IEEE Transactions on Image Processing, 2000).
 """
 
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 from ssl_zoo.evaluators.search.faiss_import import faiss as _faiss
 from ssl_zoo.evaluators.search.flat import Floats, Ids
 
-_BLOCK = 1 << 14  # points that are summed at a time
+_BLOCK = 1 << 14  # points summed at a time
 
 
 @dataclass
 class _State:
-    """Where the points stand.
+    """The assignment of the points.
 
     Attributes:
         own: cluster of each point, `(N,)`.
         best: product with its centroid, `(N,)`.
-        rest: no product with another centroid is larger, `(N,)`.
+        rest: upper bound of the products with other centroids, `(N,)`.
     """
 
     own: Ids
@@ -35,16 +36,16 @@ class _State:
 
 
 def lloyd(points: Floats, centroids: Floats, *, n_iterations: int) -> tuple[Floats, float] | None:
-    """Returns centroids after rounds of assigning points and moving centroids, and an objective.
+    """Returns centroids after iterations of assigning points and moving centroids, and the objective.
 
     Args:
-        points: rows of length one, or of zeros, `(N, D)`.
-        centroids: to start from, of length one, `(K, D)`, `K` of 2 or more.
-        n_iterations: rounds, 1 or more; when no point changes its cluster, no more are needed.
+        points: rows of length one, or zeros, `(N, D)`.
+        centroids: initial centroids of length one, `(K, D)`, with K of 2 or more.
+        n_iterations: number of iterations, 1 or more; stops early when no point changes its cluster.
 
     Returns:
-        Centroids of length one `(K, D)`, and the sum of products in the last assignment; None where
-        a cluster has become empty.
+        Centroids of length one `(K, D)`, and the sum of products in the last assignment; None if a
+        cluster has become empty.
     """
     centroids = centroids.copy()
     state = _assign(points, centroids)
@@ -76,8 +77,8 @@ def _assign(points: Floats, centroids: Floats) -> _State:
 
 
 def _reassign(state: _State, points: Floats, centroids: Floats, moved: Ids) -> None:
-    """Brings points to their nearest centroids after some of these have moved."""
-    if len(moved) > 0.9 * len(centroids):  # the rest would hardly be cheaper
+    """Reassigns points to their nearest centroids after some centroids have moved."""
+    if len(moved) > 0.9 * len(centroids):  # a partial update would hardly be cheaper
         found = _assign(points, centroids)
         state.own, state.best, state.rest = found.own, found.best, found.rest
         return
@@ -90,7 +91,7 @@ def _reassign(state: _State, points: Floats, centroids: Floats, moved: Ids) -> N
     own = centroids[state.own[stale]]
     state.best = np.where(is_own, offer.best, state.best)
     state.best[stale] = np.einsum("nd,nd->n", points[stale], own)
-    # What a moved centroid other than the own one offers at most, and another one after that.
+    # The largest product with a moved centroid other than the own one, and the next largest.
     first = np.where(is_own, offer.rest, offer.best)
     wins = ~is_own & (first > state.best)
     state.rest = np.maximum(state.rest, np.where(wins, np.maximum(state.best, offer.rest), first))
@@ -106,7 +107,7 @@ def _reassign(state: _State, points: Floats, centroids: Floats, moved: Ids) -> N
 def _add(
     sums: NDArray[np.float64], sizes: Ids, points: Floats, clusters: Ids, which: Ids, sign: int
 ) -> None:
-    """Adds points to the sums and sizes of their clusters, or takes them off, in place."""
+    """Adds points to the sums and sizes of their clusters, or subtracts them, in place."""
     from scipy.sparse import csr_array
 
     sizes += sign * np.bincount(clusters[which], minlength=len(sizes))

@@ -1,4 +1,4 @@
-"""The clusters that a method has learnt itself, compared with classes."""
+"""A method's own prototypes as clusters, compared with classes."""
 
 from typing import ClassVar, Literal
 
@@ -13,18 +13,19 @@ from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes
 from ssl_zoo.evaluators.scoring import described
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 
 @EVALUATORS.register
 class PrototypeClusters(Evaluator):
-    """Agreement of classes with a method's own prototypes, each image in that of largest score.
+    """Agreement between classes and a method's own prototypes; an image belongs to its best prototype.
 
-    Scores in percent: `nmi`, `ami`, `ari`, `purity`, where there are as many prototypes as classes
-    `accuracy`, and `balance`, all as `clustering` has them; and `used`, the share of prototypes that
-    win any image. Of several sets of prototypes the first is looked at. Prototypes are in runs of
-    methods that have them, in files exported from such runs, and in official checkpoints. `nmi` and
-    `purity` grow with their number: compare them at an equal one.
+    Scores in percent: `nmi`, `ami`, `ari`, `purity`, `accuracy` with as many prototypes as
+    classes, and `balance`, all as in `clustering`; and `used`, the fraction of prototypes with at
+    least one image. Only the first of several sets of prototypes is used. Prototypes are available
+    in runs of methods that have them, in files exported from such runs, and in official
+    checkpoints. `nmi` and `purity` grow with the number of prototypes: compare them at equal
+    numbers.
     """
 
     layer: ClassVar[str] = "prototypes"
@@ -38,7 +39,7 @@ class PrototypeClusters(Evaluator):
     labelled = ("test",)
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns the agreement of classes and prototypes of `test`, whose features are scores.
+        """Returns the agreement between classes and prototypes of `test`, whose features are scores.
 
         Raises:
             UserError: scores are empty or not finite; test labels are missing, negative or all the
@@ -48,7 +49,9 @@ class PrototypeClusters(Evaluator):
         _, classes = np.unique(check_labels("prototypes", "test", test), return_inverse=True)
         n_prototypes = test.values.shape[1]
         if n_prototypes < 2:
-            raise UserError("a single prototype says nothing; score a method with 2 or more")
+            raise UserError(
+                "one prototype cannot be compared with classes; score a method with 2 or more"
+            )
         clusters = test.values.argmax(axis=1)
         sizes = cluster_sizes(clusters, n_prototypes)
         protocol = described("prototypes", {"name": "largest-score", "version": VERSION})

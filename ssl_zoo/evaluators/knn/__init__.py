@@ -1,1 +1,1 @@
-"""Nearest-neighbour classification in the protocols of the field."""
+"""Nearest-neighbour classification with the field's protocols."""

@@ -36,7 +36,7 @@ Temperature = Annotated[float, Field(gt=0, le=1000)]
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Ballots = dict[tuple[int, float | None], Ballot]
-"""What comes out of votes for each `k` and temperature."""
+"""Result of the votes for each `k` and temperature."""
 
 
 @EVALUATORS.register
@@ -44,42 +44,42 @@ class Knn(Evaluator):
     """kNN accuracy with exact search.
 
     Scores are `top1@k=K` for each `k` of the protocol and, with more than 5 classes, `top5@k=K`
-    for each from 5 up, in percent; the intervals are bootstrapped over test images. Details are
-    accuracies by class and confusions at the headline's `k`. Where images show several classes,
-    scores are `map@k=K`, mean average precisions, of which the headline has an interval. Several
+    for each `k` of 5 or more, in percent; intervals are bootstrapped over test images. Details are
+    accuracies by class and confusions at the headline's `k`. For images with several classes,
+    scores are `map@k=K`, mean average precisions, with an interval for the headline. Several
     temperatures give `top1@k=K,t=T`.
     """
 
     class Config(NamedConfig):
-        """Settings of kNN classification. Those of a protocol that are changed make it `custom`."""
+        """Settings of kNN classification. Overriding a setting of the protocol makes it `custom`."""
 
         shorthand: ClassVar[str | None] = "protocol"
 
         name: Literal["knn"] = "knn"
         protocol: Literal["dino", "dinov2", "instdisc", "solo", "vissl", "spt", "nearest"] = "dino"
-        """Where normalisation, metric, weights, numbers of neighbours and temperature come from."""
+        """Protocol that sets normalisation, metric, weights, numbers of neighbours and temperature."""
         k: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=1000)
-        """Numbers of neighbours instead of the protocol's; all come from one search."""
+        """Numbers of neighbours, overriding the protocol's; all are scored from one search."""
         temperature: Temperature | tuple[Temperature, ...] | None = None
-        """Temperature, or several, instead of the protocol's; all come from one search."""
+        """Temperature, or several, overriding the protocol's; all are scored from one search."""
         metric: Metric | None = None
-        """Similarity instead of the protocol's."""
+        """Similarity, overriding the protocol's."""
         normalise: Normalise | None = None
-        """What is done to features instead of what the protocol does."""
+        """Normalisation of features, overriding the protocol's."""
         index: Index = "exact"
-        """How neighbours are searched: `ivf` (of each feature, in the cells near to it), `pq`
-        (among compressed features) and `fp16` miss some; details tell how many they find."""
+        """Search index. `ivf` (searches only nearby cells), `pq` (compressed features) and `fp16`
+        are approximate and may miss neighbours; details report their recall."""
         precision: SearchPrecision = "fp32"
-        """Arithmetic of the search: `bf16` is quicker for `k` up to 64 where the processor has it
+        """Arithmetic of the search. `bf16` is faster for `k` up to 64 on hardware that supports it
         (AVX-512 BF16, AMX, a GPU), and finds the same neighbours."""
         shots: int | None = Field(default=None, ge=1, le=1_000_000)
-        """Train images that are drawn of each class, for scores from few labels; all unless given."""
+        """Number of train images to draw per class, for few-shot scores; all by default."""
         n_seeds: int = Field(default=10, ge=1, le=10_000)
-        """Draws of `shots` images; scores are means over them."""
+        """Number of draws of `shots` images; scores are means over the draws."""
         memory_mb: int | None = Field(default=None, ge=128)
-        """Megabytes that the search may use beside the features; does not touch the scores."""
+        """Memory for the search in addition to the features, in MB; does not affect the scores."""
         n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
-        """Bootstrap samples behind the intervals; does not touch the scores."""
+        """Number of bootstrap samples for the intervals; does not affect the scores."""
 
         @field_validator("k", mode="before")
         @classmethod
@@ -91,9 +91,9 @@ class Knn(Evaluator):
         def _differ(cls, values: Any) -> Any:
             if isinstance(values, tuple):
                 if not values:
-                    raise ValueError("an empty list names none; leave it out for the protocol's")
+                    raise ValueError("the list is empty; omit it to use the protocol's")
                 if len({f"{value:g}" for value in values}) < len(values):
-                    raise ValueError(f"{list(values)} names a number twice; write each once")
+                    raise ValueError(f"{list(values)} contains a number twice; list each once")
             return values
 
         @model_validator(mode="after")
@@ -124,15 +124,15 @@ class Knn(Evaluator):
 
     @property
     def interpolation(self) -> "Interpolation":
-        """How images are resized for it: as the authors of the protocol do."""
+        """Interpolation for resizing images: that of the protocol's authors."""
         return "bicubic" if self.config.protocol in BICUBIC else "bilinear"
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns the accuracies on `test` of a vote among `train`.
+        """Returns the accuracies on `test` of a vote among neighbours in `train`.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes; labels are missing, negative
-                or all the same in train; a class has fewer images than `shots`.
+            UserError: features are empty, not finite or of different sizes; labels are missing,
+                negative or all the same in train; or a class has fewer images than `shots`.
         """
         check_features("knn", train=train, test=test)
         if train.labels is not None and train.labels.ndim == 2:
@@ -153,7 +153,9 @@ class Knn(Evaluator):
 
     def _evaluate_multilabel(self, train: Features, test: Features, seed: int) -> Scores:
         if self.config.shots is not None:
-            raise UserError("shots are of images of one class; leave shots out for several labels")
+            raise UserError(
+                "shots needs one class per image; omit shots for images with several classes"
+            )
         labels, truth = check_multilabels("knn", train, test)
         sims, ids, details = self._search(train.values, test.values)
         found = score_multilabels(sims, ids, labels, truth, self.protocol)
@@ -170,7 +172,7 @@ class Knn(Evaluator):
         )
 
     def _draws(self, labels: Ids, classes: Ids, seed: int) -> Iterator[Ids | None]:
-        """Yields the train images of each draw in rising order; None for all of them."""
+        """Yields the sorted train images of each draw; None for all of them."""
         shots = self.config.shots
         if shots is None:
             yield None
@@ -179,7 +181,7 @@ class Knn(Evaluator):
         if counts.min() < shots:
             raise UserError(
                 f"class {classes[counts.argmin()]} has {counts.min()} train images, fewer than "
-                f"shots of {shots}; lower shots or leave the class out"
+                f"shots of {shots}; lower shots or leave out the class"
             )
         places = [np.flatnonzero(labels == one) for one in range(len(classes))]
         for source in np.random.SeedSequence(seed).spawn(self.config.n_seeds):
@@ -191,7 +193,7 @@ class Knn(Evaluator):
         """Returns similarities and indices of neighbours, `(Q, K)`, and details of the search."""
         protocol, k = self.protocol, self.protocol.k[-1]
         if len(train) < k:
-            logger.warning("knn: %d train features are all neighbours at larger k", len(train))
+            logger.warning("knn: a k above the %d train features uses all of them", len(train))
         if protocol.index != "exact":
             from ssl_zoo.evaluators.search.approximate import nearest_approximately
 
@@ -210,7 +212,7 @@ class Knn(Evaluator):
         return sims, ids, {}
 
     def _vote(self, sims: Floats, labels: Ids, truth: Ids, n_classes: int) -> Ballots:
-        """Returns what comes out for each `k` and temperature."""
+        """Returns the result for each `k` and temperature."""
         protocol = self.protocol
         return {
             (k, temperature): ballot

@@ -1,4 +1,4 @@
-"""Images that show several classes: scores by votes, and average precision."""
+"""Images with several classes: scores from votes, and average precision."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from ssl_zoo.evaluators.knn.protocols import KnnProtocol
 Ids = NDArray[np.int64]
 
 VOTE_NUMBERS = 1 << 22
-"""Labels of neighbours that are held at a time: test features times neighbours times classes."""
+"""Labels of neighbours in memory at a time: test features times neighbours times classes."""
 
 
 @dataclass(frozen=True)
 class Precisions:
-    """What votes for several classes an image are worth.
+    """Average precisions of votes for images with several classes.
 
     Attributes:
         values: mean average precisions by name, in percent.
         by_class: average precisions at the headline by class, in percent.
-        votes: shares of votes at the headline, `(Q, C)`.
+        votes: fraction of the votes for each class at the headline, `(Q, C)`.
         truth: `(Q, C)` bool; the classes that test images show.
     """
 
@@ -34,14 +34,14 @@ class Precisions:
 def score_multilabels(
     similarities: NDArray[np.float32], ids: Ids, labels: Ids, truth: Ids, protocol: KnnProtocol
 ) -> Precisions:
-    """Returns mean average precisions. Classes that no test image shows are left out.
+    """Returns mean average precisions. Classes without test images are left out.
 
     Args:
-        similarities: of neighbours in falling order, `(Q, K)`; -inf where there is none.
+        similarities: similarities of neighbours, decreasing, `(Q, K)`; -inf for no neighbour.
         ids: of the neighbours, `(Q, K)`.
         labels: of train images, `(N, C)`.
         truth: of test images, `(Q, C)`.
-        protocol: says how neighbours vote.
+        protocol: defines the votes of neighbours.
     """
     shown = np.flatnonzero(truth.any(axis=0))
     relevant = truth[:, shown] == 1
@@ -67,7 +67,7 @@ def _shares(
     protocol: KnnProtocol,
     temperature: float | None,
 ) -> dict[int, NDArray[np.float64]]:
-    """Returns the share of votes that each class has, `(Q, C)` for each `k`."""
+    """Returns the fraction of votes for each class, `(Q, C)` for each `k`."""
     n, c = len(ids), labels.shape[1]
     found = {k: np.empty((n, c)) for k in protocol.k}
     step = max(1, VOTE_NUMBERS // (ids.shape[1] * c))
@@ -82,13 +82,13 @@ def _shares(
 
 
 def step_average_precision(scores: NDArray[Any], relevant: NDArray[np.bool_]) -> float:
-    """Returns the area under the steps of precision over recall, in [0, 1].
+    """Returns the area under the step function of precision over recall, in [0, 1].
 
-    Images of equal scores are taken in together, as in scikit-learn's `average_precision_score`.
+    Images with equal scores are added together, as in scikit-learn's `average_precision_score`.
 
     Args:
-        scores: larger for what is more likely relevant, `(Q,)`.
-        relevant: `(Q,)`, at least one of them.
+        scores: larger for images that are more likely relevant, `(Q,)`.
+        relevant: `(Q,)`, at least one True.
     """
     order = np.argsort(-scores, kind="stable")
     falling, hits = scores[order], np.cumsum(relevant[order])
@@ -102,14 +102,14 @@ def precision_interval(
 ) -> tuple[float, float]:
     """Returns the 95 % percentile bootstrap interval of the mean average precision, in [0, 1].
 
-    Test images are resampled (Efron, 1979). A class that a sample does not show is left out of its
-    mean, and so is a sample that shows none.
+    Test images are resampled (Efron, 1979). A sample's mean omits classes that the sample does not
+    contain; samples without any class are left out.
 
     Args:
         votes: `(Q, C)`.
         truth: `(Q, C)`.
         seed: equal seeds give equal intervals.
-        n_resamples: samples.
+        n_resamples: number of samples.
     """
     n, generator = len(votes), np.random.default_rng(seed)
     step = max(1, VOTE_NUMBERS // n)
@@ -129,7 +129,7 @@ def precision_interval(
 def _weighted_precisions(
     counts: NDArray[np.float64], scores: NDArray[np.float64], relevant: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Returns the average precision of each sample, `(R,)`, NaN where it shows nothing relevant.
+    """Returns the average precision of each sample, `(R,)`; NaN for samples without relevant images.
 
     Args:
         counts: how often each image is in each sample, `(R, Q)`.

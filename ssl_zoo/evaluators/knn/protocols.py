@@ -1,6 +1,7 @@
-"""Protocols of kNN classification: names that fix every choice a score depends on.
+"""Protocols of kNN classification: a name fixes every choice that affects a score.
 
-A protocol also says how images are resized; what was done to them is recorded with the features.
+A protocol also defines how images are resized; the resize actually used is recorded with the
+features.
 """
 
 import math
@@ -30,56 +31,56 @@ EXPONENTIAL: dict[Metric, Weight] = {
 }
 
 _OMITTED = {"metric": "cosine", "index": "exact", "shots": None, "n_draws": None}
-"""Settings that are left out where they have these values, as digests were before they existed."""
+"""Settings that are omitted from digests at these values, because they were added later."""
 
 
 class KnnProtocol(Config):
     """Weighted vote of the nearest train features.
 
-    Rules of every protocol of version 1: neighbours by falling similarity, then rising index;
-    equal votes go to the lowest class; a class without a vote is no guess; a `k` above the number
-    of train features takes them all; a test class that train lacks is always wrong. Where images
-    show several classes, the score of a class is its share of the votes, and `map` the mean over
-    the classes in test of the average precision.
+    Rules of every protocol of version 1: neighbours are ordered by decreasing similarity, then
+    increasing index; ties go to the lowest class; a class without a vote is never predicted; a `k`
+    above the number of train features uses all of them; a test class without train images is
+    always wrong. For images with several classes, the score of a class is its fraction of the
+    votes, and `map` is the mean of the average precision over the classes in test.
     """
 
     name: str
-    """What papers call it; `custom` where a setting was overridden."""
+    """Name of the protocol; `custom` if a setting was overridden."""
     version: int = Field(default=1, ge=1)
-    """Counts changes of the rules that change scores."""
+    """Version of the rules, increased when a change affects scores."""
     normalise: Normalise = "l2"
-    """What is done to features: rows of length 1, or nothing."""
+    """Normalisation of features: `l2` or `none`."""
     metric: Metric = "cosine"
-    """What makes a neighbour near."""
+    """Similarity of features."""
     weight: Weight = "exp(cosine / temperature)"
-    """The vote of a neighbour."""
+    """Weight of a neighbour's vote."""
     k: tuple[int, ...]
-    """Numbers of neighbours, rising; each gives a score."""
+    """Numbers of neighbours, increasing; each gives a score."""
     temperature: float | tuple[float, ...] | None
-    """How fast a vote falls with the similarity: one or several, rising; None for equal votes."""
+    """Temperature of the weights, one or several, increasing; None for equal votes."""
     headline_k: int = Field(ge=1)
-    """The `k` whose top-1 accuracy stands for the protocol."""
+    """The `k` whose top-1 accuracy represents the protocol."""
     headline_temperature: float | None = None
-    """The one of several temperatures that stands for the protocol; None for the only one."""
+    """The temperature that represents the protocol if there are several, else None."""
     index: Index = "exact"
-    """How neighbours are searched; all but `exact` miss some."""
+    """Search index; all but `exact` are approximate."""
     shots: int | None = None
-    """Train images that are drawn of each class; None for all."""
+    """Number of train images drawn per class; None for all."""
     n_draws: int | None = None
-    """How often they are drawn; scores are means."""
+    """Number of draws; scores are means over them."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KnnProtocol":
         if self.metric == "cosine" and self.normalise == "none":
             raise ValueError(
-                "cosines are of normalised features; take metric 'dot' or 'euclidean' for others"
+                "cosine needs normalised features; use metric 'dot' or 'euclidean' for others"
             )
         if self.metric == "dot" and self.normalise == "l2":
-            raise ValueError("the dot product of normalised features is metric 'cosine'")
+            raise ValueError("for normalised features, use metric 'cosine' instead of 'dot'")
         if self.weight == "1" and self.temperature is not None:
-            raise ValueError("equal votes have no temperature; start from another protocol")
+            raise ValueError("equal votes do not use a temperature; start from another protocol")
         if self.weight != "1" and self.temperature is None:
-            raise ValueError(f"votes of {self.weight} need a temperature")
+            raise ValueError(f"weight '{self.weight}' needs a temperature")
         return self
 
     @model_serializer(mode="wrap")
@@ -91,40 +92,39 @@ class KnnProtocol(Config):
         return {key: value for key, value in found.items() if omitted.get(key, ...) != value}
 
     def digest(self) -> str:
-        """Returns 12 hexadecimal digits that equal protocols share."""
+        """Returns 12 hexadecimal digits that are equal for equal protocols."""
         return digest(self.model_dump(mode="json"))
 
     def describe(self) -> dict[str, Any]:
-        """Returns all settings and the digest, for a file of results."""
+        """Returns all settings and the digest, for a result file."""
         return {**self.model_dump(mode="json"), "digest": self.digest()}
 
     @property
     def temperatures(self) -> tuple[float | None, ...]:
-        """The temperatures, rising; None alone for equal votes."""
+        """The temperatures, increasing; only None for equal votes."""
         return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
 
     @property
     def headline(self) -> tuple[int, float | None]:
-        """The `k` and the temperature that stand for the protocol."""
+        """The `k` and the temperature that represent the protocol."""
         several = isinstance(self.temperature, tuple)
         return self.headline_k, self.headline_temperature if several else self.temperatures[0]
 
     def score_name(self, score: str, k: int, temperature: float | None) -> str:
-        """Returns `top1@k=20`, or `top1@k=20,t=0.07` where there are several temperatures."""
+        """Returns `top1@k=20`, or `top1@k=20,t=0.07` with several temperatures."""
         several = isinstance(self.temperature, tuple)
         return f"{score}@k={k}" + (f",t={temperature:g}" if several else "")
 
     def weigh(
         self, similarities: NDArray[np.float32], temperature: float | None
     ) -> NDArray[np.float64]:
-        """Returns the votes of neighbours, `(B, K)`, up to a factor that a row has in common.
+        """Returns the votes of neighbours, `(B, K)`, up to a common factor per row.
 
-        The factor changes no rank and no share of votes, and keeps any temperature from
-        overflowing.
+        The factor changes neither ranks nor fractions of votes, and prevents overflow at any
+        temperature.
 
         Args:
-            similarities: in falling order, `(B, K)`; distances with a minus; -inf where there is
-                no neighbour.
+            similarities: decreasing, `(B, K)`; negated distances; -inf for no neighbour.
             temperature: one of `temperatures`.
         """
         found = similarities.astype(np.float64)
@@ -133,7 +133,7 @@ class KnnProtocol(Config):
         if self.weight == "1 / (distance + temperature)":
             return 1 / (temperature - found)
         votes = np.exp((found - found[:, :1]) / temperature)
-        # A vote too small for float64 is still one.
+        # A vote too small for float64 still counts.
         return np.where(np.isfinite(found), np.maximum(votes, np.finfo(np.float64).tiny), 0)
 
     def override(
@@ -147,9 +147,9 @@ class KnnProtocol(Config):
         shots: int | None = None,
         n_draws: int | None = None,
     ) -> "KnnProtocol":
-        """Returns this protocol where nothing changes, else one called `custom`.
+        """Returns this protocol if nothing changes, else one named `custom`.
 
-        The headline stays as near to that of this protocol as the new `k` and temperatures allow.
+        The headline stays as close to that of this protocol as the new `k` and temperatures allow.
 
         Raises:
             ValueError: the settings contradict each other.
@@ -179,7 +179,7 @@ class KnnProtocol(Config):
         if metric != self.metric:
             if weight == "1 / (distance + temperature)":
                 raise ValueError(
-                    f"votes of {weight} need metric 'euclidean'; start from another protocol"
+                    f"weight '{weight}' needs metric 'euclidean'; start from another protocol"
                 )
             weight = weight if weight == "1" else EXPONENTIAL[metric]
         return {"metric": metric, "normalise": normalise, "weight": weight}
@@ -197,7 +197,7 @@ class KnnProtocol(Config):
 DINO = KnnProtocol(name="dino", k=(10, 20, 100, 200), temperature=0.07, headline_k=20)
 
 # Oquab et al., 2023 (arXiv:2304.07193); facebookresearch/dinov2, dinov2/eval/knn.py: the softmax
-# over the largest k is cut off at each k, which leaves the order of classes as in DINO's.
+# over the largest k is truncated at each k, which gives the same order of classes as DINO's.
 DINOV2 = KnnProtocol(
     name="dinov2",
     weight="softmax(cosine / temperature) over the largest k",
@@ -216,7 +216,7 @@ INSTDISC = KnnProtocol(name="instdisc", k=(200,), temperature=0.1, headline_k=20
 SOLO = KnnProtocol(name="solo", k=(20,), temperature=0.07, headline_k=20)
 
 # Goyal et al., 2021; facebookresearch/vissl, vissl/config/defaults.yaml (NEAREST_NEIGHBOR) and
-# vissl/utils/knn_utils.py, whose exponentials overflow where ours do not.
+# vissl/utils/knn_utils.py, whose exponentials can overflow, unlike ours.
 VISSL = KnnProtocol(
     name="vissl",
     normalise="none",
@@ -228,7 +228,7 @@ VISSL = KnnProtocol(
 )
 
 # galilai-group/stable-pretraining, stable_pretraining/callbacks/knn.py: the defaults of OnlineKNN,
-# here with all train images in place of a queue of augmented ones.
+# here with all train images instead of a queue of augmented ones.
 SPT = KnnProtocol(
     name="spt",
     normalise="none",
@@ -239,7 +239,7 @@ SPT = KnnProtocol(
     headline_k=5,
 )
 
-# Cover and Hart, 1967: the class of the nearest.
+# Cover and Hart, 1967: the class of the nearest neighbour.
 NEAREST = KnnProtocol(
     name="nearest",
     normalise="none",
@@ -255,4 +255,4 @@ PROTOCOLS: dict[str, KnnProtocol] = {
 }
 
 BICUBIC = {"dino", "dinov2"}
-"""Protocols whose authors resize images so (eval_knn.py and make_classification_eval_transform)."""
+"""Protocols whose authors resize with this filter (eval_knn.py, make_classification_eval_transform)."""

@@ -1,4 +1,4 @@
-"""What neighbours vote for: ranks of the true class, guesses, and how often which are confused."""
+"""Votes of neighbours: ranks of the true class, predictions, and confusions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Weights = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""Turns similarities `(B, K)` of neighbours into their votes, none below 0."""
+"""Turns similarities `(B, K)` of neighbours into non-negative votes."""
 
 VOTE_NUMBERS = 1 << 22
-"""Votes that are held at a time: classes times test features."""
+"""Votes in memory at a time: classes times test features."""
 CONFUSION_CLASSES = 1000
-"""More classes than these have no confusions in details."""
+"""Largest number of classes for which details include confusions."""
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """The outcome of a vote, from positions of classes.
+    """The outcome of a vote, in positions of classes.
 
     Attributes:
-        ranks: how many classes have more votes than the true one, `(Q,)`; of equal votes the lower
-            class is ahead. The number of classes where the true one has no vote.
-        guesses: class of most votes, `(Q,)`; of equal votes the lowest.
+        ranks: number of classes ahead of the true one, `(Q,)`; with equal votes the lower class is
+            ahead. The number of classes if the true one has no vote.
+        guesses: class with the most votes, `(Q,)`; the lowest in a tie.
     """
 
     ranks: Ids
@@ -40,15 +40,15 @@ def count_votes(
     k: Sequence[int],
     n_classes: int,
 ) -> dict[int, Ballot]:
-    """Lets the nearest neighbours vote, and says what comes out for each `k`.
+    """Returns the outcome of the neighbours' vote for each `k`.
 
     Args:
-        similarities: of neighbours in falling order, `(Q, K)`; -inf where there is none.
+        similarities: similarities of neighbours, decreasing, `(Q, K)`; -inf for no neighbour.
         labels: classes of the neighbours from 0 to `n_classes - 1`, `(Q, K)`.
-        truth: class of each test feature, `(Q,)`; -1 for one that has no neighbours at all.
+        truth: class of each test feature, `(Q,)`; -1 for a class without neighbours.
         weigh: the rule that turns similarities into votes.
-        k: numbers of neighbours that vote, rising.
-        n_classes: how many classes there are.
+        k: numbers of neighbours that vote, increasing.
+        n_classes: number of classes.
     """
     step = max(1, VOTE_NUMBERS // n_classes)
     blocks = [
@@ -73,7 +73,7 @@ def _count_block(
     known = np.maximum(truth, 0)
     found, done = {}, 0
     for count in k:
-        # Added one by one in the order of neighbours: equal sets of votes give equal sums.
+        # Added one by one in the order of neighbours, so equal sets of votes give equal sums.
         part = slice(done, count)
         np.add.at(votes, places[:, part].ravel(), weights[:, part].ravel())
         done = count
@@ -87,15 +87,15 @@ def _count_block(
 
 
 def class_details(labels: Ids, guesses: Ids) -> dict[str, Any]:
-    """Returns accuracies by class and confusions, ready for JSON.
+    """Returns accuracies by class and confusions, as JSON-serialisable values.
 
     Args:
-        labels: class of each test image as the data set numbers it, `(Q,)`.
-        guesses: what it was taken for, `(Q,)`.
+        labels: class of each test image in the data set's numbering, `(Q,)`.
+        guesses: predicted classes, `(Q,)`.
 
     Returns:
         `accuracy_by_class`, in percent, by the number of the class; and, for at most
-        `CONFUSION_CLASSES` classes, `confusion`: `[class, guess, images]` wherever there are any.
+        `CONFUSION_CLASSES` classes, `confusion`: `[class, guess, images]` for each pair that occurs.
     """
     classes, places = np.unique(labels, return_inverse=True)
     hits = np.bincount(places, weights=labels == guesses)

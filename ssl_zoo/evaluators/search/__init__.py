@@ -1,1 +1,1 @@
-"""Nearest neighbours: exact, approximate, of features in memory or on disk."""
+"""Nearest-neighbour search: exact or approximate, over features in memory or on disk."""

@@ -1,7 +1,7 @@
-"""Neighbours that are not all found, for searches that would take too long, and how many are.
+"""Approximate search for problems that are too slow to search exactly, and its recall.
 
-Jégou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011 (inverted file and
-compressed features), by faiss.
+Jégou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011 (inverted file
+and compressed features), using faiss.
 """
 
 import logging
@@ -20,36 +20,36 @@ from ssl_zoo.evaluators.search.mapped import take
 logger = logging.getLogger(__name__)
 
 PROBED = 16
-"""One cell of an inverted file in so many is looked into."""
+"""One in this many cells of an inverted file is searched."""
 PROBED_AT_LEAST = 8
-"""Cells that are looked into however few there are."""
+"""Minimum number of cells to search."""
 PQ_NUMBERS = 4
-"""Numbers of a feature that share a byte."""
+"""Dimensions encoded in one byte."""
 PQ_TRAIN = 256 * 39
-"""Features that faiss wants at least to learn 256 codes from."""
+"""Minimum number of features that faiss needs to learn 256 codes."""
 LEARN_ROWS = 1 << 17
-"""Train features at most that cells and codes are learnt from."""
+"""Maximum number of train features used to learn cells and codes."""
 RECALL_QUERIES = 1000
-"""Test features at most whose neighbours are also searched exactly."""
+"""Maximum number of test features that are also searched exactly, for the recall."""
 
 
 def nearest_approximately(
     train: Floats, test: Floats, *, k: int, protocol: KnnProtocol, memory_mb: int | None = None
 ) -> tuple[Floats, Ids, dict[str, Any]]:
-    """Finds most of the `k` train features that are most similar to each test feature.
+    """Finds approximately the `k` train features that are most similar to each test feature.
 
-    Similarities of those that are found are computed from the features themselves.
+    The similarities of the results are computed from the original features.
 
     Args:
         train: `(N, D)`.
         test: `(Q, D)`.
-        k: neighbours at most.
-        protocol: says metric, normalisation and index.
-        memory_mb: megabytes for the exact search that measures the recall.
+        k: maximum number of neighbours.
+        protocol: defines metric, normalisation and index.
+        memory_mb: memory in MB for the exact search that measures the recall.
 
     Returns:
-        Similarities and indices as of `nearest`, -inf and 0 where too few were found, and details:
-        the index, and `recall@k=K`, the share in percent of exact neighbours that it finds.
+        Similarities and indices as from `nearest`, padded with -inf and 0 if too few were found,
+        and details: the index, and `recall@k=K`, the percentage of exact neighbours found.
 
     Raises:
         UserError: there are too few train features to learn from.
@@ -84,8 +84,8 @@ def _build(train: Floats, protocol: KnnProtocol, *, unit: bool) -> tuple[Any, di
     elif protocol.index == "pq":
         if n < PQ_TRAIN:
             raise UserError(
-                f"index pq learns from {PQ_TRAIN} train features at least, and there are {n}; "
-                "search exactly, which is quick among so few"
+                f"index pq needs at least {PQ_TRAIN} train features, but there are {n}; "
+                "use index=exact, which is fast for so few"
             )
         codes = max(m for m in range(1, max(1, d // PQ_NUMBERS) + 1) if d % m == 0)
         about["bytes"] = codes
@@ -106,7 +106,7 @@ def _build(train: Floats, protocol: KnnProtocol, *, unit: bool) -> tuple[Any, di
 def _similarities(
     train: Floats, queries: Floats, found: Ids, protocol: KnnProtocol, *, unit: bool
 ) -> tuple[Floats, Ids]:
-    """Returns similarities of what was found, in order, and -inf and 0 where nothing was."""
+    """Returns the similarities of the results, in order, padded with -inf and 0."""
     ids = np.maximum(found, 0)
     sims = np.empty(ids.shape, dtype=np.float32)
     step = max(1, BLOCK_BYTES // (8 * ids.shape[1] * train.shape[1]))

@@ -1,9 +1,9 @@
-"""Neighbours by euclidean distance: candidates from float32 products, and float64 to decide.
+"""Neighbours by Euclidean distance: candidates from float32 products, decided in float64.
 
 |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is as fast as a matrix product, but loses the digits of small
-distances between long features. So more candidates than asked for are found that way, their
-distances are computed anew, and a bound on the error tells whether others could have been nearer;
-where they could, all distances of that test feature are computed in float64.
+distances between long features. Therefore more candidates than needed are found that way, their
+distances are recomputed, and an error bound shows whether other features could be nearer. If so,
+all distances of that test feature are computed in float64.
 """
 
 import numpy as np
@@ -26,13 +26,13 @@ from ssl_zoo.evaluators.search.mapped import let_go, take
 Doubles = NDArray[np.float64]
 
 CENTRE_ROWS = 4096
-"""Train features whose mean is the origin; any origin is right, one in their middle is precise."""
+"""Number of train features whose mean is the origin; any origin is correct, a central one is precise."""
 
 
 def nearest_by_distance(
     train: Floats, test: Floats, k: int, chunk_bytes: int, *, unit: bool
 ) -> tuple[Floats, Ids]:
-    """Returns distances with a minus, and indices, `(Q, k)`; see `nearest`.
+    """Returns negated distances and indices, `(Q, k)`; see `nearest`.
 
     Raises:
         UserError: features are so long that their squares overflow.
@@ -52,7 +52,7 @@ def nearest_by_distance(
         _refuse_overflow(longest, queries)
         squares, places = flat_search(queries, moved, min(wanted, len(chunk)), "distance")
         best.add(-squares, places + start)
-        del chunk, moved, squares, places  # before there is a next
+        del chunk, moved, squares, places  # before the next chunk is made
     sims, ids = _again(train, test, best.ids, unit=unit)
     sims, ids = sims[:, :k].copy(), ids[:, :k].copy()
     if wanted < len(train):
@@ -87,13 +87,13 @@ def _norms(values: NDArray[np.floating]) -> Doubles:
 def _refuse_overflow(longest: float, queries: Floats) -> None:
     if max(longest, float(_norms(queries).max())) > 2.0**62:
         raise UserError(
-            f"features are as long as {longest:.0e}, too much for euclidean distances; score them "
+            f"features have norms up to {longest:.0e}, too large for Euclidean distances; score them "
             "by cosine, such as with protocol 'dino'"
         )
 
 
 def _again(train: Floats, test: Floats, ids: Ids, *, unit: bool) -> tuple[Floats, Ids]:
-    """Returns distances of candidates from differences in float64, with a minus, in order."""
+    """Returns negated distances of candidates from differences in float64, in order."""
     sims = np.empty(ids.shape, dtype=np.float32)
     step = max(1, BLOCK_BYTES // (16 * ids.shape[1] * test.shape[1]))
     for start in range(0, len(test), step):
@@ -109,7 +109,7 @@ def _scan(
 ) -> Ids:
     """Returns the nearest by all distances in float64, `(Q, k)`.
 
-    Where the last of them is so near that the products' rounding might decide, differences do.
+    If rounding of the products could decide the last place, differences are used.
     """
     queries = test - centre
     best, longest = _by_products(train, queries, centre, k, chunk_bytes, unit=unit)
@@ -163,13 +163,13 @@ def _by_products(
 
 
 def _noise(own: Doubles, other: Doubles | float, d: int) -> Doubles:
-    """Returns how far rounding may put the squares of distances off."""
+    """Returns a bound on the rounding error of squared distances."""
     found: Doubles = (d + 16) * 2.0**-52 * (own + other)
     return found
 
 
 def _all(queries: Doubles, moved: Doubles, own: Doubles, other: Doubles) -> Floats:
-    """Returns distances with a minus; those that rounding alone may have made are 0."""
+    """Returns negated distances; those within rounding error are 0."""
     squares = own + other - 2 * (queries @ moved.T)
     squares[squares <= _noise(own, other, queries.shape[1])] = 0
     return -np.sqrt(squares).astype(np.float32)

@@ -15,14 +15,14 @@ Metric = Literal["cosine", "dot", "euclidean"]
 SearchPrecision = Literal["fp32", "bf16"]
 
 CHUNK_BYTES = 64 << 20
-"""Train features that are prepared for the search at a time, where no budget is given."""
+"""Bytes of train features prepared for the search at a time, without a budget."""
 LARGEST_CHUNK_BYTES = 256 << 20
-"""The same where the budget would allow more, which would gain nothing."""
+"""The same if the budget allows more, which would not be faster."""
 OVERHEAD_BYTES: dict[SearchPrecision, int] = {"fp32": 48 << 20, "bf16": 112 << 20}
-"""What the libraries hold at a time: faiss, similarities of 4096 test and 1024 train features, and
-heaps; torch, features in an order of its own, and what is looked at one by one."""
+"""Bytes used by the libraries at a time: faiss, for similarities of 4096 test and 1024 train
+features, and heaps; torch, for features in its own layout and values examined one by one."""
 RERANKED_NEIGHBOURS = 64
-"""Most neighbours for which products in bfloat16 pay."""
+"""Largest number of neighbours for which products in bfloat16 are faster."""
 
 
 def nearest(
@@ -37,27 +37,27 @@ def nearest(
 ) -> tuple[Floats, Ids]:
     """Finds the `k` train features that are most similar to each test feature.
 
-    Neighbours are ordered by falling similarity, then by rising index, and where several compete
-    for the last place the lowest indices win. Cosines and dot products are float32 sums, whose
-    last bits can set equal features apart; distances are computed in float64 and then rounded to
-    float32, and are 0 between equal features.
+    Neighbours are ordered by decreasing similarity, then by increasing index; the lowest indices
+    win ties for the last place. Cosines and dot products are float32 sums, whose last bits may
+    differ between equal features; distances are computed in float64 and rounded to float32, and
+    are 0 between equal features.
 
-    Train features are read from first to last, chunk by chunk, once for each block of test
-    features that the budget allows, and are let go of where they are a memory map.
+    Train features are read in order, chunk by chunk, once per block of test features that fits the
+    budget. If they are a memory map, their memory is released after use.
 
     Args:
         train: `(N, D)`.
         test: `(Q, D)`.
-        k: a `k` above `N` finds all `N`.
+        k: number of neighbours; above `N`, all `N` are returned.
         metric: `cosine`, `dot`, or `euclidean`.
-        unit: whether distances are between features of norm 1.
-        precision: of the products that pick candidates. With `bf16` cosines and dot products are
-            float64 sums, rounded, and neighbours the same but where float32 cannot tell them
-            apart; distances, and a `k` above 64, are searched in float32 all the same.
-        memory_mb: megabytes to stay within beside `train`, `test` and the result.
+        unit: whether distances are between L2-normalised features.
+        precision: precision of the products that select candidates. With `bf16`, cosines and dot
+            products are rounded float64 sums, and neighbours are the same except where float32
+            cannot distinguish them; distances, and a `k` above 64, are always searched in float32.
+        memory_mb: memory limit in MB, in addition to `train`, `test` and the result.
 
     Returns:
-        Similarities and indices, `(Q, min(k, N))`; distances come with a minus.
+        Similarities and indices, `(Q, min(k, N))`; distances are negated.
 
     Raises:
         UserError: features are so long that similarities overflow.
@@ -89,10 +89,10 @@ def _split_budget(
     precision: SearchPrecision,
     memory_mb: int | None,
 ) -> tuple[int, int]:
-    """Returns how many test features, and bytes of train features, are worked on at a time."""
+    """Returns the number of test features and bytes of train features to process at a time."""
     n, d = shape
     # Features, and similarities and indices: the best so far, those found, and the best of both;
-    # of distances those that are computed again, while they are put into order.
+    # for distances also the recomputed ones, while they are sorted.
     if metric == "euclidean":
         row_bytes = 8 * d + 84 * (k + max(8, k // 4))
     else:

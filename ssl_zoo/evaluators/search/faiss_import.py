@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 CORE = "OPENBLAS_CORETYPE"
-"""Environment variable by which OpenBLAS is told what the processor can do."""
+"""Environment variable that tells OpenBLAS the processor type."""
 CPUINFO = Path("/proc/cpuinfo")
 
 
 @functools.cache
 def faiss() -> Any:
-    """Returns the library, in one OpenMP runtime with torch."""
-    import torch  # noqa: F401  first, so that faiss joins torch's OpenMP runtime
+    """Returns the faiss module, sharing one OpenMP runtime with torch."""
+    import torch  # noqa: F401 first, so that faiss uses torch's OpenMP runtime
 
     with known_core():
         import faiss  # isort: skip
@@ -28,10 +28,10 @@ def faiss() -> Any:
 
 @contextmanager
 def known_core() -> Iterator[None]:
-    """Tells the OpenBLAS of faiss what the processor can do, unless the user has.
+    """Sets the processor type for faiss's OpenBLAS, unless the user has set it.
 
-    faiss-gpu 1.15 comes with OpenBLAS 0.3.15, which takes Intel's processors since 2023 for the very
-    oldest; a search then takes three times as long.
+    faiss-gpu 1.15 bundles OpenBLAS 0.3.15, which treats Intel processors since 2023 like the
+    oldest ones; searches then take three times as long.
     """
     told = CORE not in os.environ and _is_intel_with_avx512()
     if told:
@@ -46,7 +46,7 @@ def known_core() -> Iterator[None]:
 def _is_intel_with_avx512() -> bool:
     try:
         text = CPUINFO.read_text(encoding="utf-8")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return False
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     needed = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}

@@ -1,4 +1,4 @@
-"""Parts of exact searches: features in chunks, and the best of them in order."""
+"""Building blocks of exact search: features in chunks, and the best of them in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 BLOCK_BYTES = 32 << 20
-"""Largest block of similarities that is held where neighbours are looked at one by one."""
+"""Bytes of similarities in memory when neighbours are examined one by one."""
 READ_BYTES = 4 << 20
-"""Features that are normalised at a time."""
+"""Features normalised at a time."""
 SORTED_NEIGHBOURS = 1 << 18
-"""Neighbours that are put into order at a time."""
+"""Neighbours sorted at a time."""
 GPU_NEIGHBOURS = 2048
-"""Most neighbours that faiss finds on a GPU."""
+"""Largest number of neighbours that faiss supports on a GPU."""
 
 
 def unit_rows(values: Floats) -> Floats:
-    """Returns a copy with rows of L2 norm 1; rows of zeros stay zero."""
+    """Returns a copy with L2-normalised rows; zero rows stay zero."""
     norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
     norms[norms == 0] = 1
     unit = np.empty(values.shape, dtype=np.float32)
@@ -33,7 +33,7 @@ def unit_rows(values: Floats) -> Floats:
 
 
 def chunks(values: Floats, chunk_bytes: int, *, unit: bool) -> Iterator[tuple[int, Floats]]:
-    """Yields the position of each part of features and the part, with rows of norm 1 on request."""
+    """Yields the position of each chunk and the chunk, L2-normalised if `unit`."""
     rows = max(1, chunk_bytes // (4 * values.shape[1]))
     for start in range(0, len(values), rows):
         part = values[start : start + rows]
@@ -42,7 +42,7 @@ def chunks(values: Floats, chunk_bytes: int, *, unit: bool) -> Iterator[tuple[in
 
 
 def _all_unit(values: Floats) -> Floats:
-    """Returns rows of norm 1, and lets go of what was read of a memory map as it goes."""
+    """Returns L2-normalised rows; releases the memory of a memory map along the way."""
     unit = np.empty(values.shape, dtype=np.float32)
     step = max(1, READ_BYTES // (4 * values.shape[1]))
     for start in range(0, len(values), step):
@@ -54,10 +54,10 @@ def _all_unit(values: Floats) -> Floats:
 def flat_search(
     queries: Floats, chunk: Floats, k: int, kind: Literal["product", "distance"]
 ) -> tuple[Floats, Ids]:
-    """Returns the `k` largest dot products, or smallest squared distances, and where they are.
+    """Returns the `k` largest dot products, or smallest squared distances, and their positions.
 
-    All GPUs share the work if faiss sees any. Of features that tie for the last place any is
-    kept, and those that tie are in any order.
+    All GPUs that faiss sees share the work. Ties for the last place are broken arbitrarily, and
+    the order of tied features is arbitrary.
     """
     faiss = _faiss()
     metric = faiss.METRIC_INNER_PRODUCT if kind == "product" else faiss.METRIC_L2
@@ -76,11 +76,11 @@ def flat_search(
 
 @dataclass
 class Best:
-    """The most similar features so far, by falling similarity, then rising index.
+    """The most similar features so far, by decreasing similarity, then increasing index.
 
     Attributes:
         n: number of test features.
-        size: how many neighbours are kept of each.
+        size: number of neighbours kept per test feature.
     """
 
     n: int
@@ -91,9 +91,9 @@ class Best:
         self.ids: Ids = np.empty((self.n, 0), dtype=np.int64)
 
     def add(self, sims: Floats, ids: Ids) -> None:
-        """Takes what was found among further features, `(n, M)`, in falling order but for ties.
+        """Adds neighbours found in another chunk, `(n, M)`, in decreasing order except for ties.
 
-        All their indices must be above those of earlier ones.
+        All their indices must be above those of earlier chunks.
         """
         for rows in self._slices(sims.shape[1]):
             tied = np.flatnonzero((sims[rows, 1:] == sims[rows, :-1]).any(axis=1)) + rows.start
@@ -114,19 +114,19 @@ class Best:
         return merged
 
     def _slices(self, width: int) -> Iterator[slice]:
-        """Yields rows that are put into order at a time, so that little memory is needed."""
+        """Yields slices of rows to sort at a time, to limit memory."""
         step = max(1, SORTED_NEIGHBOURS // width)
         return (slice(start, start + step) for start in range(0, self.n, step))
 
 
 def in_order(sims: Floats, ids: Ids) -> tuple[Floats, Ids]:
-    """Sorts each row by falling similarity, then rising index."""
+    """Sorts each row by decreasing similarity, then increasing index."""
     order = np.lexsort((ids, -sims), axis=1)
     return np.take_along_axis(sims, order, 1), np.take_along_axis(ids, order, 1)
 
 
 def largest(sims: Floats, k: int) -> tuple[Floats, Ids]:
-    """Finds the `k` largest of each row, in order; of those that tie the lowest places."""
+    """Returns the `k` largest values of each row, in order; ties go to the lowest positions."""
     last = np.partition(sims, -k, axis=1)[:, -k, None]
     above, level = sims > last, sims == last
     room = k - above.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Features in a file larger than memory: read in order, or some rows, and let go of again."""
+"""Features in a file larger than memory: reading rows, and releasing memory."""
 
 import mmap
 import os
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """Returns a copy of some rows, in any order.
 
-    Rows of a memory map are read from its file, because a look at a row in the map makes the
-    system hold up to megabytes around it.
+    Rows of a memory map are read from its file, because accessing a row through the map makes the
+    system load up to megabytes around it.
     """
     file = _file(values)
     if file is None or not values.flags.c_contiguous or not isinstance(values, np.memmap):
@@ -33,9 +33,9 @@ def take(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def let_go(values: NDArray[Any]) -> None:
-    """Frees the memory that holds what was read of a memory map; reading again reads the file.
+    """Releases the pages of a memory map; reading again reads the file.
 
-    Does nothing to other arrays.
+    Does nothing for other arrays.
     """
     file = _file(values)
     if file is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -43,7 +43,7 @@ def let_go(values: NDArray[Any]) -> None:
 
 
 def _file(values: NDArray[Any]) -> mmap.mmap | None:
-    """Returns the map behind an array that only reads it."""
+    """Returns the memory map behind a read-only array."""
     if not isinstance(values, np.memmap) or values.mode != "r":
         return None
     file = getattr(values, "_mmap", None)

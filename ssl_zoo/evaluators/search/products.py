@@ -21,18 +21,18 @@ def nearest_by_product(
     """Returns similarities and indices, `(Q, k)`; see `nearest`.
 
     Args:
-        unit: whether cosines are wanted, not dot products.
+        unit: whether to compute cosines instead of dot products.
 
     Raises:
         UserError: features are so long that their products overflow.
     """
     queries = unit_rows(test) if unit else np.ascontiguousarray(test, dtype=np.float32)
-    wanted = min(k + 1, len(train))  # one more, to see whether the last place is contested
+    wanted = min(k + 1, len(train))  # one more, to detect ties for the last place
     best = Best(len(queries), wanted)
     for start, chunk in chunks(train, chunk_bytes, unit=unit):
         found, places = flat_search(queries, chunk, min(wanted, len(chunk)), "product")
         best.add(found, places + start)
-        del chunk, found, places  # before there is a next
+        del chunk, found, places  # before the next chunk is made
     if not np.isfinite(best.sims).all() or (best.ids < 0).any():
         raise UserError(
             "features are so long that their products overflow; score them by cosine, such as with "
@@ -49,7 +49,7 @@ def nearest_by_product(
 def _scan(
     train: Floats, queries: Floats, k: int, chunk_bytes: int, *, unit: bool
 ) -> tuple[Floats, Ids]:
-    """Finds neighbours by looking at all products, because faiss keeps any of those that tie."""
+    """Finds neighbours from all products, because faiss breaks ties arbitrarily."""
     best = [Best(len(part), k) for part in _parts(queries, train, chunk_bytes)]
     for start, chunk in chunks(train, chunk_bytes, unit=unit):
         for one, part in zip(best, _parts(queries, train, chunk_bytes), strict=True):
@@ -60,7 +60,7 @@ def _scan(
 
 
 def _parts(queries: Floats, train: Floats, chunk_bytes: int) -> list[Floats]:
-    """Splits test features so that a block of similarities, and what finds the largest, is small."""
+    """Splits test features so that a block of similarities, and the selection, stays small."""
     columns = min(len(train), max(1, chunk_bytes // (4 * train.shape[1])))
     step = max(1, BLOCK_BYTES // (16 * columns))
     return [queries[start : start + step] for start in range(0, len(queries), step)]

@@ -1,12 +1,12 @@
-"""Exact neighbours by products in bfloat16: quick where a processor or GPU multiplies those faster.
+"""Exact neighbours by products in bfloat16: fast on processors and GPUs that support it.
 
-Products of rounded features pick candidates, float64 decides between them, and a bound on what
-rounding can do says whether others could have been among the nearest. Test features for which it
-cannot exclude that are searched in float32.
+Products of rounded features select candidates, float64 decides between them, and a bound on the
+rounding error shows whether other features could be among the nearest. Test features for which the
+bound cannot exclude this are searched in float32.
 
-The bound: with x = x' + a and y = y' + b, where x' and y' are in bfloat16, x.y - x'.y' = a.y + x'.b,
-which is |a| |y| + |x'| |b| at most (Cauchy-Schwarz). Lengths of a and b are measured. Sums of D
-products in float32 add D 2^-24 |x'| |y'| at most, in whatever order, and rounding the sum to
+The bound: with x = x' + a and y = y' + b, where x' and y' are in bfloat16, x.y - x'.y' = a.y +
+x'.b, which is at most |a| |y| + |x'| |b| (Cauchy-Schwarz). The lengths of a and b are measured.
+Summing D products in float32 adds at most D 2^-24 |x'| |y'|, in any order, and rounding the sum to
 bfloat16 adds 2^-9 of it.
 """
 
@@ -23,29 +23,29 @@ from ssl_zoo.evaluators.search.flat import Best, Floats, Ids, in_order, unit_row
 from ssl_zoo.evaluators.search.mapped import let_go, take
 
 BLOCK_NUMBERS = 1 << 24
-"""Products that are held at a time."""
+"""Products in memory at a time."""
 LOOKED_AT = 1 << 19
-"""Products that are looked at one by one at a time."""
+"""Products examined one by one at a time."""
 GROUP = 32
-"""Features of which only the largest product is looked at first."""
+"""Features per group; only the largest product of a group is examined first."""
 MORE = 32
-"""Groups that are looked into beside two for each neighbour that is wanted."""
+"""Groups to examine in addition to two per requested neighbour."""
 PAIR_NUMBERS = 1 << 20
-"""Numbers of features that are multiplied in float64 at a time."""
+"""Values of features multiplied in float64 at a time."""
 ROUNDING = 1.01 * 2.0**-9
-"""Of a sum to bfloat16, relative to what comes out."""
+"""Relative rounding error of a sum in bfloat16."""
 
 
 @dataclass
 class _Rounded:
-    """Features in bfloat16, how far that is from them, and the features themselves.
+    """Features, their bfloat16 rounding, and its error.
 
     Attributes:
-        values: `(N, D)` as they were given.
-        norms: what they are divided by, `(N, 1)` float64: 1 where lengths count.
-        rounded: bfloat16, with rows of zeros up to a whole number of groups.
-        length: of each feature, `(N,)` float64.
-        error: length of what rounding took from each, `(N,)` float64.
+        values: the original features, `(N, D)`.
+        norms: divisors of the features, `(N, 1)` float64; 1 for dot products.
+        rounded: bfloat16, zero-padded to a whole number of groups.
+        length: norm of each feature, `(N,)` float64.
+        error: norm of each feature's rounding error, `(N,)` float64.
     """
 
     values: Floats
@@ -72,12 +72,12 @@ class _Rounded:
         lengths = torch.ones_like(error) if unit else torch.from_numpy(length).to(device)
         if not unit:
             norms = torch.ones_like(norms)
-        # Norms and features of norm 1 are rounded to float32 themselves.
+        # Norms and normalised features are themselves rounded to float32.
         return cls(values, norms, padded, lengths, error * (1 + 1e-5) + 2.0**-22 * lengths)
 
     def exact(self, places: Tensor) -> Tensor:
-        """Returns features at `places`, in float64, `(P, D)`."""
-        if self.values.flags.writeable:  # else torch warns
+        """Returns the features at `places` in float64, `(P, D)`."""
+        if self.values.flags.writeable:  # otherwise torch warns
             found = torch.from_numpy(self.values).index_select(0, places.cpu())
         else:
             found = torch.from_numpy(take(self.values, places.cpu().numpy()))
@@ -93,7 +93,7 @@ def nearest_reranked(
     Similarities are float64 sums rounded to float32.
 
     Returns:
-        Similarities and indices, `(Q, k)`, and the rows for which they are not found.
+        Similarities and indices, `(Q, k)`, and the rows for which the bound is not tight enough.
     """
     with _float32_sums() as device:
         return _nearest(train, test, k, chunk_bytes, device, unit=unit)
@@ -101,7 +101,7 @@ def nearest_reranked(
 
 @contextmanager
 def _float32_sums() -> Iterator[torch.device]:
-    """Yields the device, on which products in bfloat16 are summed in float32, as the bound needs."""
+    """Yields the device, with bfloat16 products summed in float32, as the bound requires."""
     settings = torch.backends.cuda.matmul
     before = settings.allow_bf16_reduced_precision_reduction
     settings.allow_bf16_reduced_precision_reduction = False
@@ -122,7 +122,7 @@ def _nearest(
         chunk = _Rounded.of(values, device, unit=unit, group=GROUP)
         looked_at = min(len(values), GROUP * (2 * k + MORE))
         step = max(1, min(len(test), BLOCK_NUMBERS // len(values), LOOKED_AT // looked_at))
-        # Made once, because new memory costs a third of the time of the product.
+        # Allocated once, because new memory costs a third of the time of the product.
         room = torch.empty(step * len(chunk.rounded), dtype=torch.bfloat16, device=device)
         found = [
             _candidates(queries, chunk, slice(first, first + step), best, k, room)
@@ -139,15 +139,15 @@ def _nearest(
 def _candidates(
     queries: _Rounded, chunk: _Rounded, rows: slice, best: Best, k: int, room: Tensor
 ) -> tuple[Floats, Ids, NDArray[np.bool_]]:
-    """Returns exact similarities and places of the nearest in a chunk, in order, and whether more
-    than were looked at could be among them, for a slice of test features."""
+    """Returns exact similarities and positions of the nearest in a chunk, in order, and whether
+    features not examined could be among them, for a slice of test features."""
     k = min(k, len(chunk.values))
     top, places, level, rest = _largest_groups(queries.rounded[rows], chunk, k, room)
     slack = _slack(queries, chunk, rows)[:, None]
     floor = level.double() - slack - ROUNDING * level.double().abs()
     if best.sims.shape[1] == best.size:
         floor = torch.maximum(floor, torch.from_numpy(best.sims[rows, -1:]).to(floor))
-    # Where a product is -inf, for want of a feature, this is NaN, which is above nothing.
+    # If a product is -inf (padding), this is NaN, which compares as not greater.
     most, rest = (one.double() + slack + ROUNDING * one.double().abs() for one in (top, rest))
     open_ended = rest >= floor
     near = (most >= floor) & ~open_ended
@@ -166,11 +166,11 @@ def _candidates(
 def _largest_groups(
     queries: Tensor, chunk: _Rounded, k: int, room: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns products and places of the groups of features that hold the largest, `(B, M)`; a
-    product that `k` features reach, `(B, 1)`; and the largest of any other feature, -inf where
-    there is none, `(B, 1)`.
+    """Returns products and positions of the groups with the largest products, `(B, M)`; a product
+    that `k` features reach, `(B, 1)`; and the largest of any other feature, -inf if there is none,
+    `(B, 1)`.
 
-    The largest of a few groups are found far quicker than the largest of all products.
+    Selecting groups is far faster than selecting among all products.
     """
     n, wanted = len(chunk.values), 2 * k + MORE
     size = GROUP if n > 4 * GROUP * wanted else 1
@@ -179,7 +179,7 @@ def _largest_groups(
     products = room[: len(queries) * len(padded)].view(len(queries), len(padded))
     torch.mm(queries, padded.T, out=products)
     products[:, n:] = -torch.inf
-    # A group is every so many-th feature, so that maxima are of neighbouring numbers.
+    # A group takes strided features, so maxima are over adjacent memory.
     maxima = products.view(len(queries), size, n_groups).amax(dim=1)
     levels, groups = maxima.topk(min(wanted + 1, n_groups))
     level, rest = levels[:, k - 1 : k], torch.full_like(levels[:, :1], -torch.inf)
@@ -191,11 +191,10 @@ def _largest_groups(
 
 
 def _slack(queries: _Rounded, chunk: _Rounded, rows: slice) -> Tensor:
-    """Returns how far products can be from those of exact features, `(B,)`, but for the last
-    rounding."""
+    """Returns a bound on the error of products, `(B,)`, without the final rounding."""
     d = queries.values.shape[1]
     length, error = queries.length[rows], queries.error[rows]
-    # Processors may take products below 2^-126 for 0; 16 is for the rounding of lengths and results.
+    # Processors may flush products below 2^-126 to 0; 16 covers the rounding of lengths and results.
     sums = (d + 16) * (2.0**-24 * 1.01 * length * chunk.length.max() + 2.0**-124)
     slack: Tensor = error * chunk.length.max() + 1.01 * length * chunk.error.max() + sums
     return slack
