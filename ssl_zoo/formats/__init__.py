@@ -1,4 +1,4 @@
-"""Importers: checkpoints of other projects, by the format they are in."""
+"""Formats: readers for the checkpoints of other projects."""
 
 from ssl_zoo.formats import lightly, prefixed, solo_learn, timm, torchvision, vissl
 

@@ -1,4 +1,4 @@
-"""The contract of a format: the state dicts of a file in, a backbone with its weights out."""
+"""The contract of a format: turns the state dicts of a file into a backbone with weights."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ StateDict = dict[str, Tensor]
 """Tensors by name."""
 
 MAIN = ("state_dict", "model", "model_state_dict", "")
-"""Where a file keeps the weights of what was trained: under one of these keys, or at its top."""
+"""Keys under which a file stores the trained weights; `""` is the top level."""
 UNNORMALISED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""Mean and std of networks that see pixels in [0, 1] as they are."""
+"""Mean and std of networks whose input is pixels in [0, 1], not normalised."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class ForeignFile:
     """A checkpoint of another project, read without running code.
 
     Attributes:
-        what: how the user named it.
-        dicts: every state dict within, by the keys that lead to it, between dots; `""` is the top.
-            The prefix `module.`, which parallel training adds, is off.
-        keys: the file's own keys.
+        what: name given by the user.
+        dicts: every state dict in the file, keyed by its dotted path; `""` is the top level. The
+            prefix `module.` of parallel training is removed.
+        keys: top-level keys of the file.
     """
 
     what: str
@@ -37,31 +37,31 @@ class ForeignFile:
     keys: tuple[str, ...] = ()
 
     def main(self) -> StateDict:
-        """Returns the weights of what was trained; empty where the file has them elsewhere."""
+        """Returns the trained weights; empty if the file stores them elsewhere."""
         return self.dicts.get(self.place(), {})
 
     def place(self) -> str:
-        """Returns the key under which those weights are, one of `MAIN`."""
+        """Returns the key of these weights, one of `MAIN`."""
         return next((place for place in MAIN if self.dicts.get(place)), "")
 
     def has(self, *prefixes: str) -> bool:
-        """Says whether some name of the main weights begins with each of these."""
+        """Returns whether each prefix begins a name of the main weights."""
         names = self.main()
         return all(any(name.startswith(prefix) for name in names) for prefix in prefixes)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What a format has found in a file.
+    """What a format reads from a file.
 
     Attributes:
         backbone: settings of the backbone.
         weights: its state dict.
-        aside: what else there is, by what it is in words.
-        method: what it was trained with, as far as the file tells.
-        top: head and prototypes, of those that are read and can be evaluated too.
-        image_size: height and width it was trained at, in pixels.
-        normalisation: mean and std of its input by channel; None where each data set has its own.
+        aside: ignored weights, keyed by a description.
+        method: method it was trained with, if known.
+        top: head and prototypes, if they can be evaluated too.
+        image_size: image height and width in training, in pixels.
+        normalisation: mean and std of its input per channel; None for those of the data set.
     """
 
     backbone: dict[str, Any]
@@ -80,7 +80,7 @@ class Format:
     """A kind of foreign checkpoint; registered in `FORMATS`, with a nested `Config`.
 
     Attributes:
-        source: the repository and files that tell the names of its weights.
+        source: the repository and files that define the names of its weights.
     """
 
     source: ClassVar[str]
@@ -89,20 +89,20 @@ class Format:
         self.config: Any = config
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether the names in a file are of this format and of no other."""
+        """Returns whether the names in a file are of this format and no other."""
         raise NotImplementedError
 
     def read(self, file: ForeignFile) -> Imported:
         """Returns the backbone within a file.
 
         Raises:
-            UserError: there is none, or it is none that can be built here.
+            UserError: there is no backbone, or it is not supported.
         """
         raise NotImplementedError
 
 
 def split_prefix(weights: Mapping[str, Tensor], prefix: str) -> tuple[StateDict, StateDict]:
-    """Returns the weights below a prefix, without it, and all others."""
+    """Returns the weights under a prefix, without the prefix, and all others."""
     own = {
         name.removeprefix(prefix): tensor
         for name, tensor in weights.items()
@@ -112,7 +112,7 @@ def split_prefix(weights: Mapping[str, Tensor], prefix: str) -> tuple[StateDict,
 
 
 def grouped(weights: Mapping[str, Tensor], words: Mapping[str, str]) -> dict[str, StateDict]:
-    """Returns weights by what they are: the words for the first part of their name, or that part."""
+    """Returns weights grouped by the first part of their name, with `words` as descriptions."""
     found: dict[str, StateDict] = {}
     for name, tensor in weights.items():
         part = name.split(".")[0]
@@ -121,16 +121,16 @@ def grouped(weights: Mapping[str, Tensor], words: Mapping[str, str]) -> dict[str
 
 
 def below(file: ForeignFile, weights: StateDict, prefix: str) -> tuple[StateDict, StateDict]:
-    """Returns the weights below a prefix and all others.
+    """Returns the weights under a prefix and all others.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none under the prefix.
     """
     own, others = split_prefix(weights, prefix)
     if not own:
         raise UserError(
-            f"'{file.what}' has no weights below '{prefix}', as this format does; its names begin "
-            f"{first_names(weights or all_names(file))}; give another --format"
+            f"'{file.what}' has no weights under '{prefix}', which this format needs; its names start with "
+            f"{first_names(weights or all_names(file))}; pass another --format"
         )
     return own, others
 
@@ -141,7 +141,7 @@ def all_names(file: ForeignFile) -> list[str]:
 
 
 def first_names(names: Iterable[str], n: int = 5) -> str:
-    """Returns the first names between commas, and how many more there are."""
+    """Returns the first names, comma-separated, and the number of further ones."""
     listed = list(names)
     more = f" and {len(listed) - n} more" if len(listed) > n else ""
     return (", ".join(listed[:n]) or "with none") + more

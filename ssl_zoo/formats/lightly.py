@@ -1,4 +1,4 @@
-"""Checkpoints of lightly's examples, which PyTorch Lightning writes."""
+"""Checkpoints of lightly's examples, written by PyTorch Lightning."""
 
 import re
 from typing import ClassVar, Literal
@@ -7,16 +7,16 @@ from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, StateDi
 from ssl_zoo.formats.networks import NetworkSettings, read_network, to_imported
 
 PREFIXES = ("teacher_backbone.", "backbone.")
-"""Of the network to be used, the first that a file has."""
+"""Attributes of the network; the first one in the file is read."""
 STAGES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""torchvision's name for each place of `nn.Sequential(*list(resnet.children())[:-1])`."""
+"""torchvision's name for each index of `nn.Sequential(*list(resnet.children())[:-1])`."""
 
 
 @FORMATS.register
 class Lightly(Format):
-    """A checkpoint of lightly, whose ResNet is torchvision's cut into a sequence and so lost its names.
+    """A lightly checkpoint, whose ResNet is torchvision's as an `nn.Sequential` with numbered names.
 
-    Where there are a student and a teacher, the teacher is read.
+    If there are a student and a teacher, the teacher is read.
     """
 
     source: ClassVar[str] = "lightly-ai/lightly, examples/pytorch_lightning/"
@@ -28,10 +28,10 @@ class Lightly(Format):
 
         name: Literal["lightly"] = "lightly"
         network: str | None = None
-        """Attribute of the module that holds the network; `teacher_backbone` or `backbone` if not given."""
+        """Attribute of the module with the network; by default `teacher_backbone`, else `backbone`."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether a network is numbered as lightly's is."""
+        """Returns whether a network has lightly's numbered names."""
         return any(file.has(f"{prefix}0.weight", f"{prefix}4.0.conv1.") for prefix in PREFIXES)
 
     def read(self, file: ForeignFile) -> Imported:
@@ -54,7 +54,7 @@ class Lightly(Format):
 
 
 def _named(weights: StateDict) -> StateDict:
-    """Returns a numbered ResNet in torchvision's names; any other name stays as it is."""
+    """Returns a numbered ResNet with torchvision's names; other names are unchanged."""
     found = {}
     for name, tensor in weights.items():
         place = re.match(r"(\d+)\.", name)

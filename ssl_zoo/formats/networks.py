@@ -1,4 +1,4 @@
-"""What network a state dict is of, read from its names and shapes, in the names of our backbones."""
+"""Identifies the network of a state dict from its names and shapes."""
 
 import math
 import re
@@ -29,13 +29,13 @@ INNER = {
     ("resnet101", 256, 8): "resnext101_32x8d",
     ("resnet101", 256, 4): "resnext101_64x4d",
 }
-"""torchvision's networks that differ from a ResNet in the first 3x3 convolution's outputs and inputs."""
+"""torchvision networks that differ from a ResNet in the channels of the first 3x3 convolution."""
 CLASSIFIERS = ("fc", "head", "heads")
-"""First parts of the names of what stands after the features, in torchvision and timm."""
+"""First name parts of the layers after the features, in torchvision and timm."""
 HEAD_DIM = 64
 """Width of an attention head in the vision transformers of the original paper (arXiv:2010.11929)."""
 HUGE = (1280, 16)
-"""Width and attention heads of its largest, which differs (Table 1)."""
+"""Width and attention heads of the largest, which differs (Table 1)."""
 
 _TRUNK = "trunk."
 _STAGES = {"layer1", "layer2", "layer3", "layer4"}
@@ -66,15 +66,15 @@ _BLOCK = {
 
 
 class NetworkSettings(NamedConfig):
-    """Settings of formats that hold a ResNet or a vision transformer."""
+    """Settings of formats with a ResNet or a vision transformer."""
 
     heads: int | None = Field(default=None, ge=1, le=128)
-    """Attention heads of a vision transformer, where its width does not tell."""
+    """Number of attention heads of a vision transformer; by default one per 64 of its width."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone that was found: its settings, its weights, and the classifier that was on it."""
+    """An identified backbone: its settings, its weights, and its classifier."""
 
     settings: dict[str, Any]
     weights: StateDict
@@ -82,7 +82,7 @@ class Network:
 
 
 def is_network(names: Iterable[str]) -> bool:
-    """Says whether all names are of a ResNet or vision transformer, with or without a classifier."""
+    """Returns whether all names are of a ResNet or vision transformer, with or without classifier."""
     known = set(names)
     if _is_resnet(known):
         parts = {"conv1", "bn1", *_STAGES}
@@ -92,19 +92,19 @@ def is_network(names: Iterable[str]) -> bool:
 
 
 def _is_resnet(names: Iterable[str]) -> bool:
-    """Says whether there are all stages of a ResNet; which weights lack is told when it is filled."""
+    """Returns whether all stages of a ResNet exist; missing weights are reported on loading."""
     return {name.split(".")[0] for name in names} >= _STAGES
 
 
 def is_torchvision_transformer(names: Iterable[str]) -> bool:
-    """Says whether all names are of torchvision's vision transformer."""
+    """Returns whether all names are of torchvision's vision transformer."""
     known = set(names)
     parts = {name.split(".")[0] for name in known}
     return "class_token" in known and parts <= {"class_token", "conv_proj", "encoder", "heads"}
 
 
 def is_timm_transformer(names: Iterable[str]) -> bool:
-    """Says whether all names are of timm's plain vision transformer."""
+    """Returns whether all names are of timm's plain vision transformer."""
     known = set(names)
     own = {name for name in known if name.split(".")[0] not in CLASSIFIERS}
     return {"cls_token", "pos_embed"} <= known and all(
@@ -115,17 +115,17 @@ def is_timm_transformer(names: Iterable[str]) -> bool:
 def read_network(
     weights: Mapping[str, Tensor], *, what: str, heads: int | None = None, cifar: str = "cifar"
 ) -> Network:
-    """Returns the backbone whose state dict this is.
+    """Returns the backbone of a state dict.
 
     Args:
         weights: in torchvision's or timm's names.
         what: names the file in errors.
-        heads: attention heads of a vision transformer, which its shapes do not tell; by default
-            those of the original paper, one for each 64 of the width but in the largest.
-        cifar: the stem that a first convolution of 3x3 stands for.
+        heads: number of attention heads of a vision transformer, which its shapes do not show; by
+            default as in the original paper: one per 64 of the width, except in the largest.
+        cifar: stem to use for a 3x3 first convolution.
 
     Raises:
-        UserError: it is of none that can be built here.
+        UserError: the network is not supported.
     """
     classifier = {name: t for name, t in weights.items() if name.split(".")[0] in CLASSIFIERS}
     own = {name: t for name, t in weights.items() if name not in classifier}
@@ -138,7 +138,7 @@ def read_network(
     else:
         raise UserError(
             f"the network in '{what}' is neither a ResNet nor a plain vision transformer; its names "
-            f"begin {first_names(own)}"
+            f"start with {first_names(own)}"
         )
     return Network(settings, {_TRUNK + name: t for name, t in own.items()}, classifier)
 
@@ -152,17 +152,17 @@ def read_below(
     heads: int | None = None,
     **facts: Any,
 ) -> Imported:
-    """Returns the backbone whose weights are below a prefix of a file's names.
+    """Returns the backbone whose weights are under a prefix.
 
     Args:
         prefix: such as `backbone.`; may be empty.
-        words: what other weights are, by the first part of their names.
-        weights: those to look in; by default the file's main ones.
+        words: descriptions of other weights, keyed by the first part of their names.
+        weights: weights to search; by default the file's main ones.
         heads: as for `read_network`.
-        facts: further fields of what is returned.
+        facts: further fields of the result.
 
     Raises:
-        UserError: there is none, or it cannot be built here.
+        UserError: there is no network, or it is not supported.
     """
     own, others = below(file, file.main() if weights is None else weights, prefix)
     network = read_network(own, what=file.what, heads=heads)
@@ -170,17 +170,17 @@ def read_below(
 
 
 def to_imported(network: Network, others: Mapping[str, StateDict], **facts: Any) -> Imported:
-    """Returns a network and what was beside it, at the image size that it is made for."""
+    """Returns a network and the ignored weights, at the network's image size."""
     small = network.settings.get("stem", "imagenet") != "imagenet"
     size = network.settings.get("image_size") or (32 if small else 224)
     aside = {"the classifier": network.classifier} if network.classifier else {}
-    # Small images are normalised by the statistics of their own data set, which no file tells.
+    # Small images are normalised with the statistics of their data set, which files do not store.
     facts = {"image_size": size, **({"normalisation": None} if small else {}), **facts}
     return Imported(network.settings, network.weights, {**aside, **others}, **facts)
 
 
 def from_timm(weights: Mapping[str, Tensor]) -> StateDict:
-    """Returns the weights of a vision transformer in torchvision's names; others stay as they are."""
+    """Returns the weights of a vision transformer with torchvision's names; others are unchanged."""
     found = {}
     for name, tensor in weights.items():
         block = _TIMM_BLOCK.fullmatch(name)
@@ -191,7 +191,7 @@ def from_timm(weights: Mapping[str, Tensor]) -> StateDict:
 
 
 def to_timm(weights: Mapping[str, Tensor]) -> StateDict:
-    """Returns the weights of a vision transformer in timm's names."""
+    """Returns the weights of a vision transformer with timm's names."""
     top, inner = ({new: old for old, new in names.items()} for names in (_TOP, _BLOCK))
     found = {}
     for name, tensor in weights.items():
@@ -205,7 +205,7 @@ def to_timm(weights: Mapping[str, Tensor]) -> StateDict:
 def _resnet_settings(weights: StateDict, what: str, cifar: str) -> dict[str, Any]:
     for needed in ("conv1.weight", "layer1.0.conv2.weight"):
         if needed not in weights:
-            raise UserError(f"the ResNet in '{what}' lacks {needed}, which tells how wide it is")
+            raise UserError(f"the ResNet in '{what}' lacks {needed}, which determines its width")
     kind = "bottleneck" if "layer1.0.conv3.weight" in weights else "basic"
     depths = tuple(_count(weights, rf"layer{stage}\.(\d+)\..+") for stage in range(1, 5))
     stem = weights["conv1.weight"].shape
@@ -214,7 +214,7 @@ def _resnet_settings(weights: StateDict, what: str, cifar: str) -> dict[str, Any
     if name is None or stem[0] % 64 or width not in WIDTHS or kernel not in (3, 7):
         raise UserError(
             f"the ResNet in '{what}' has {'-'.join(map(str, depths))} {kind} blocks, {stem[0]} "
-            f"channels and a first kernel of {kernel}; there is no such backbone here"
+            f"channels and a first kernel of {kernel}; no backbone has this architecture"
         )
     outputs, inputs = weights["layer1.0.conv2.weight"].shape[:2]
     if (name, outputs, inputs) in INNER and width == 1 and kernel == 7:
@@ -225,7 +225,7 @@ def _resnet_settings(weights: StateDict, what: str, cifar: str) -> dict[str, Any
 
 
 def _with_counters(weights: StateDict) -> StateDict:
-    """Adds the step counters of batch normalisation, which no feature depends on, where they lack."""
+    """Adds missing step counters of batch normalisation, which do not affect features."""
     counters = {
         name.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
         for name in weights
@@ -240,7 +240,7 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
     hidden = weights.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if hidden is None or any(name not in weights for name in needed):
         raise UserError(
-            f"the vision transformer in '{what}' is none of the plain kind; its names begin "
+            f"the vision transformer in '{what}' is not a plain vision transformer; its names start with  "
             f"{first_names(weights)}"
         )
     width, patch = weights["conv_proj.weight"].shape[0], weights["conv_proj.weight"].shape[-1]
@@ -248,13 +248,13 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
     side = math.isqrt(n_patches)
     if side**2 != n_patches:
         raise UserError(
-            f"the positions in '{what}' are of {n_patches} patches, which is no square"
+            f"the positions in '{what}' are of {n_patches} patches, which is not a square number"
         )
     heads = heads or dict([HUGE]).get(width, width // HEAD_DIM)
     if not heads or width % heads:
         raise UserError(
             f"'{what}' does not say how many attention heads its vision transformer of width "
-            f"{width} has; say it: --format '{{name: FORMAT, heads: N}}'"
+            f"{width} has; set it: --format '{{name: FORMAT, heads: N}}'"
         )
     return {
         "name": "vit",
@@ -268,6 +268,6 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
 
 
 def _count(weights: Iterable[str], pattern: str) -> int:
-    """Returns the number of blocks whose names match, their number in a group."""
+    """Returns the number of blocks whose names match a pattern with their index as a group."""
     found = [re.fullmatch(pattern, name) for name in weights]
     return len({match[1] for match in found if match})

@@ -1,4 +1,4 @@
-"""Any other project's checkpoint, where the user says below which prefix the network is."""
+"""Any other project's checkpoint, with the network under a prefix given by the user."""
 
 from typing import ClassVar, Literal
 
@@ -11,46 +11,43 @@ from ssl_zoo.formats.reading import PARALLEL
 
 @FORMATS.register
 class Prefixed(Format):
-    """A network in torchvision's or timm's names below a prefix: `--format prefixed:model.backbone.`.
+    """A network with torchvision or timm names under a prefix: `--format prefixed:model.backbone.`.
 
-    For projects that have no format of their own here; no file is recognised as this.
+    For projects without their own format; never detected automatically.
     """
 
-    source: ClassVar[str] = "none: the user says where the network is"
+    source: ClassVar[str] = "none: the user gives the prefix of the network"
 
     class Config(NetworkSettings):
-        """Settings of a network below a prefix."""
+        """Settings of a network under a prefix."""
 
         shorthand: ClassVar[str] = "prefix"
 
         name: Literal["prefixed"] = "prefixed"
         prefix: str = ""
-        """What stands before the network's own names, its dot included; `module.` of parallel training
-        and the keys that lead to the state dict may be in it or not."""
+        """Prefix of the network's names, including the dot; with or without the `module.` of
+        parallel training and the path of the state dict."""
         place: str | None = None
-        """Keys that lead to the state dict, between dots, such as `ema.state_dict`; where it is usual
-        if not given."""
+        """Dotted path of the state dict, such as `ema.state_dict`; by default its usual place."""
         mean: tuple[float, float, float] = IMAGENET_MEAN
         """Mean of each channel in training, for values in [0, 1]."""
         std: tuple[float, float, float] = IMAGENET_STD
         """Standard deviation of each channel in training, for values in [0, 1]."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns False: it is for the user to say."""
+        """Returns False: the user must choose this format."""
         return False
 
     def read(self, file: ForeignFile) -> Imported:
         """Returns the network.
 
         Raises:
-            UserError: there is no state dict at the place, or no network below the prefix.
+            UserError: there is no state dict at the path, or no network under the prefix.
         """
         place = self.config.place
         if place is not None and place not in file.dicts:
             places = ", ".join(f"'{each}'" for each in file.dicts)
-            raise UserError(
-                f"'{file.what}' has no weights at '{place}'; there are some at: {places}"
-            )
+            raise UserError(f"'{file.what}' has no weights at '{place}'; weights are at: {places}")
         weights, prefix = _located(file, place, self.config.prefix)
         return read_below(
             prefix,
@@ -63,7 +60,7 @@ class Prefixed(Format):
 
 
 def _located(file: ForeignFile, place: str | None, prefix: str) -> tuple[StateDict, str]:
-    """Returns the state dict that a prefix is of, and the prefix as names in it begin."""
+    """Returns the state dict that a prefix refers to, and the prefix of the names in it."""
     if place is None and not file.has(prefix):
         leading = [each for each in file.dicts if each and prefix.startswith(f"{each}.")]
         if leading:

@@ -1,8 +1,8 @@
-"""Reads checkpoints of other projects without running anything in them.
+"""Reads checkpoints of other projects without running any code in them.
 
-`torch.load(weights_only=True)` builds tensors, numbers, texts and containers; whatever else a file
-asks for is refused by name. The one class that is let through beside those is `argparse.Namespace`,
-which training scripts store their options in and which holds attributes alone.
+`torch.load(weights_only=True)` builds tensors, numbers, strings and containers; anything else that
+a file asks for is refused by name. The only other class allowed is `argparse.Namespace`, in which
+training scripts store their options and which only holds attributes.
 """
 
 import argparse
@@ -23,18 +23,18 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import ForeignFile, StateDict
 
 DEPTH = 6
-"""Mappings within mappings that are searched for state dicts."""
+"""Nesting depth of mappings searched for state dicts."""
 _JSON = b"{"
-"""What the header of safetensors begins with, after its length in 8 bytes that may be anything."""
+"""Start of a safetensors header, after its 8-byte length."""
 PARALLEL = "module."
-"""Prefix of the names that `DistributedDataParallel` gives."""
+"""Prefix of names added by `DistributedDataParallel`."""
 
 
 def read(what: str, path: Path) -> ForeignFile:
-    """Returns all state dicts in a file of torch or of safetensors.
+    """Returns all state dicts in a torch or safetensors file.
 
     Raises:
-        UserError: it is cut off, of another kind, holds no tensors, or needs code to be read.
+        UserError: the file is truncated, of another type, contains no tensors, or needs code to load.
     """
     check_kind(what, path)
     content = _torch(what, path) if is_pickled(path) else read_safetensors(what, path)
@@ -42,27 +42,27 @@ def read(what: str, path: Path) -> ForeignFile:
     keys = tuple(map(str, content)) if isinstance(content, Mapping) else ()
     if not found:
         kind = f"keys: {', '.join(keys[:8])}" if keys else f"a {type(content).__name__}"
-        raise UserError(f"'{what}' holds no weights by name ({kind}); give a checkpoint")
+        raise UserError(f"'{what}' contains no named weights ({kind}); pass a checkpoint")
     return ForeignFile(what, found, keys)
 
 
 def state_dicts(content: Any) -> dict[str, StateDict]:
-    """Returns each mapping from texts to tensors, by the keys that lead to it, between dots."""
+    """Returns each mapping from strings to tensors, keyed by its dotted path."""
     found: dict[str, StateDict] = {}
     _collect(content, "", found, DEPTH)
     return found
 
 
 def is_pickled(path: Path) -> bool:
-    """Says whether a file begins like those of pickle or of `torch.save`, which is a zip archive."""
+    """Returns whether a file starts like a pickle or a `torch.save` zip archive."""
     head = _head(path)
     return head[8:] != _JSON and head.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def check_kind(what: str, path: Path) -> None:
-    """Raises `UserError` where a file begins like no checkpoint."""
+    """Raises `UserError` if a file does not start like a checkpoint."""
     if _head(path)[8:] != _JSON and not is_pickled(path):
-        raise UserError(f"'{what}' is neither a checkpoint of torch nor a safetensors file")
+        raise UserError(f"'{what}' is neither a torch checkpoint nor a safetensors file")
 
 
 def _head(path: Path) -> bytes:
@@ -74,13 +74,13 @@ def read_safetensors(what: str, path: Path) -> StateDict:
     """Returns all tensors of a safetensors file.
 
     Raises:
-        UserError: it is cut off, or of another kind.
+        UserError: the file is truncated or of another type.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
+        raise UserError(f"'{what}' is not a complete safetensors file ({error})") from None
 
 
 def _torch(what: str, path: Path) -> Any:
@@ -88,9 +88,9 @@ def _torch(what: str, path: Path) -> Any:
     with path.open("rb") as file:
         begins_as_archive = file.read(2) == b"PK"
     if begins_as_archive and not archive:
-        raise UserError(f"'{what}' is cut off: it begins like a file of torch and has no end")
-    # A memory map spares copies of optimizer states; only archives can be mapped, and by name.
-    mapped = archive and path.suffix != ".safetensors"  # a name that torch reads otherwise
+        raise UserError(f"'{what}' is truncated: it starts like a torch file but is incomplete")
+    # A memory map avoids copying optimizer states; only archives can be mapped, and only by path.
+    mapped = archive and path.suffix != ".safetensors"  # torch reads this suffix differently
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -103,26 +103,26 @@ def _torch(what: str, path: Path) -> Any:
         raise UserError(_refusal(what, _named(str(error)) or _first_global(path))) from None
     except Exception as error:  # torch's readers raise a dozen types on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'{what}' is no whole checkpoint of torch ({reason})") from None
+        raise UserError(f"'{what}' is not a complete torch checkpoint ({reason})") from None
 
 
 def _refusal(what: str, thing: str) -> str:
-    """Returns a line for a file that torch's safe reader refuses."""
+    """Returns the error message for a file that torch's safe reader refuses."""
     return (
-        f"'{what}' is a pickled checkpoint; it is not read, because it asks for {thing or 'more'} "
-        "beside tensors, and building that can run code. If you trust it, load it "
-        "with weights_only=False and torch.save its state dict alone"
+        f"'{what}' is a pickled checkpoint that asks for {thing or 'more'} besides tensors; it is "
+        "not loaded, because building that can run code. If you trust it, load it "
+        "with weights_only=False and torch.save only its state dict"
     )
 
 
 def _named(message: str) -> str:
-    """Returns what torch says that a file asks for."""
+    """Returns the class or function that a file asks for, from torch's message."""
     asked = re.search(r"GLOBAL ([\w.<>]+)", message)
     return f"'{asked[1]}'" if asked else ""
 
 
 def _first_global(path: Path) -> str:
-    """Returns the first function or class that a plain pickle names; nothing of it is run."""
+    """Returns the first function or class named in a plain pickle, without running it."""
     texts: list[str] = []
     try:
         with path.open("rb") as file:
@@ -131,7 +131,7 @@ def _first_global(path: Path) -> str:
                     return f"'{'.'.join(texts[-2:])}'"
                 if isinstance(argument, str):
                     texts.append(argument)
-    except ValueError:  # no pickle after all
+    except ValueError:  # not a pickle after all
         pass
     return ""
 
@@ -148,7 +148,7 @@ def _collect(value: Any, place: str, found: dict[str, StateDict], depth: int) ->
 
 
 def _plain(tensors: StateDict) -> StateDict:
-    """Takes the prefix of parallel training off, where all names have it."""
+    """Removes the prefix of parallel training if all names have it."""
     if all(name.startswith(PARALLEL) for name in tensors):
         return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return dict(tensors)

@@ -1,4 +1,4 @@
-"""Chooses the format of a foreign file, by the names in it or as the user says, and says so aloud."""
+"""Chooses the format of a foreign file, from its names or as given by the user, and logs it."""
 
 import logging
 from typing import Any
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def import_file(file: ForeignFile, wanted: Any = None) -> tuple[str, Imported]:
-    """Returns the name of a file's format and what it holds; a line is logged that says both.
+    """Returns the name of a file's format and its content, and logs both.
 
     Args:
-        wanted: name or settings of the format; by default the one that recognises the file.
+        wanted: name or settings of the format; detected by default.
 
     Raises:
-        UserError: no format or more than one recognises it, or it is not what the user says.
+        UserError: no format or several formats match, or the file is not of the given format.
     """
     chosen = _recognised(file) if wanted is None else FORMATS.build(wanted)
     imported = chosen.read(file)
@@ -34,7 +34,7 @@ def import_file(file: ForeignFile, wanted: Any = None) -> tuple[str, Imported]:
 
 
 def account(file: ForeignFile, name: str, imported: Imported) -> str:
-    """Returns a sentence on what was read and what was left aside."""
+    """Returns a sentence on what was read and what was ignored."""
     place = file.place()
     where = f" from its '{place}'" if place and file.main() else ""
     layers = "; head and prototypes are kept" if imported.top else ""
@@ -47,13 +47,13 @@ def account(file: ForeignFile, name: str, imported: Imported) -> str:
         seen = f"by mean {mean} and std {std}"
     return (
         f"'{file.what}' is read as {name}: {len(imported.weights)} weights of backbone "
-        f"{imported.backbone['name']}{where}{layers}; left aside: {others or 'nothing'}; images of "
+        f"{imported.backbone['name']}{where}{layers}; ignored: {others or 'nothing'}; images of  "
         f"{imported.image_size} pixels, normalised {seen}"
     )
 
 
 def _unread(file: ForeignFile, imported: Imported) -> dict[str, StateDict]:
-    """Returns the state dicts of a file that nothing was taken from and that nothing tells of."""
+    """Returns the state dicts of a file that were neither read nor reported."""
     told = [imported.weights, *imported.aside.values()]
     told += [imported.top.weights] if imported.top else []
     known = {id(tensor) for one in told for tensor in one.values()}
@@ -70,8 +70,8 @@ def _recognised(file: ForeignFile) -> Format:
     if len(matching) == 1:
         return formats[matching[0]]
     if matching:
-        raise UserError(f"'{file.what}' may be {' or '.join(matching)}; say which with --format")
+        raise UserError(f"'{file.what}' may be {' or '.join(matching)}; choose one with --format")
     raise UserError(
         f"the format of '{file.what}' is not recognised; its weights are named "
-        f"{first_names(all_names(file))}. Say it with --format, one of: {', '.join(formats)}"
+        f"{first_names(all_names(file))}. Set it with --format, one of: {', '.join(formats)}"
     )

@@ -1,4 +1,4 @@
-"""Checkpoints of solo-learn, which PyTorch Lightning writes."""
+"""Checkpoints of solo-learn, written by PyTorch Lightning."""
 
 from typing import ClassVar, Literal
 
@@ -7,18 +7,18 @@ from ssl_zoo.formats.base import below as weights_below
 from ssl_zoo.formats.networks import NetworkSettings, read_network, to_imported
 
 PREFIXES = ("backbone.", "encoder.")
-"""Of its network, now and in its first versions."""
+"""Prefixes of its network, in current and first versions."""
 STEM = "cifar_padded"
-"""Its stem for small images pads the 3x3 convolution by 2, so maps are two pixels larger."""
+"""Its stem for small images pads the 3x3 convolution by 2, so feature maps are two pixels larger."""
 
 
 @FORMATS.register
 class SoloLearn(Format):
-    """A checkpoint of solo-learn: the network in torchvision's or timm's names and an online classifier.
+    """A solo-learn checkpoint: a network with torchvision or timm names and an online classifier.
 
-    The same names hold for all its methods. Momentum networks, heads and the classifier are left
-    aside. Versions that store their options as OmegaConf objects write files that cannot be read
-    without running code; such a file is refused.
+    All its methods use the same names. Momentum networks, heads and the classifier are ignored.
+    Versions that store their options as OmegaConf objects write files that cannot be read without
+    running code; these files are refused.
     """
 
     source: ClassVar[str] = "vturrisi/solo-learn, solo/methods/base.py, main_linear.py"
@@ -29,7 +29,7 @@ class SoloLearn(Format):
         name: Literal["solo_learn"] = "solo_learn"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a network and an online classifier, and the network's own names."""
+        """Returns whether there are an online classifier and a network with known names."""
         has_network = any(
             file.has(f"{prefix}{first}")
             for prefix in PREFIXES
@@ -38,7 +38,7 @@ class SoloLearn(Format):
         return has_network and file.has("classifier.")
 
     def read(self, file: ForeignFile) -> Imported:
-        """Returns the network that was trained by gradients."""
+        """Returns the network trained by gradient descent."""
         prefix = next((each for each in PREFIXES if file.has(each)), PREFIXES[0])
         own, others = weights_below(file, file.main(), prefix)
         network = read_network(own, what=file.what, heads=self.config.heads, cifar=STEM)

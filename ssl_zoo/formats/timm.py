@@ -1,4 +1,4 @@
-"""Plain state dicts of timm's vision transformers, which DeiT and its descendants share."""
+"""Plain state dicts of timm's vision transformers, also used by DeiT and its successors."""
 
 from typing import ClassVar, Literal
 
@@ -12,9 +12,9 @@ AMBIGUOUS_WIDTH = 384
 
 @FORMATS.register
 class TimmFormat(Format):
-    """A vision transformer in timm's names; it has a head for each 64 of its width unless `heads` says.
+    """A vision transformer with timm's names; it has one head per 64 of its width unless `heads` is set.
 
-    Positions that are interpolated for images of another size are so as in timm, with antialiasing.
+    Positions are interpolated for other image sizes as in timm, with antialiasing.
     """
 
     source: ClassVar[str] = "huggingface/pytorch-image-models, timm/models/vision_transformer.py"
@@ -25,14 +25,14 @@ class TimmFormat(Format):
         name: Literal["timm"] = "timm"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether all names are of timm's vision transformer."""
+        """Returns whether all names are of timm's vision transformer."""
         return is_timm_transformer(file.main())
 
     def read(self, file: ForeignFile) -> Imported:
         """Returns the network.
 
         Raises:
-            UserError: it may have 6 heads or 12, and the settings do not say.
+            UserError: it may have 6 or 12 heads, and `heads` is not set.
         """
         positions = file.main().get("pos_embed")
         if (
@@ -41,10 +41,10 @@ class TimmFormat(Format):
             and positions.shape[-1] == AMBIGUOUS_WIDTH
             and not positions[
                 :, 0
-            ].any()  # fixed sines and cosines, with nothing for the class token
+            ].any()  # fixed sine-cosine positions, with zeros for the class token
         ):
             raise UserError(
-                f"'{file.what}' may have 6 attention heads or 12, and its weights do not tell; "
-                "say it: --format '{name: timm, heads: 12}'"
+                f"'{file.what}' may have 6 or 12 attention heads, which its weights do not show; "
+                "set it: --format '{name: timm, heads: 12}'"
             )
         return read_below("", file, {}, heads=self.config.heads)

@@ -6,15 +6,15 @@ from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
 from ssl_zoo.formats.networks import NetworkSettings, is_network, is_timm_transformer, read_below
 
 BELOW = "backbone."
-"""What many projects put before the names of a network that they keep in a larger module."""
+"""Prefix that many projects use for a network inside a larger module."""
 
 
 @FORMATS.register
 class TorchvisionFormat(Format):
-    """A state dict in torchvision's names, with or without the classifier; many projects write these.
+    """A state dict with torchvision's names, with or without classifier; many projects write these.
 
-    Depth, width and stem follow from the shapes. timm's ResNets bear the same names. All names may be
-    below `backbone.`.
+    Depth, width and stem follow from the shapes. timm's ResNets have the same names. All names may
+    be under `backbone.`.
     """
 
     source: ClassVar[str] = "pytorch/vision, torchvision/models/resnet.py, vision_transformer.py"
@@ -25,16 +25,16 @@ class TorchvisionFormat(Format):
         name: Literal["torchvision"] = "torchvision"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether all names are torchvision's."""
+        """Returns whether all names are torchvision's."""
         prefix = _prefix(file)
         names = [name.removeprefix(prefix) for name in file.main()]
         return is_network(names) and not is_timm_transformer(names)
 
     def read(self, file: ForeignFile) -> Imported:
-        """Returns the network; its input is normalised as for ImageNet."""
+        """Returns the network, with ImageNet normalisation of its input."""
         return read_below(_prefix(file), file, {}, heads=self.config.heads)
 
 
 def _prefix(file: ForeignFile) -> str:
-    """Returns what stands before all names of a file."""
+    """Returns the common prefix of all names in a file."""
     return BELOW if all(name.startswith(BELOW) for name in file.main()) else ""

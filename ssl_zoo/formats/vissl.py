@@ -6,14 +6,14 @@ from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, StateDi
 from ssl_zoo.formats.networks import NetworkSettings, read_below, read_network, to_imported
 
 MODEL = "classy_state_dict.base_model.model"
-"""Where VISSL keeps `trunk` and `heads` (vissl/models/base_ssl_model.py, get_classy_state)."""
+"""Path of `trunk` and `heads` in VISSL files (vissl/models/base_ssl_model.py, get_classy_state)."""
 BLOCKS = "_feature_blocks."
 """Prefix of a ResNet's weights (vissl/models/trunks/resnext.py)."""
 
 
 @FORMATS.register
 class Vissl(Format):
-    """A checkpoint of VISSL, or its trunk alone; heads are left aside."""
+    """A VISSL checkpoint, or only its trunk; heads are ignored."""
 
     source: ClassVar[str] = (
         "facebookresearch/vissl, vissl/models/base_ssl_model.py, vissl/models/trunks/resnext.py, "
@@ -26,7 +26,7 @@ class Vissl(Format):
         name: Literal["vissl"] = "vissl"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether a trunk is where VISSL keeps it, or is named as VISSL names it."""
+        """Returns whether there is a trunk at VISSL's path or with VISSL's names."""
         return f"{MODEL}.trunk" in file.dicts or file.has(BLOCKS) or file.has(f"trunk.{BLOCKS}")
 
     def read(self, file: ForeignFile) -> Imported:

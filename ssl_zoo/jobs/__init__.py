@@ -1,1 +1,1 @@
-"""Jobs as the queue, their history and their logs show them; nothing here changes a job."""
+"""Shows jobs from the queue, their history and their logs; nothing here changes a job."""

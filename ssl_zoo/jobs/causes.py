@@ -1,4 +1,4 @@
-"""Why a job ended, in words: from the run's history and from the end of its logs."""
+"""Why a job ended: from the run's history and the end of its logs."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from pathlib import Path
 from ssl_zoo.runs.history import Event
 
 TAIL_BYTES = 64 * 1024
-"""So much of a log's end is read for the cause."""
+"""Bytes at the end of a log that are searched for the cause."""
 LOG = re.compile(r"(?P<job>\d+(_\d+)?)_(?P<rank>\d+)_log\.out")
-"""Name of a log in the `submit` folder."""
+"""File name of a log in the `submit` folder."""
 
 _START = "Starting with JobEnvironment"  # submitit's first line of each start
 _MEMORY = re.compile(r"exceeded (job )?memory limit|oom[-_ ]?kill|out of memory handler", re.I)
@@ -18,7 +18,7 @@ _TASK = re.compile(r"^srun: error: (?P<what>.*tasks? [\d,-]+: (?!Terminated|Exit
 _EXIT = re.compile(r"^srun: error: (?P<what>.*tasks? [\d,-]+: Exited with exit code .*)")
 _OF_OTHERS = re.compile(
     r"srun: |slurmstepd|submitit |\s|\d{4}-\d\d-\d\d |$"
-)  # dated ones: training
+)  # lines with a date are from training
 _CANCELLED = re.compile(r"JOB \S+ ON .*CANCELLED AT")
 _OURS = re.compile(r"^ssl-zoo(, rank \d+)?: (?P<what>.*)")
 _PYTHON = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit|Warning|Killed|Timeout)\b.*")
@@ -39,10 +39,10 @@ class LogEnd:
     """What the logs of a job's last start say about its end.
 
     Attributes:
-        system: what SLURM says, which is a cause: memory, time, a task that was killed.
-        program: what the program said last: one of our one-line errors, or a traceback's last line.
-        task: the first task that ended by an exit status, and which.
-        line: the last line that is not SLURM's, submitit's or of training, such as a shell's.
+        system: cause reported by SLURM: memory, time, a killed task.
+        program: last error of the program: one of our one-line errors, or the last line of a traceback.
+        task: the first task that ended with an exit status, and the status.
+        line: the last line that is not from SLURM, submitit or training, such as a shell error.
     """
 
     system: str = ""
@@ -52,27 +52,27 @@ class LogEnd:
 
     @property
     def words(self) -> str:
-        """The most telling of all; empty where there is nothing but a last line."""
+        """The most informative cause; empty if there is only a last line."""
         return self.system or self.program or (self.task and self.with_line(self.task))
 
     def with_line(self, text: str) -> str:
-        """Returns a poor explanation with the last line after it, which may tell more."""
+        """Returns an explanation with the last line appended, which may be more informative."""
         return f"{text}; the log ends with: {self.line}" if self.line else text
 
 
 def log_files(folder: Path, job: str) -> dict[int, Path]:
-    """Returns the logs of a run's job by rank; none before the job has started."""
+    """Returns the logs of a run's job by rank; empty before the job has started."""
     found = {}
     for path in (folder / "submit").glob(f"{job}_*_log.out"):
         match = LOG.fullmatch(path.name)
-        # Not 12_3_0 for job 12; a point of an array has links to logs that may come later.
+        # Not 12_3_0 for job 12; a point of an array has links to logs that may not exist yet.
         if match and match["job"] == job and path.exists():
             found[int(match["rank"])] = path
     return dict(sorted(found.items()))
 
 
 def read_end(path: Path, size: int = TAIL_BYTES) -> str:
-    """Returns the last bytes of a file, from the start of a line; nothing when it is not there."""
+    """Returns the last bytes of a file, from the start of a line; empty if it does not exist."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, 2)
@@ -86,7 +86,7 @@ def read_end(path: Path, size: int = TAIL_BYTES) -> str:
 
 
 def log_end(folder: Path, job: str) -> LogEnd:
-    """Reads what the logs of a job's last start say about its end."""
+    """Reads the end of the logs of a job's last start."""
     starts = [_last_start(read_end(path)) for path in log_files(folder, job).values()]
     lines = [line for start in starts for line in start]
     tasks = [match["what"] for line in lines if (match := _EXIT.match(line))]
@@ -102,12 +102,12 @@ def log_end(folder: Path, job: str) -> LogEnd:
 
 
 def is_consequence(reason: str) -> bool:
-    """Says whether an error only tells that another rank has gone."""
+    """Returns whether an error only shows that another rank has ended."""
     return bool(_CONSEQUENCE.search(reason))
 
 
 def cause(events: list[Event], log: LogEnd) -> str:
-    """Returns why the last start of a run ended; nothing when neither history nor log tell.
+    """Returns why the last start of a run ended; empty if neither history nor log show it.
 
     Args:
         events: the run's history since its submission.
@@ -121,7 +121,7 @@ def cause(events: list[Event], log: LogEnd) -> str:
             return log.system or log.task
         return _failed(roots[0] if roots else failed[0])
     if ends and ends[-1].event == "requeued":
-        return f"{_saved(ends[-1])}, then asked to be started again"
+        return f"{_saved(ends[-1])}, then requeued itself"
     if ends:
         reason = ends[-1].reason or "stopped"
         words = _SIGNALS.get(reason, reason)
@@ -130,7 +130,7 @@ def cause(events: list[Event], log: LogEnd) -> str:
 
 
 def leaving(events: list[Event], log: LogEnd) -> str:
-    """Returns why a job that waits for its next start left the one before, and what it saved."""
+    """Returns why the previous start of a queued job ended, and what it saved."""
     due = log.system.removeprefix("cancelled ") if "due to" in log.system else ""
     saved = cause(events, LogEnd())
     return ", ".join(part for part in (due, saved) if part)
@@ -163,7 +163,7 @@ def _system_cause(lines: list[str]) -> str:
         if any(word in line for word in ("error", "oom", "memory", "CANCELLED"))
     ]
     memory = [line for line in lines if _MEMORY.search(line)]
-    if memory:  # the longest one has the numbers
+    if memory:  # the longest line has the numbers
         return f"out of memory (slurm.mem_gb): {_after_error(max(memory, key=len))}"
     for line in lines:
         if match := _DUE_TO.search(line):
@@ -179,7 +179,7 @@ def _after_error(line: str) -> str:
 
 
 def _program_cause(lines: list[str]) -> str:
-    """Returns the last telling line; of a traceback that is the one with the exception."""
+    """Returns the last informative line; for a traceback, the line with the exception."""
     in_traceback, said = False, ""
     for line in lines:
         if line.startswith("Traceback (most recent call last)"):

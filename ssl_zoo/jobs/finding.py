@@ -1,4 +1,4 @@
-"""Runs by path and by name, and all runs below a folder."""
+"""Finds runs by path and by name, and all runs in a folder."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,11 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.runs.places import runs_folder
 
 DEPTH = 3
-"""Folders below a folder in which runs are looked for."""
+"""Depth of folders searched for runs."""
 
 
 def run_name(folder: Path) -> str:
-    """Returns what commands call a run: its path from here, or its name in the folder of runs."""
+    """Returns the name of a run in commands: its relative path, or its name in the runs folder."""
     path = folder.absolute()
     for base in (Path.cwd(), runs_folder().absolute()):
         if path != base and path.is_relative_to(base):
@@ -20,16 +20,16 @@ def run_name(folder: Path) -> str:
 
 
 def find_run(text: str) -> Path:
-    """Returns the run folder of a path, or of a name in the folder of runs.
+    """Returns the run folder of a path, or of a name in the runs folder.
 
     Raises:
-        UserError: there is none.
+        UserError: it does not exist.
     """
     for folder in (Path(text), runs_folder() / text):
         if is_run(folder):
             return folder
     if Path(text).is_dir():
-        raise UserError(f"'{text}' is no run folder; see: ssl-zoo jobs {text}")
+        raise UserError(f"'{text}' is not a run folder; see: ssl-zoo jobs {text}")
     from ssl_zoo.config import closest
 
     names = [run_name(folder) for folder in find_runs(runs_folder())]
@@ -37,9 +37,9 @@ def find_run(text: str) -> Path:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Returns the run folders at and below a folder, three levels deep, in natural order.
+    """Returns the run folders in a folder, three levels deep, in natural order.
 
-    Below a run folder only the scoring jobs that lie directly in it are found.
+    Inside a run folder only its direct scoring jobs are found.
     """
     found: list[Path] = []
     _collect(root, DEPTH, found)
@@ -47,7 +47,7 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Says whether this is the folder of a run or of a scoring job."""
+    """Returns whether this is the folder of a run or a scoring job."""
     asked = any((folder / name).is_file() for name in ("config.yaml", "evaluate.json"))
     return asked and any((folder / name).exists() for name in ("history.jsonl", "checkpoints"))
 
@@ -70,5 +70,5 @@ def _collect(folder: Path, depth: int, found: list[Path]) -> None:
 
 
 def _natural(text: str) -> list[tuple[str, int]]:
-    """Sorts `point-2` before `point-10`."""
+    """Returns a key that sorts `point-2` before `point-10`."""
     return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", text)]

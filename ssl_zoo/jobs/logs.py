@@ -1,4 +1,4 @@
-"""The logs of a run's job: their last lines, and what is added to them from one start to the next."""
+"""The logs of a run's job: their last lines, and following them across restarts."""
 
 import os
 import time
@@ -15,9 +15,9 @@ from ssl_zoo.jobs.status import RunStatus, status
 from ssl_zoo.runs.history import History
 
 LOOK_S = 0.5
-"""Seconds between two looks into the logs."""
+"""Seconds between checks of the logs."""
 ASK_S = 5.0
-"""Seconds between two questions to SLURM while following."""
+"""Seconds between queries to SLURM while following."""
 BLOCK = 64 * 1024
 
 Say = Callable[[str], None]
@@ -25,13 +25,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reader:
-    """Who wants to read which logs, and where the lines go.
+    """Which logs to show, and where to write the lines.
 
     Attributes:
-        rank: whose log; None for all ranks, each line with its rank in front.
-        lines: how many of the last lines are shown at first.
-        out: takes the lines of the logs.
-        note: takes what is said about the job.
+        rank: rank whose log to show; None for all ranks, with the rank before each line.
+        lines: number of last lines to show first.
+        out: receives the lines of the logs.
+        note: receives messages about the job.
     """
 
     rank: int | None
@@ -40,17 +40,17 @@ class Reader:
     note: Say
 
     def wants(self, rank: int) -> bool:
-        """Says whether the log of a rank is to be shown."""
+        """Returns whether to show the log of a rank."""
         return self.rank in (None, rank)
 
     def show(self, rank: int, lines: Sequence[str]) -> None:
-        """Hands lines on."""
+        """Writes lines to `out`."""
         for line in lines:
             self.out(f"[{rank}] {line}" if self.rank is None else line)
 
 
 def print_log(folder: Path, reader: Reader) -> None:
-    """Shows the last lines of the newest job's logs; of the one before where it has none yet.
+    """Shows the last lines of the newest job's logs, or of the previous job's if it has none yet.
 
     Raises:
         UserError: the run has no log, or none of this rank.
@@ -65,7 +65,7 @@ def print_log(folder: Path, reader: Reader) -> None:
             return
         raise UserError(_no_log(now))
     if now.job is not None and now.job != job:
-        reader.note(f"the log of job {job}, which came before:")
+        reader.note(f"log of the previous job {job}:")
     files = log_files(folder, job)
     if reader.rank is not None and reader.rank not in files:
         raise UserError(
@@ -77,9 +77,9 @@ def print_log(folder: Path, reader: Reader) -> None:
 
 
 def follow_log(folder: Path, reader: Reader) -> RunStatus:
-    """Shows the last lines and then all that are added, until the run is over.
+    """Shows the last lines, then new lines as they are added, until the run has ended.
 
-    A requeued job goes on in the same files; one that is submitted again brings new ones.
+    A requeued job appends to the same files; a resubmitted run has new ones.
 
     Returns:
         How the run ended.
@@ -114,11 +114,11 @@ def follow_log(folder: Path, reader: Reader) -> RunStatus:
 
 
 class Tail:
-    """Reads what is added to a file that may not be there yet, or start anew.
+    """Reads new lines of a file that may not exist yet or may be replaced.
 
     Args:
         path: the file.
-        last: start so many lines before its present end; at its start by default.
+        last: number of lines before the current end to start from; by default the start of the file.
     """
 
     def __init__(self, path: Path, *, last: int | None = None) -> None:
@@ -131,7 +131,7 @@ class Tail:
                 self._file.seek(_start_of_last(self._file, last))
 
     def read(self, *, is_last: bool = False) -> list[str]:
-        """Returns whole lines; the last time also one without an end."""
+        """Returns complete lines; with `is_last` also an incomplete one."""
         if self._file is None:
             self._open()
         if self._file is None:
@@ -148,7 +148,7 @@ class Tail:
         return lines
 
     def close(self) -> None:
-        """Lets go of the file; the next read starts it anew."""
+        """Closes the file; the next read starts from its beginning."""
         if self._file is not None:
             self._file.close()
         self._file, self._rest = None, b""
@@ -166,7 +166,7 @@ class Tail:
         return [_text(line) for line in lines]
 
     def _is_stale(self) -> bool:
-        """Says whether the file was cut off, or another one has taken its place."""
+        """Returns whether the file was truncated or replaced."""
         assert self._file is not None
         mine = os.fstat(self._file.fileno())
         try:
@@ -177,20 +177,20 @@ class Tail:
 
 
 class _Following:
-    """The logs of the newest job of a run, whichever that is."""
+    """The logs of the newest job of a run."""
 
     def __init__(self, folder: Path, reader: Reader) -> None:
         self.folder, self.reader = folder, reader
         self.tails: dict[tuple[str, int], Tail] = {}
         job = _newest_job_with_logs(folder)
         if job is None or job != (_submitted_jobs(folder) or [job])[-1]:
-            return  # the logs to come are all new
+            return  # all future logs are new
         for rank, path in log_files(folder, job).items():
             if reader.wants(rank):
                 self.tails[job, rank] = Tail(path, last=reader.lines)
 
     def look(self, *, is_last: bool = False) -> None:
-        """Shows what was added since the last look."""
+        """Shows lines added since the last call."""
         for job in _submitted_jobs(self.folder)[-1:]:
             for rank, path in log_files(self.folder, job).items():
                 if self.reader.wants(rank) and (job, rank) not in self.tails:
@@ -200,14 +200,14 @@ class _Following:
 
 
 def _start_of_last(file: IO[bytes], count: int) -> int:
-    """Returns where the last lines of a file begin, reading no more of it than that takes."""
+    """Returns the offset of the last lines of a file, reading as little as possible."""
     position = file.seek(0, os.SEEK_END)
     if count <= 0:
         return position
-    ends = count + 1  # also that of the line before
+    ends = count + 1  # including that of the line before
     if position:
         file.seek(position - 1)
-        ends -= file.read(1) != b"\n"  # the last line has no end yet
+        ends -= file.read(1) != b"\n"  # the last line is not complete yet
     while position > 0:
         size = min(BLOCK, position)
         position -= size
@@ -229,12 +229,12 @@ def _check_rank(folder: Path, reader: Reader) -> None:
     submitted = [event for event in History(folder).read() if event.event == "submitted"]
     tasks = submitted[-1].tasks if submitted else None
     if tasks and reader.rank is not None and reader.rank >= tasks:
-        has = f"ranks 0 to {tasks - 1}" if tasks > 1 else "rank 0 alone"
+        has = f"ranks 0 to {tasks - 1}" if tasks > 1 else "only rank 0"
         raise UserError(f"'{run_name(folder)}' has no rank {reader.rank}; it has {has}")
 
 
 def _submitted_jobs(folder: Path) -> list[str]:
-    """Returns the jobs of a run, the newest last."""
+    """Returns the jobs of a run, newest last."""
     events = History(folder).read()
     return [e.job for e in events if e.event == "submitted" and e.job]
 
@@ -243,7 +243,7 @@ def _newest_job_with_logs(folder: Path) -> str | None:
     jobs = [job for job in _submitted_jobs(folder) if log_files(folder, job)]
     if jobs:
         return jobs[-1]
-    dated = []  # a history may be lost
+    dated = []  # the history may be missing
     for path in (folder / "submit").glob("*_log.out"):
         match = LOG.fullmatch(path.name)
         if match and path.exists():
@@ -258,7 +258,7 @@ def _line(now: RunStatus) -> str:
 
 def _no_log(now: RunStatus) -> str:
     if now.job is None:
-        return f"'{now.name}' has no log: it was not submitted, and printed where it was trained"
+        return f"'{now.name}' has no log: it was not submitted; its output went to its terminal"
     return f"job {now.job} of '{now.name}' left no log; it is {_line(now).partition(': ')[2]}"
 
 

@@ -1,4 +1,4 @@
-"""How far a run has come, read from its folder while something else may write there."""
+"""Progress of a run, read from its folder while another process may write there."""
 
 import json
 import re
@@ -11,15 +11,16 @@ from ssl_zoo.jobs.causes import read_end
 from ssl_zoo.runs.history import Event
 
 RECORDS_FOR_RATE = 50
-"""So many of the newest lines of metrics tell how fast a run is."""
+"""Number of newest metric lines used to estimate the pace."""
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        steps_per_second: over the newest metrics, evaluations included; None before there are two.
+        steps_per_second: pace over the newest metrics, evaluations included; None with fewer than
+            two.
     """
 
     step: int | None
@@ -31,14 +32,14 @@ class JobProgress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the end at the present pace."""
+        """Seconds to the end at the current pace."""
         if self.step is None or self.total_steps is None or not self.steps_per_second:
             return None
         return max(0, self.total_steps - self.step) / self.steps_per_second
 
 
 def progress(folder: Path, events: list[Event]) -> JobProgress:
-    """Reads how far a run has come.
+    """Reads the progress of a run.
 
     Args:
         events: the run's history.
@@ -63,7 +64,7 @@ def progress(folder: Path, events: list[Event]) -> JobProgress:
 
 
 def newest_checkpoint_age(folder: Path) -> tuple[int | None, float | None]:
-    """Returns step and age in seconds of the newest checkpoint; torch is not needed for it."""
+    """Returns step and age in seconds of the newest checkpoint, without importing torch."""
     try:
         names = sorted((path.name for path in (folder / "checkpoints").iterdir()), reverse=True)
     except OSError:
@@ -74,7 +75,7 @@ def newest_checkpoint_age(folder: Path) -> tuple[int | None, float | None]:
         try:
             if match:
                 return int(match[1]), max(0.0, time.time() - manifest.stat().st_mtime)
-        except OSError:  # just being removed
+        except OSError:  # is being removed
             continue
     return None, None
 
@@ -84,7 +85,7 @@ def _newest_metrics(file: Path) -> list[dict[str, Any]]:
     for line in read_end(file).splitlines()[-RECORDS_FOR_RATE:]:
         try:
             record = json.loads(line)
-        except ValueError:  # half-written
+        except ValueError:  # incomplete line
             continue
         if isinstance(record, dict) and {"step", "seconds"} <= record.keys():
             records.append(record)

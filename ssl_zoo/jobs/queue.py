@@ -1,7 +1,8 @@
-"""What SLURM says about jobs: thin clients of squeue, sacct, scontrol and scancel.
+"""Queries SLURM about jobs: thin wrappers of squeue, sacct, scontrol and scancel.
 
-`squeue` is asked first, then `sacct` for jobs that have ended. Each is one call for all jobs, and
-each may be missing, down or switched off: that is said in one line, and the rest goes on without it.
+`squeue` is asked first, then `sacct` for jobs that have ended. Each is called once for all jobs,
+and each may be missing, down or disabled; this is reported in one line, and everything else still
+works.
 """
 
 import os
@@ -14,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 CLIENT_SECONDS = 30
-"""How long a client may take; squeue itself tries for 18 s to reach a controller that is down."""
+"""Timeout of a client; squeue itself tries for 18 s to reach a controller that is down."""
 SECONDS_WITHOUT_SACCT = 600
-"""How long sacct is left alone after it did not answer."""
+"""Seconds before sacct is asked again after it did not answer."""
 
 FINISHED = frozenset(
     {
@@ -32,9 +33,9 @@ FINISHED = frozenset(
         "TIMEOUT",
     }
 )
-"""States in which a job has ended, where squeue says so: sacct says it also of requeued jobs."""
+"""States of squeue in which a job has ended; sacct also reports them for requeued jobs."""
 
-# Fixed columns: versions before 20.02 know no separators, and a reason may hold any character.
+# Fixed columns: versions before 20.02 have no separators, and a reason may contain any character.
 SQUEUE_COLUMNS = {
     "JobArrayID": 60,
     "State": 30,
@@ -46,30 +47,30 @@ SQUEUE_COLUMNS = {
     "Reason": 200,
 }
 CONTROLLERS = ("ssl_zoo.launch.controller", "submitit.local._local")
-"""Modules that control the tasks of a local job, as their command lines name them."""
+"""Modules that control the tasks of a local job, as in their command lines."""
 SACCT_FIELDS = ("JobID", "State", "ExitCode", "Submit", "Start", "NodeList")
 
 
 class ClientError(Exception):
-    """A client of SLURM that is missing, does not answer or refuses; holds its own words."""
+    """A SLURM client that is missing, does not answer or refuses; with its own message."""
 
 
 class NoAnswer(ClientError):
-    """A client that takes too long."""
+    """A client that timed out."""
 
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What SLURM knows about one job.
+    """SLURM's record of one job.
 
     Attributes:
         id: `12`, or `12_3` for a point of an array.
-        state: as SLURM spells it, `RUNNING`.
-        reason: why it waits or ended, as SLURM spells it; empty for none.
-        restarts: how often SLURM has started it again.
-        start: when it started or may start, `2026-11-23T04:36:47`; empty when not known.
+        state: SLURM's state, such as `RUNNING`.
+        reason: SLURM's reason for waiting or ending; may be empty.
+        restarts: number of restarts by SLURM.
+        start: actual or expected start, `2026-11-23T04:36:47`; empty if unknown.
         exit_code: `CODE:SIGNAL` of a job that has ended.
-        ended_by: who cancelled it.
+        ended_by: user who cancelled it.
     """
 
     id: str
@@ -84,20 +85,20 @@ class SlurmJob:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is in the queue: it waits, runs, or will run again."""
+        """Whether it is in the queue: pending, running, or requeued."""
         return self.state not in FINISHED
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits until somebody releases it."""
+        """Whether it is held until somebody releases it."""
         return self.state == "PENDING" and "held" in self.reason.lower()
 
 
 class Slurm:
-    """Asks SLURM, and remembers which of its clients work here.
+    """Queries SLURM, and remembers which of its clients work here.
 
     Attributes:
-        problems: for each client that does not work, what is wrong.
+        problems: error message of each client that does not work.
     """
 
     def __init__(self) -> None:
@@ -106,11 +107,11 @@ class Slurm:
 
     @property
     def is_silent(self) -> bool:
-        """Whether squeue did not answer, so that a job may be there without being seen."""
+        """Whether squeue did not answer, so jobs may exist that are not visible."""
         return "squeue" in self.problems
 
     def look(self, jobs: Iterable[str]) -> dict[str, SlurmJob]:
-        """Returns what is known about each job; one that is not known any more is missing."""
+        """Returns the record of each job; jobs unknown to SLURM are omitted."""
         wanted = sorted({job for job in jobs if re.fullmatch(r"\d+(_\d+)?", job)})
         if not wanted:
             return {}
@@ -120,18 +121,18 @@ class Slurm:
         for job, record in self._accounted(gone).items():
             if self.is_silent:
                 found[job] = record
-            elif not record.is_active:  # else the database lags behind, or was never told
+            elif not record.is_active:  # otherwise the database lags behind or was never updated
                 found[job] = _merge(queued.get(job), record)
         return found
 
     def _queued(self, jobs: list[str]) -> dict[str, SlurmJob]:
-        """Asks squeue, also for the jobs that ended minutes ago."""
+        """Asks squeue, including jobs that ended minutes ago."""
         columns = ",".join(f"{name}:{width}" for name, width in SQUEUE_COLUMNS.items())
         ids = ",".join(_base_ids(jobs))
         try:
             text = call("squeue", "-h", "-a", "-r", "-t", "all", "-j", ids, "-O", columns)
         except ClientError as error:
-            # Said when all of the jobs are unknown and only one was asked for.
+            # Returned if only one job was asked for and it is unknown.
             if "Invalid job id" not in str(error):
                 self.problems["squeue"] = str(error)
                 return {}
@@ -149,7 +150,7 @@ class Slurm:
             text = call("sacct", "-a", "-D", "-n", "-P", "-X", "-j", ids, "-o", fields)
         except ClientError as error:
             self.problems["sacct"] = (
-                f"{error}; why jobs ended long ago is known from their run folders alone"
+                f"{error}; causes of older ends are only known from run folders"
             )
             self._sacct_again = time.monotonic() + SECONDS_WITHOUT_SACCT
             return {}
@@ -161,14 +162,14 @@ def call(*command: str, seconds: float | None = None) -> str:
     """Runs a client and returns what it prints.
 
     Args:
-        seconds: how long it may take, CLIENT_SECONDS by default.
+        seconds: timeout; CLIENT_SECONDS by default.
 
     Raises:
         ClientError: it is missing or fails.
         NoAnswer: it takes longer than `seconds`.
     """
     client, seconds = command[0], seconds or CLIENT_SECONDS
-    # SQUEUE_USERS and the like are for people, and would hide jobs here.
+    # SQUEUE_USERS and similar settings of users would hide jobs here.
     private = ("SQUEUE_", "SACCT_", "SCANCEL_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(private)}
     environment |= {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
@@ -194,14 +195,14 @@ def call(*command: str, seconds: float | None = None) -> str:
 
 
 def _words(client: str, text: str, status: int) -> str:
-    """Returns the last thing a client said, with its name in front once."""
+    """Returns the last line of a client's message, with its name in front."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = lines[-1] if lines else f"exit status {status}"
     return f"{client}: {re.sub(rf'^{client}: ((error|fatal): )?', '', said)}"
 
 
 def _base_ids(jobs: Iterable[str]) -> list[str]:
-    """Returns the ids of whole arrays: points that never started have no record of their own."""
+    """Returns the ids of whole arrays: points that never started have no separate record."""
     return sorted({job.partition("_")[0] for job in jobs}, key=int)
 
 
@@ -224,13 +225,13 @@ def _queued_job(line: str) -> SlurmJob:
 
 
 def _exit_code(status: int) -> str:
-    """Turns a wait status into `CODE:SIGNAL`, as sacct does: shells say 128 + signal."""
+    """Turns a wait status into `CODE:SIGNAL`, like sacct; shells report 128 + signal."""
     code, signum = status >> 8, status & 127
     return f"0:{code - 128}" if code > 128 else f"{code}:{signum}"
 
 
 def _merge(queued: SlurmJob | None, accounted: SlurmJob) -> SlurmJob:
-    """Adds to what sacct says what squeue still remembers better."""
+    """Merges sacct's record with the fields that squeue still knows better."""
     if queued is None:
         return accounted
     return replace(
@@ -246,7 +247,7 @@ def _known(value: str) -> str:
 
 
 def _accounted_jobs(text: str) -> dict[str, SlurmJob]:
-    """Reads records of sacct; of several for a job the last one counts, the others are restarts."""
+    """Reads sacct records; the last of several for a job is used, the others are restarts."""
     jobs: dict[str, tuple[tuple[str, str], SlurmJob]] = {}
     for line in text.splitlines():
         values = line.split("|")
@@ -281,7 +282,7 @@ def _user(number: str) -> str:
 
 
 def expand(ids: str) -> list[str]:
-    """Returns the single jobs of `12`, `12_3` or `12_[0,3-5,6-10:2%4]`."""
+    """Returns the individual jobs of `12`, `12_3` or `12_[0,3-5,6-10:2%4]`."""
     match = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", ids)
     if not match:
         return [ids]
@@ -298,9 +299,9 @@ def expand(ids: str) -> list[str]:
 
 
 def is_alive_here(job: str, folder: Path) -> bool:
-    """Says whether a local job of a run folder is still controlled by its process on this machine.
+    """Returns whether a local job of a run folder is still controlled by its process on this machine.
 
-    The number of a process is given out again, so its command line must name the folder as well.
+    Process ids are reused, so the command line must also name the folder.
     """
     proc = Path("/proc")
     if not proc.is_dir():
@@ -315,7 +316,7 @@ def is_alive_here(job: str, folder: Path) -> bool:
     for module in CONTROLLERS:
         if module in command[:-1]:
             return Path(command[command.index(module) + 1]).resolve() in folders
-        if any(module in text for text in command):  # the shell that will become the controller
+        if any(module in text for text in command):  # the shell that becomes the controller
             return any(str(at) in text for at in folders for text in command)
     return False
 

@@ -1,4 +1,4 @@
-"""How runs are: what SLURM says of their jobs, and what their folders tell where it says nothing."""
+"""State of runs: from SLURM, or from their folders if SLURM does not know."""
 
 import os
 import socket
@@ -16,31 +16,31 @@ from ssl_zoo.jobs.queue import Slurm, SlurmJob, is_alive_here
 from ssl_zoo.runs.history import Event, History
 
 WAITING = {
-    "BeginTime": "may not start before {start}",
+    "BeginTime": "cannot start before {start}",
     "Dependency": "waits for another job",
     "DependencyNeverSatisfied": "the job it waits for did not complete; "
-    "give up with: ssl-zoo cancel {run}",
+    "cancel it with: ssl-zoo cancel {run}",
     "JobArrayTaskLimit": "waits for other points of its sweep (slurm.array_parallelism)",
     "PartitionDown": "the partition is down",
-    "PartitionNodeLimit": "asks for more nodes than the partition allows",
-    "PartitionTimeLimit": "asks for more time than the partition allows (slurm.timeout_min)",
-    "Priority": "other jobs come first",
+    "PartitionNodeLimit": "requests more nodes than the partition allows",
+    "PartitionTimeLimit": "requests more time than the partition allows (slurm.timeout_min)",
+    "Priority": "other jobs have priority",
     "Resources": "waits for free nodes",
 }
-"""SLURM's reasons for waiting, in words."""
+"""Explanations of SLURM's reasons for waiting."""
 ENDED = {
     "BOOT_FAIL": "a node did not start",
-    "DEADLINE": "its deadline passed",
+    "DEADLINE": "its deadline has passed",
     "NODE_FAIL": "a node failed, and SLURM did not requeue the job",
     "OUT_OF_MEMORY": "out of memory (slurm.mem_gb)",
     "PREEMPTED": "preempted, and SLURM did not requeue the job",
-    "TIMEOUT": "the time limit came before everything was saved (slurm.signal_delay_s)",
+    "TIMEOUT": "the time limit was reached before saving finished (slurm.signal_delay_s)",
 }
-"""SLURM's ends, in words, where neither history nor log tell more."""
+"""Explanations of SLURM's end states, used if neither history nor log say more."""
 
 
 class Phase(StrEnum):
-    """Where a run is on its way, whatever SLURM calls its state."""
+    """The phase of a run, independent of SLURM's state."""
 
     NOT_STARTED = auto()
     WAITING = auto()
@@ -49,16 +49,16 @@ class Phase(StrEnum):
     UNKNOWN = auto()
     COMPLETE = auto()
     ENDED = auto()
-    """Nothing runs, and the run is not complete."""
+    """Nothing is running, and the run is not complete."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of a run beside its progress.
+    """The state of a run without its progress.
 
     Attributes:
-        phase: decides what can be done with the run.
-        state: what people read: a state of SLURM, or a word of ours.
+        phase: phase of the run; determines the possible actions.
+        state: state to show: one of SLURM's or ours.
         reason: why, in words.
     """
 
@@ -69,19 +69,20 @@ class Standing:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run is.
+    """The state of a run.
 
     Attributes:
         folder: the run folder, or the folder of a scoring job.
-        name: what commands call it.
-        job: the launcher's number; None for a run that was not submitted.
-        launcher: `slurm` or `local`; empty where `job` is None.
-        phase: where it is on its way.
-        state: one of SLURM's states; REQUEUED, a pending job that ran before; COMPLETE; STOPPED, it
-            saved and left; INCOMPLETE, its job ended well but the run did not; LOST, it was started
-            and is gone; UNKNOWN, it may run where we cannot see it; NOT STARTED.
+        name: name of the run in commands.
+        job: the launcher's job id; None for a run that was not submitted.
+        launcher: `slurm` or `local`; empty if `job` is None.
+        phase: phase of the run.
+        state: one of SLURM's states; REQUEUED, a pending job that ran before; COMPLETE; STOPPED,
+            it saved and ended; INCOMPLETE, its job succeeded but the run is not complete; LOST, it
+            started and disappeared; UNKNOWN, it may be running where we cannot see it; NOT
+            STARTED.
         reason: why, in words.
-        requeues: how often the job was started again.
+        requeues: number of restarts of the job.
         checkpoint_age_s: seconds since the newest checkpoint was written.
         eta_s: seconds to the end; None unless it is training.
     """
@@ -102,29 +103,29 @@ class RunStatus:
     eta_s: float | None
 
     def as_row(self) -> dict[str, Any]:
-        """Returns all of it, ready for JSON."""
+        """Returns everything as JSON-serialisable values."""
         over = {"is_over": self.is_over, "has_failed": self.has_failed}
         return {**asdict(self), "folder": str(self.folder), **over}
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will come of it by itself."""
+        """Whether it will not continue on its own."""
         return self.phase in (Phase.NOT_STARTED, Phase.COMPLETE, Phase.ENDED)
 
     @property
     def has_failed(self) -> bool:
-        """Whether it is over, was started, and is not complete."""
+        """Whether it was started and is over, but not complete."""
         return self.phase is Phase.ENDED
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run folder and what its history says.
+    """A run folder and its history.
 
     Attributes:
-        events: since the newest submission.
-        job: None for one that was trained in a terminal since.
-        launcher: `slurm` or `local`; empty for one trained in a terminal.
+        events: events since the newest submission.
+        job: job id; None for a run that was trained in a terminal since.
+        launcher: `slurm` or `local`; empty for a run in a terminal.
     """
 
     folder: Path
@@ -144,15 +145,15 @@ class _Run:
 
 
 def status(folder: Path, slurm: Slurm | None = None) -> RunStatus:
-    """Returns how one run is."""
+    """Returns the state of one run."""
     return statuses([folder], slurm)[0]
 
 
 def statuses(folders: Iterable[Path], slurm: Slurm | None = None) -> list[RunStatus]:
-    """Returns how runs are, asking squeue and sacct once for all.
+    """Returns the states of runs, calling squeue and sacct once for all.
 
     Args:
-        slurm: keeps in mind which of SLURM's clients work, and says it; share it between calls.
+        slurm: remembers which SLURM clients work, and reports it; share it between calls.
     """
     slurm = slurm or Slurm()
     runs = [_read(folder) for folder in folders]
@@ -165,7 +166,7 @@ def _read(folder: Path) -> _Run:
     submitted = events[0] if events and events[0].event == "submitted" else None
     started = next((e for e in reversed(events) if e.event == "started"), None)
     job, launcher = (submitted.job, submitted.launcher or "") if submitted else (None, "")
-    if launcher == "debug":  # in the process that submitted it
+    if launcher == "debug":  # ran in the process that submitted it
         job, launcher = None, ""
     ours = {event.job for event in events if event.event == "submitted" and event.job}
     if started and started.job in ours:
@@ -202,7 +203,7 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
 
 
 def _standing(run: _Run, slurm: Slurm, known: SlurmJob | None) -> Standing:
-    """Returns the first that can be said, from the surest to the least sure."""
+    """Returns the state from the most reliable source available."""
     if run.is_complete:
         return Standing(Phase.COMPLETE, "COMPLETE")
     if known and known.is_active:
@@ -229,9 +230,9 @@ def _queued(run: _Run, job: SlurmJob) -> Standing:
 
 
 def _wait(run: _Run, job: SlurmJob) -> str:
-    """Returns why a job waits."""
+    """Returns why a job is waiting."""
     if job.is_held:
-        return f"held ({job.reason}); go on with: ssl-zoo release {run.name}"
+        return f"held ({job.reason}); release it with: ssl-zoo release {run.name}"
     words = WAITING.get(job.reason, "").format(start=job.start or "later", run=run.name)
     if job.reason in ("Resources", "Priority") and job.start:
         words += f", expected start {job.start}"
@@ -241,13 +242,13 @@ def _wait(run: _Run, job: SlurmJob) -> str:
 
 
 def _has_begun(run: _Run, job: SlurmJob) -> bool:
-    """Says whether this start of the job trains already."""
+    """Returns whether this start of the job is training already."""
     return any(e.event == "started" and e.start >= job.restarts for e in run.events)
 
 
 def _ended(run: _Run, job: SlurmJob) -> Standing:
-    """Returns how a job ended, of a run that is not complete."""
-    # A start that ended before it could write anything must not be explained by the one before.
+    """Returns how the job of an incomplete run ended."""
+    # A start that ended before writing anything must not be explained by the previous one.
     events = [event for event in run.events if event.start >= job.restarts]
     log = log_end(run.folder, job.id)
     why = cause(events, log)
@@ -255,7 +256,7 @@ def _ended(run: _Run, job: SlurmJob) -> Standing:
     if job.state == "COMPLETED":
         if last in ("stopped", "failed"):
             return Standing(Phase.ENDED, last.upper(), why)
-        why = why or "the job ended without an error, but the run has not"
+        why = why or "the job ended without an error, but the run is not complete"
         return Standing(Phase.ENDED, "INCOMPLETE", why)
     if job.state == "CANCELLED":
         by = f"cancelled by {job.ended_by}" if job.ended_by else "cancelled"
@@ -273,39 +274,39 @@ def _exit_words(job: SlurmJob) -> str:
 
 
 def _gone(run: _Run, slurm: Slurm) -> Standing:
-    """Returns what the folder tells of a job that SLURM does not know, or not any more."""
+    """Returns state and reason from the folder for a job that SLURM does not know."""
     ended = _from_events(run)
     if ended:
         return ended
     if slurm.is_silent:
-        why = f"job {run.job} cannot be asked for: {slurm.problems['squeue']}"
+        why = f"job {run.job} cannot be queried: {slurm.problems['squeue']}"
         return Standing(Phase.UNKNOWN, "UNKNOWN", why)
-    who = "sacct cannot say why" if "sacct" in slurm.problems else "sacct knows nothing of it"
+    who = "sacct is not available" if "sacct" in slurm.problems else "sacct has no record of it"
     why = cause(run.events, log_end(run.folder, run.job or ""))
     lost = f"job {run.job} is not in the queue, and {who}" + (f"; {why}" if why else "")
     return Standing(Phase.ENDED, "LOST", lost)
 
 
 def _without_slurm(run: _Run) -> Standing:
-    """Returns the state of a run in a terminal, or of a local job whose controller is gone."""
+    """Returns the state of a run in a terminal, or of a local job without its controller."""
     if is_locked(run.folder):
         return Standing(Phase.TRAINING, "RUNNING", "in a terminal of this machine")
     ended = _from_events(run)
     if ended:
         return ended
     if not _is_here(run):
-        why = f"started on {run.host}; only that machine can tell"
+        why = f"started on {run.host}; its state is only known there"
         return Standing(Phase.UNKNOWN, "UNKNOWN", why)
     if run.launcher == "local" or any(event.event == "started" for event in run.events):
         why = cause(run.events, log_end(run.folder, run.job)) if run.job else ""
-        return Standing(Phase.ENDED, "LOST", why or "its process is gone and left no word")
+        return Standing(Phase.ENDED, "LOST", why or "its process ended without recording why")
     if (run.folder / "checkpoints").is_dir():
-        return Standing(Phase.ENDED, "STOPPED", "no process trains it")
+        return Standing(Phase.ENDED, "STOPPED", "no process is training it")
     return Standing(Phase.NOT_STARTED, "NOT STARTED")
 
 
 def _from_events(run: _Run) -> Standing | None:
-    """Returns the end that the history tells of, if its last word is an end."""
+    """Returns the end recorded in the history, if its last event is an end."""
     last = run.events[-1].event if run.events else ""
     if last not in ("stopped", "failed"):
         return None
@@ -318,9 +319,9 @@ def _is_here(run: _Run) -> bool:
 
 
 def is_locked(folder: Path) -> bool:
-    """Says whether a process of this machine holds the lock of a run folder.
+    """Returns whether a process on this machine holds the lock of a run folder.
 
-    The lock is not tried: a process that starts in that moment would be turned away.
+    Does not try to acquire the lock, which could turn away a process that is just starting.
     """
     try:
         facts = (folder / ".lock").stat()
@@ -336,7 +337,7 @@ def _is_lock_of(facts: os.stat_result, fields: Sequence[str]) -> bool:
         return False
     major, minor, inode = fields[5].split(":")
     device = os.makedev(int(major, 16), int(minor, 16))
-    # Layered file systems show a device of their own to programs: then the inode must do.
+    # Layered file systems report a different device to programs; then only the inode is compared.
     is_layered = os.major(facts.st_dev) == 0
     same = device == facts.st_dev or is_layered
     return stat.S_ISREG(facts.st_mode) and int(inode) == facts.st_ino and same

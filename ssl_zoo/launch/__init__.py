@@ -1,1 +1,1 @@
-"""Runs as jobs of SLURM or of this machine: submitted, requeued, cancelled."""
+"""Submits, requeues and cancels runs as jobs on SLURM or on this machine."""

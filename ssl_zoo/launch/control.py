@@ -15,14 +15,14 @@ from ssl_zoo.launch import orders
 from ssl_zoo.runs.history import History
 
 PATIENCE_S = 10.0
-"""How long is waited for what was asked for."""
+"""Seconds to wait for a request to take effect."""
 
 
 def cancel(folder: Path) -> str:
-    """Ends the job of a run; one that is training saves first.
+    """Ends the job of a run; a training job saves first.
 
     Returns:
-        What came of it, and how to go on.
+        The outcome, and how to resume.
 
     Raises:
         UserError: there is no job to cancel, or SLURM refuses.
@@ -37,26 +37,26 @@ def cancel(folder: Path) -> str:
         is_done = _wait(lambda: not _is_active(_known(now)))
     after = status(folder)
     if after.phase is Phase.COMPLETE:
-        return f"'{now.name}' had already reached its end; there was nothing to cancel"
+        return f"'{now.name}' is already complete; there is nothing to cancel"
     if not is_done:
         return (
-            f"job {now.job} of '{now.name}' was told to end and may still be saving; "
+            f"job {now.job} of '{now.name}' was asked to stop and may still be saving;  "
             f"see: ssl-zoo jobs {now.name}"
         )
     return f"job {now.job} of '{now.name}' is cancelled; {_saved(after)}; {how_to_go_on(folder)}"
 
 
 def requeue(folder: Path, hard: bool = False) -> str:
-    """Sends the job of a run back into the queue, or a new one where it is over.
+    """Requeues the job of a run, or submits a new job if it has ended.
 
     Args:
-        hard: do not wait for it to save; it goes on from its last checkpoint.
+        hard: do not wait until the job saves; it resumes from its last checkpoint.
 
     Returns:
-        What came of it.
+        The outcome.
 
     Raises:
-        UserError: it waits already, the run is complete, or SLURM refuses.
+        UserError: the job is already queued, the run is complete, or SLURM refuses.
     """
     now = status(folder, slurm := Slurm())
     if now.phase is Phase.ENDED and now.job is not None:
@@ -66,20 +66,20 @@ def requeue(folder: Path, hard: bool = False) -> str:
     known = None if now.launcher == "local" else _known(now)
     if known and known.is_held:
         raise UserError(
-            f"job {now.job} of '{now.name}' is held; go on with: ssl-zoo release {now.name}"
+            f"job {now.job} of '{now.name}' is held; release it with: ssl-zoo release {now.name}"
         )
     if known and known.state == "PENDING":
-        raise UserError(f"job {now.job} of '{now.name}' waits in the queue already: {now.reason}")
+        raise UserError(f"job {now.job} of '{now.name}' is already in the queue: {now.reason}")
     if hard:
         return _requeue_at_once(now)
     return _requeue_after_saving(now)
 
 
 def release(folder: Path) -> str:
-    """Lets the held job of a run start.
+    """Releases the held job of a run.
 
     Returns:
-        What came of it.
+        The outcome.
 
     Raises:
         UserError: it is not held, or SLURM refuses.
@@ -99,28 +99,28 @@ def how_to_go_on(folder: Path) -> str:
     if (folder / "evaluate.json").is_file():
         request = json.loads((folder / "evaluate.json").read_text(encoding="utf-8"))
         scored = shlex.quote(str(request.get("checkpoint")))
-        return f"go on with: ssl-zoo submit evaluate {scored} -o {at}"
-    return f"go on with: ssl-zoo submit --config {at}/config.yaml -o {at}"
+        return f"resume with: ssl-zoo submit evaluate {scored} -o {at}"
+    return f"resume with: ssl-zoo submit --config {at}/config.yaml -o {at}"
 
 
 def _submit_again(now: RunStatus) -> str:
-    """Submits a training run whose job is over, with the settings that its folder holds."""
+    """Submits a training run whose job has ended, with the settings in its folder."""
     if now.launcher != "slurm" or not (now.folder / "config.yaml").is_file():
         raise UserError(
-            f"job {now.job} of '{now.name}' is over ({_words(now)}); {how_to_go_on(now.folder)}"
+            f"job {now.job} of '{now.name}' has ended ({_words(now)}); {how_to_go_on(now.folder)}"
         )
     from ssl_zoo.launch.submit import execute, plan_runs
     from ssl_zoo.runs.folder import RunFolder
 
     (job,) = execute(plan_runs([RunFolder(now.folder).config()], [now.folder], site=""), "slurm")
-    return f"job {now.job} of '{now.name}' is over ({_words(now)}); submitted again as job {job}"
+    return f"job {now.job} of '{now.name}' had ended ({_words(now)}); submitted again as job {job}"
 
 
 def _steerable(folder: Path, verb: str, slurm: Slurm | None = None) -> RunStatus:
-    """Returns the status of a run that has a job now.
+    """Returns the status of a run that has an active job.
 
     Raises:
-        UserError: it has none, or nobody can tell.
+        UserError: it has none, or this is unknown.
     """
     slurm = slurm or Slurm()
     now = status(folder, slurm)
@@ -128,10 +128,10 @@ def _steerable(folder: Path, verb: str, slurm: Slurm | None = None) -> RunStatus
         raise UserError(f"cannot {verb} '{now.name}': {now.reason}")
     if now.job is None and not now.is_over:
         raise UserError(
-            f"'{now.name}' was not submitted: it is trained in a terminal; stop it there with Ctrl-C"
+            f"'{now.name}' was not submitted: it is training in a terminal; stop it there with Ctrl-C"
         )
     if now.is_over or now.job is None:
-        raise UserError(f"there is no job of '{now.name}' to {verb}: {_words(now)}")
+        raise UserError(f"'{now.name}' has no job to {verb}: {_words(now)}")
     return now
 
 
@@ -139,14 +139,14 @@ def _requeue_at_once(now: RunStatus) -> str:
     assert now.job is not None
     if now.launcher == "local":
         raise UserError(
-            f"job {now.job} of '{now.name}' runs on this machine, where nothing starts a killed job "
-            "again; leave --now out"
+            f"job {now.job} of '{now.name}' runs on this machine, where killed jobs are not "
+            "restarted; omit --now"
         )
     orders.scontrol_requeue(now.job)
     so_far = f"step {now.checkpoint_step}" if now.checkpoint_step is not None else "none"
     return (
-        f"job {now.job} of '{now.name}' is requeued; it goes on from its newest checkpoint, "
-        f"so far {so_far}"
+        f"job {now.job} of '{now.name}' is requeued; it resumes from its newest checkpoint, "
+        f"currently {so_far}"
     )
 
 
@@ -155,7 +155,7 @@ def _requeue_after_saving(now: RunStatus) -> str:
     events = History(now.folder).since_submission()
     if not events or events[-1].event != "started":
         raise UserError(
-            f"job {now.job} of '{now.name}' is starting up and does not listen yet; "
+            f"job {now.job} of '{now.name}' is starting up and cannot receive signals yet; "
             "try again in a moment"
         )
     before = _requeues(now.folder)
@@ -176,7 +176,7 @@ def _requeues(folder: Path) -> int:
 
 
 def _signal(now: RunStatus, signum: signal.Signals) -> None:
-    """Signals the controller of a local job, which passes it on to all tasks."""
+    """Signals the controller of a local job, which forwards the signal to all tasks."""
     try:
         os.kill(int(now.job or 0), signum)
     except OSError as error:

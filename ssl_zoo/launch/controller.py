@@ -9,14 +9,14 @@ from pathlib import Path
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, Controller
 
 GRACE_S = 10.0
-"""How long the other tasks may still run when one has failed, in seconds."""
+"""Seconds that the other tasks keep running after one has failed."""
 
 
 class PatientController(Controller):
-    """Waits for all tasks; when one has failed, the others get some seconds to end."""
+    """Waits for all tasks; after one has failed, the others get a few seconds to end."""
 
     def wait(self, freq: int = 24) -> Sequence[int | None]:
-        """Returns the exit status of each task, None of those that still run."""
+        """Returns the exit status of each task; None for running ones."""
         left = GRACE_S
         for moment in range(freq * self.timeout_s):
             codes = [task.poll() for task in self.tasks]
@@ -31,7 +31,7 @@ class PatientController(Controller):
 
 
 def control(folder: Path, starts: int) -> None:
-    """Runs the tasks of a local job, as often as they ask for it and no more than `starts` times."""
+    """Runs the tasks of a local job, restarting them on request, at most `starts` times in total."""
     controller = PatientController(folder)
     forward = controller._forward_signal
     signal.signal(signal.SIGUSR2, lambda number, frame: forward(signal.Signals(number)))

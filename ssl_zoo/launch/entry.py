@@ -1,7 +1,7 @@
-"""What runs on the nodes: a job that knows nothing but its folder.
+"""What runs on the nodes: a job that only knows its folder.
 
-Nothing in a job depends on why it was started. Training goes on from the newest good checkpoint, or
-returns at once where the run is complete; a launcher may start it as often as it likes.
+A job does not depend on why it was started. Training resumes from the newest complete checkpoint,
+or returns immediately if the run is complete; a launcher may start it any number of times.
 """
 
 import logging
@@ -28,18 +28,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Trains the run of a folder; the same under SLURM, submitit's local launcher and torchrun."""
+    """Trains the run in a folder, under SLURM, submitit's local launcher or torchrun."""
 
     folder: str
 
     def __call__(self) -> None:
-        """Trains, and in a job leaves the process with the exit status of what happened."""
+        """Trains; inside a job, exits the process with a status that reflects the outcome."""
         with listen() as request:
             status = _run(self.folder, lambda store: _train(Path(self.folder), store, request))
         _leave(status)
 
     def checkpoint(self) -> Any:
-        """Returns what submitit starts again after a signal that came before our handlers."""
+        """Returns the job for submitit to restart after a signal that arrived before our handlers."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -47,12 +47,12 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """Scores a checkpoint as the folder's `evaluate.json` says."""
+    """Scores a checkpoint as specified in the folder's `evaluate.json`."""
 
     folder: str
 
     def __call__(self) -> None:
-        """Scores, and in a job leaves the process with the exit status of what happened."""
+        """Scores; inside a job, exits the process with a status that reflects the outcome."""
         with listen() as request:
             status = _run(self.folder, lambda store: _evaluate(Path(self.folder), store, request))
         _leave(status)
@@ -61,7 +61,7 @@ class EvaluateJob:
 
 
 def _run(folder: str, work: Callable[[Any], int]) -> int:
-    """Meets the other ranks and works; returns an exit status, having said what went wrong."""
+    """Joins the process group and runs; logs errors and returns an exit status."""
     _log()
     try:
         with _ranks(Path(folder)) as store:
@@ -70,7 +70,7 @@ def _run(folder: str, work: Callable[[Any], int]) -> int:
         _say(str(error), everywhere=not error.on_all_ranks)
         return 2
     except Exception:
-        # Submitit must not see it: it would note a final error for a job that is being requeued.
+        # Hidden from submitit, which would record a final error for a job that is being requeued.
         traceback.print_exc()
         return 1
 
@@ -89,13 +89,13 @@ def _train(folder: Path, store: Any, request: StopRequest) -> int:
             train(config, folder, bar=False)
         except Interrupted as stop:
             _say(str(stop))
-            request.hear(stop.signum)  # maybe only another rank got it
+            request.hear(stop.signum)  # possibly only another rank received it
             return end(run.history, config.slurm.max_requeues, stop.step, request)
     return 0
 
 
 class _Stop(Exception):
-    """Ends scoring, which has nothing to save, wherever it is."""
+    """Stops scoring, which has nothing to save, at any point."""
 
 
 def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
@@ -118,7 +118,7 @@ def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
 def _refuse_in_vain(run: "RunFolder") -> None:
     from ssl_zoo.runs import checkpoint
 
-    run.ownership.takes_over()  # raises for a left-over, which has no say
+    run.ownership.takes_over()  # raises in a stale process, which must not decide
     if not run.is_complete:
         newest = checkpoint.newest(run.checkpoints)
         refuse_in_vain(run.history, int(newest.name.removeprefix("step-")) if newest else 0)
@@ -126,7 +126,7 @@ def _refuse_in_vain(run: "RunFolder") -> None:
 
 @contextmanager
 def _ranks(folder: Path) -> Iterator[Any]:
-    """Yields the store where the ranks of a job meet; None alone and under torchrun."""
+    """Yields the rendezvous store of a job's ranks; None for one process and under torchrun."""
     if not is_submitted():
         yield None
         return
@@ -165,11 +165,11 @@ def _say(message: str, *, everywhere: bool = False) -> None:
 
 
 def _leave(status: int) -> None:
-    """Ends the process of a job at once; does nothing outside of one, when all went well."""
+    """Exits the process of a job immediately; does nothing outside a job if there was no error."""
     sys.stdout.flush()
     sys.stderr.flush()
     if status == 0:
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing is left to be saved
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # nothing left to save
         return
     if not is_submitted():
         sys.exit(status)
@@ -177,5 +177,5 @@ def _leave(status: int) -> None:
 
 
 def _exit(status: int) -> NoReturn:
-    # Not sys.exit: joining the threads of a broken process group may take for ever.
+    # Not sys.exit: joining the threads of a broken process group may hang.
     os._exit(status)

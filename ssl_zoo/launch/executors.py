@@ -1,4 +1,4 @@
-"""submitit's executors, changed where they would lose a job or forget its Python."""
+"""submitit's executors, with fixes for lost jobs and a dropped Python command."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ class ArrayExecutor(submitit.SlurmExecutor):
         folder: submitit's folder, for logs and pickles.
         command: shell command of a task.
         timeout_min: time limit of a job, in minutes.
-        max_num_timeout: times that a job may be started again.
+        max_num_timeout: maximum number of restarts of a job.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class ArrayExecutor(submitit.SlurmExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """Returns that it can be used: submitit would refuse to write a script without srun."""
+        """Returns that the executor is usable: submitit refuses to write a script without srun."""
         return 2
 
     @property
     def _submitit_command_str(self) -> str:
-        # A signal that comes while Python imports must not kill it: an ignored one stays ignored
+        # A signal that arrives while Python imports must not kill it: an ignored one stays ignored
         # until the job sets its handlers.
         shell = """sh -c 'trap "" USR2; exec "$@"' sh"""
         return f"{shell} {self._command}"
@@ -52,7 +52,7 @@ class ArrayExecutor(submitit.SlurmExecutor):
         for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
             delayed.set_timeout(self._timeout_min, self.max_num_timeout)
             delayed.dump(pickle)
-        # submitit's own submits arrays by an executor that forgets the python command
+        # submitit's own submits arrays with an executor that drops the python command
         array = self._submit_command(self._submitit_command_str)
         ids = [f"{array.job_id}_{index}" for index in range(len(pickles))]
         tasks = list(range(array.num_tasks))
@@ -71,9 +71,9 @@ class DetachedExecutor(submitit.LocalExecutor):
         folder: submitit's folder, for logs and pickles.
         command: shell command of a task.
         script: shell lines that start the controller of the tasks.
-        environment: what the controller and its tasks read beside the command.
-        tasks: processes of the job.
-        max_num_timeout: times that the job may be started again.
+        environment: environment variables for the controller and its tasks, besides the command.
+        tasks: number of processes of the job.
+        max_num_timeout: maximum number of restarts of the job.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class DetachedExecutor(submitit.LocalExecutor):
             ["bash", "-c", self._script],
             env={**os.environ, **self._environment, "SUBMITIT_LOCAL_COMMAND": command},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # closing the terminal does not reach it
+            start_new_session=True,  # survives closing the terminal
         )
         tasks = list(range(self._tasks))
         pid = str(process.pid)

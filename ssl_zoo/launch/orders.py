@@ -1,14 +1,14 @@
-"""Orders to SLURM: cancel, requeue, release and signal a job."""
+"""SLURM commands: cancel, requeue, release and signal a job."""
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.jobs.queue import ClientError, NoAnswer, call
 
 SIGNAL_SECONDS = 4
-"""How long scancel may take to send a signal; after 5 s it would send it once more."""
+"""Timeout of scancel when sending a signal; after 5 s scancel would send it again."""
 
 
 def scancel(job: str) -> None:
-    """Ends a job: TERM, and KILL some seconds later.
+    """Cancels a job: TERM, and KILL some seconds later.
 
     Raises:
         UserError: SLURM refuses.
@@ -17,7 +17,7 @@ def scancel(job: str) -> None:
 
 
 def signal_to_requeue(job: str) -> None:
-    """Asks a running job to save and to requeue itself.
+    """Asks a running job to save and requeue itself.
 
     Raises:
         UserError: SLURM refuses.
@@ -25,15 +25,15 @@ def signal_to_requeue(job: str) -> None:
     try:
         call("scancel", "--signal=USR2", job, seconds=SIGNAL_SECONDS)
     except NoAnswer:
-        # SLURM 22.05 signals a point of an array and then says that it cannot while other points
-        # wait; scancel would signal again after 5 s, and so requeue the job over and over.
+        # SLURM 22.05 signals a point of an array but reports failure while other points wait;
+        # scancel would then signal again after 5 s and requeue the job repeatedly.
         return
     except ClientError as error:
-        raise UserError(f"SLURM refuses to signal job {job}: {error}") from None
+        raise UserError(f"SLURM refused to signal job {job}: {error}") from None
 
 
 def scontrol_requeue(job: str) -> None:
-    """Lets SLURM kill a job and start it again.
+    """Lets SLURM kill a job and restart it.
 
     Raises:
         UserError: SLURM refuses.
@@ -42,7 +42,7 @@ def scontrol_requeue(job: str) -> None:
 
 
 def scontrol_release(job: str) -> None:
-    """Lets a held job start.
+    """Releases a held job.
 
     Raises:
         UserError: SLURM refuses.
@@ -54,4 +54,4 @@ def _order(*command: str) -> None:
     try:
         call(*command)
     except ClientError as error:
-        raise UserError(f"SLURM refuses '{' '.join(command)}': {error}") from None
+        raise UserError(f"SLURM refused '{' '.join(command)}': {error}") from None

@@ -1,7 +1,7 @@
-"""Where the ranks of a job meet: rank 0 opens a port that is free and writes it into the run folder.
+"""Rendezvous of a job's ranks: rank 0 opens a free port and writes its address to the run folder.
 
-A port that is computed from the job's number, as is usual, may be taken; one that the operating
-system gives out while the store listens on it cannot be.
+A port computed from the job id, as is common, may be in use; a port assigned by the operating
+system to a listening store cannot be.
 """
 
 import json
@@ -29,20 +29,20 @@ def rendezvous(
     world_size: int,
     timeout_s: float = SECONDS_TO_MEET,
 ) -> Iterator[Any]:
-    """Describes this rank in the environment as `torchrun` does, and yields the ranks' store.
+    """Sets this rank's environment variables like `torchrun`, and yields the ranks' store.
 
     Args:
-        folder: lies on a file system that all nodes share.
-        timeout_s: how long ranks wait for each other.
+        folder: a folder on a file system shared by all nodes.
+        timeout_s: seconds that ranks wait for each other.
 
     Yields:
-        None for a process alone.
+        The store; None for a single process.
 
     Raises:
-        UserError: rank 0 did not show up in time.
+        UserError: rank 0 did not start in time, or cannot be reached.
     """
     own = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": world_size}
-    # CUDA_VISIBLE_DEVICES stays as it is: what the launcher bound is bound.
+    # CUDA_VISIBLE_DEVICES is not changed: the launcher's binding is kept.
     os.environ.update({name: str(value) for name, value in own.items()})
     if world_size == 1:
         yield None
@@ -57,7 +57,7 @@ def rendezvous(
 
 
 def _this_start() -> str:
-    """Returns a name that all ranks of this start of this job share, and no other start."""
+    """Returns a name shared by all ranks of this start of the job, and by no other start."""
     job = current_job()
     if job is None:
         return os.environ.get("SUBMITIT_LOCAL_JOB_ID", "local")
@@ -83,8 +83,8 @@ def _find(file: Path, world_size: int, timeout_s: float) -> Any:
         except FileNotFoundError:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"rank 0 did not open '{file}' within {timeout_s:.0f} s; look at its log, and "
-                    "whether all nodes share that folder"
+                    f"rank 0 did not open '{file}' within {timeout_s:.0f} s; check its log, and "
+                    "that all nodes share that folder"
                 ) from None
             time.sleep(0.1)
     return _connect(place["address"], place["port"], world_size, timeout_s)
@@ -109,7 +109,7 @@ def _connect(
             timeout=timedelta(seconds=timeout_s),
             wait_for_workers=False,
         )
-    except RuntimeError as error:  # DistNetworkError and its kin
+    except RuntimeError as error:  # DistNetworkError and related errors
         raise UserError(
             f"node '{address}', where rank 0 runs, cannot be reached at port {port}: "
             f"{str(error).splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""Whether and how a job that was asked to stop, and has saved, is started again."""
+"""Whether and how a job that was asked to stop, and has saved, is requeued."""
 
 import os
 import signal
@@ -13,24 +13,24 @@ from ssl_zoo.runs.job import Job, current_job
 from ssl_zoo.training.signals import StopRequest
 
 BARREN_STARTS = 3
-"""So many starts in a row that save nothing further are not a string of bad luck any more."""
+"""Number of consecutive starts without a new checkpoint after which the job gives up."""
 SECONDS_TO_BE_KILLED = 120.0
-"""How long ranks wait for SLURM to end them after the job was requeued."""
+"""Seconds that ranks wait for SLURM to end them after the job was requeued."""
 REQUEUE_ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 2.0
 LATER = 75
-"""Exit status of a job that goes on later; EX_TEMPFAIL of sysexits.h. SLURM does not look at it."""
+"""Exit status of a job that resumes later: EX_TEMPFAIL of sysexits.h. SLURM ignores it."""
 NOT_AGAIN = 128 + signal.SIGUSR2
-"""Exit status of a job that was told to go on later, but cannot."""
+"""Exit status of a job that should be requeued, but cannot be."""
 
 
 def refuse_in_vain(history: History, saved_step: int) -> None:
-    """Stops a job that starts again and again without getting anywhere.
+    """Stops a job that restarts repeatedly without making progress.
 
     Raises:
-        UserError: the last starts of this job all began at the step that is saved now.
+        UserError: the last starts of this job all began at the currently saved step.
     """
-    silent: list[int] = []  # steps of the last starts that ended without a word
+    silent: list[int] = []  # steps of the last starts that ended without an event
     for event in history.since_submission():
         if event.event == "started":
             silent.append(event.step or 0)
@@ -39,24 +39,24 @@ def refuse_in_vain(history: History, saved_step: int) -> None:
     if len(silent) >= BARREN_STARTS and set(silent[-BARREN_STARTS:]) == {saved_step}:
         reason = (
             f"{BARREN_STARTS} starts in a row began at step {saved_step} and saved nothing further; "
-            "see the log for why, or shorten checkpoint.every, then submit again"
+            "check the log for the cause or shorten checkpoint.every, then submit again"
         )
         history.add(Event("stopped", step=saved_step, reason=reason))
         raise UserError.everywhere(reason)
 
 
 def end(history: History, max_requeues: int, step: int | None, request: StopRequest) -> int:
-    """Ends a job that has saved: requeues it where that is what the signal meant.
+    """Ends a job that has saved, and requeues it if the signal asked for that.
 
-    All ranks call it; rank 0 acts.
+    All ranks must call it; rank 0 acts.
 
     Returns:
-        The exit status, where the launcher did not end the process before.
+        The exit status, unless the launcher ends the process first.
     """
     job = current_job()
     if os.environ.get("SUBMITIT_EXECUTOR") == "local" and signal.SIGUSR2 in request.seen:
         return _requeue_locally(history, max_requeues, step)
-    if job is None:  # no launcher that could start it again
+    if job is None:  # no launcher that could restart it
         return 128 + request.signum
     if os.environ.get("RANK", "0") == "0":
         if not _goes_on(job, request):
@@ -66,9 +66,9 @@ def end(history: History, max_requeues: int, step: int | None, request: StopRequ
             _give_up(history, step, problem)
             return NOT_AGAIN
     else:
-        # A TERM from before is no word on what comes: leaving now would end rank 0 as well.
+        # Ignore a TERM from before: exiting now would end rank 0 as well.
         request.seen.discard(signal.SIGTERM)
-    # SLURM ends all ranks now; where it does not, rank 0 leaves and takes the others along.
+    # SLURM now ends all ranks; otherwise rank 0 exits, which ends the others.
     deadline = time.monotonic() + SECONDS_TO_BE_KILLED
     while signal.SIGTERM not in request.seen and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -76,11 +76,11 @@ def end(history: History, max_requeues: int, step: int | None, request: StopRequ
 
 
 def _goes_on(job: Job, request: StopRequest) -> bool:
-    """Says whether the job is to be started again.
+    """Returns whether the job should be requeued.
 
-    USR2 alone means so: time runs out, or the job is being preempted. TERM comes when a job is
-    cancelled, or requeued by others; but also, on a site that does not pass the user's signal on, as
-    the notice of a preemption, and then the job is still running for SLURM.
+    USR2 alone means yes: the time limit is near, or the job is being preempted. TERM is sent when
+    a job is cancelled or requeued by others, but also, on sites that do not send the user's
+    signal, as notice of a preemption; in that case SLURM still reports the job as running.
     """
     if signal.SIGTERM not in request.seen:
         return signal.SIGUSR2 in request.seen
@@ -95,16 +95,16 @@ def _over_budget(restarts: int, max_requeues: int) -> str:
     if restarts < max_requeues:
         return ""
     return (
-        f"saved, but not requeued: the job was started again {restarts} times, and "
-        f"slurm.max_requeues is {max_requeues}; submit again to go on"
+        f"saved, but not requeued: the job was restarted {restarts} times, and "
+        f"slurm.max_requeues is {max_requeues}; submit again to resume"
     )
 
 
 def _requeue(history: History, job: Job, step: int | None) -> str:
-    """Requeues the job; returns why it was not possible, if it was not."""
+    """Requeues the job; returns why if that was not possible."""
     history.add(
         Event("requeued", step=step)
-    )  # first: afterwards the process may be ended any moment
+    )  # first, because the process may be ended at any moment afterwards
     said = ""
     for attempt in range(REQUEUE_ATTEMPTS):
         if attempt:
@@ -115,10 +115,10 @@ def _requeue(history: History, job: Job, step: int | None) -> str:
             said = str(error)
             continue
         said = done.stderr.strip()
-        # Ended by the very requeueing that it asked for, or SLURM was first: both are success.
+        # Ended by its own requeue request, or SLURM was faster: both are success.
         if done.returncode <= 0 or "pending" in said.lower():
             return ""
-    return f"saved, but SLURM does not requeue job {job.id}: {said}; submit again to go on"
+    return f"saved, but SLURM does not requeue job {job.id}: {said}; submit again to resume"
 
 
 def _requeue_locally(history: History, max_requeues: int, step: int | None) -> int:

@@ -1,7 +1,7 @@
-"""Hands jobs over through submitit: the batch script, its submission, and the same on this machine.
+"""Submits jobs through submitit: the batch script, its submission, and local jobs. submitit's
+pickles, scripts and logs are in one folder.
 
-submitit's pickles, scripts and logs lie in one folder. What this module needs of submitit's inside
-is pinned by `tests/launch/test_sbatch.py`.
+`tests/launch/test_sbatch.py` pins the submitit internals that this module relies on.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ SAME_IN_SUBMITIT = (
     *("constraint", "exclude", "nodelist", "comment", "dependency"),
     *("signal_delay_s", "array_parallelism"),
 )
-"""Settings that submitit knows by the same name."""
+"""Settings with the same name in submitit."""
 OTHER_NAMES = {
     "array": ("SBATCH_ARRAY_INX",),
     "mem": ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
     "requeue": ("SBATCH_NO_REQUEUE",),
     "time": ("SBATCH_TIMELIMIT",),
 }
-"""Variables of sbatch that are not called like the option they stand for."""
+"""sbatch variables whose name differs from their option."""
 
 CONTROLLER = "ssl_zoo.launch.controller"
 """Module that controls the tasks of a local job."""
@@ -52,16 +52,16 @@ CONTROLLER = "ssl_zoo.launch.controller"
 def script(
     slurm: SlurmConfig, folder: Path, *, name: str, setup: Sequence[str] = (), n_points: int = 1
 ) -> str:
-    """Returns the batch script that `submit_slurm` hands over; needs no SLURM and writes nothing.
+    """Returns the batch script that `submit_slurm` submits; does not need SLURM and writes nothing.
 
     Args:
         folder: submitit's folder, for logs and pickles.
         name: name of the job.
-        setup: shell lines that come after those of the settings.
-        n_points: jobs that are submitted together; two and more make an array.
+        setup: shell lines to add after those of the settings.
+        n_points: number of jobs submitted together; two or more form an array.
 
     Raises:
-        UserError: the folder's path cannot be written into a batch script.
+        UserError: the folder's path cannot be used in a batch script.
     """
     executor = _slurm_executor(slurm, folder, name, setup, n_points)
     text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
@@ -74,21 +74,21 @@ def submit_slurm(
     """Submits jobs to SLURM, several as one array.
 
     Returns:
-        The job's number, `12`, or those of the points of an array, `12_0`, `12_1`.
+        The job id, `12`, or those of the points of an array, `12_0`, `12_1`.
 
     Raises:
-        UserError: there is no sbatch, or it refuses the job; nothing is left in the folder then.
+        UserError: sbatch is missing or refuses the job; the folder is then left empty.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     executor = _slurm_executor(slurm, folder, name, setup, len(jobs))
     if shutil.which("sbatch") is None:
         raise UserError(
-            "there is no 'sbatch' on PATH, so no SLURM to submit to; use --launcher local, "
+            "'sbatch' is not on PATH, so there is no SLURM to submit to; use --launcher local, "
             "or --dry-run to see the batch script"
         )
     text = script(slurm, folder, name=name, setup=setup, n_points=len(jobs))
-    silence = contextlib.redirect_stderr(io.StringIO())  # submitit prints sbatch's words as well
+    silence = contextlib.redirect_stderr(io.StringIO())  # submitit prints sbatch's message as well
     try:
         with _without(_misleading(text)), _all_or_nothing(folder), silence:
             return [job.job_id for job in executor.submit_array(jobs)]
@@ -102,14 +102,14 @@ def submit_local(
 ) -> str:
     """Starts a job on this machine, in processes that outlive this one and its terminal.
 
-    Of the settings count tasks_per_node, gpus_per_node, timeout_min, signal_delay_s, max_requeues,
+    Uses the settings tasks_per_node, gpus_per_node, timeout_min, signal_delay_s, max_requeues,
     setup and python.
 
     Returns:
-        The process that watches over the job; SIGTERM and SIGUSR2 that it gets go to all tasks.
+        The id of the controlling process; it forwards SIGTERM and SIGUSR2 to all tasks.
 
     Raises:
-        UserError: the settings ask for several machines, or more GPUs than are visible.
+        UserError: the settings request several machines, or more GPUs than are visible.
     """
     if slurm.nodes > 1:
         raise UserError(
@@ -121,14 +121,14 @@ def submit_local(
 
 
 def safe_name(name: str) -> str:
-    """Returns a name that SLURM and shells take as it is."""
+    """Returns a name that is safe for SLURM and shells."""
     return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name).strip("_")[:128] or "ssl-zoo"
 
 
 def _slurm_executor(
     slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str], n_points: int
 ) -> Any:
-    """Returns submitit's executor, set up for these jobs; it works where there is no SLURM."""
+    """Returns submitit's executor, configured for these jobs; it works without SLURM."""
     from ssl_zoo.launch.executors import ArrayExecutor
 
     folder = _checked(folder)
@@ -145,7 +145,7 @@ def _slurm_executor(
 
 
 def _local_executor(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[str]) -> Any:
-    """Returns submitit's executor for this machine, with a controller of our own."""
+    """Returns submitit's executor for this machine, with our own controller."""
     from ssl_zoo.launch.executors import DetachedExecutor
 
     folder = _checked(folder)
@@ -160,14 +160,14 @@ def _local_executor(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence
 
 
 def _parameters(slurm: SlurmConfig, name: str, setup: Sequence[str]) -> dict[str, Any]:
-    """Returns what submitit writes into the batch script, in its own words."""
+    """Returns submitit's parameters for the batch script."""
     srun_args = ["--kill-on-bad-exit=1", "--export=ALL"]  # also after sbatch --export=NONE
-    if slurm.cpus_per_task:  # since 22.05 srun does not take it over from the job
+    if slurm.cpus_per_task:  # since 22.05 srun does not inherit it from the job
         srun_args.append(f"--cpus-per-task={slurm.cpus_per_task}")
     same = {field: getattr(slurm, field) for field in SAME_IN_SUBMITIT}
     return {
         **{field: value for field, value in same.items() if value is not None},
-        "wckey": slurm.wckey,  # also None: submitit's own is "submitit", which some sites refuse
+        "wckey": slurm.wckey,  # also if None: submitit's default is "submitit", which some sites refuse
         "name": safe_name(name),
         "tasks_per_node": slurm.processes_per_node,
         "gpus_per_node": slurm.gpus_per_node or None,
@@ -177,13 +177,13 @@ def _parameters(slurm: SlurmConfig, name: str, setup: Sequence[str]) -> dict[str
         "additional_parameters": {
             **slurm.options,
             "requeue": True,
-            "signal": f"USR2@{slurm.signal_delay_s}",  # submitit's own can be changed from outside
+            "signal": f"USR2@{slurm.signal_delay_s}",  # submitit's own can be overridden by the environment
         },
     }
 
 
 def _task_command(slurm: SlurmConfig, folder: Path) -> str:
-    """Returns the shell command that runs a task of the job whose files lie in submitit's folder."""
+    """Returns the shell command that runs a task of the job with its files in submitit's folder."""
     python = slurm.python or shlex.quote(sys.executable)
     return f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}"
 
@@ -192,20 +192,20 @@ def _checked(folder: Path) -> Path:
     """Returns the absolute path.
 
     Raises:
-        UserError: SLURM would write to another path than this one.
+        UserError: SLURM would write to a different path.
     """
     path = folder.absolute()
     if re.search(r"[%\\]", str(path)) or not str(path).isprintable():
         raise UserError(
-            f"'{path}' cannot be a folder of jobs: SLURM takes '%' and '\\' in paths for something "
-            "else; choose another --output"
+            f"'{path}' cannot be a job folder: SLURM gives '%' and '\\' in paths a special "
+            "meaning; choose another --output"
         )
     return path
 
 
 @contextlib.contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[None]:
-    """Makes submitit's folder, and removes what was put there if the job could not be submitted."""
+    """Creates submitit's folder, and removes its new files if the job cannot be submitted."""
     existed = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.iterdir())
@@ -222,7 +222,7 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without(names: set[str]) -> Iterator[None]:
-    """Hides environment variables from the processes that are started meanwhile."""
+    """Hides environment variables from processes started in the meantime."""
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -231,7 +231,7 @@ def _without(names: set[str]) -> Iterator[None]:
 
 
 def _inherited() -> set[str]:
-    """Returns the variables by which a new job would take itself for the one that this process is in."""
+    """Returns the variables that would make a new job mistake itself for this process's job."""
     names = {*OF_LAUNCHERS, *(name for name in os.environ if name.startswith("SUBMITIT_"))}
     if current_job():
         ours = ("SLURM_", "SLURMD_", "SRUN_")
@@ -240,7 +240,7 @@ def _inherited() -> set[str]:
 
 
 def _misleading(text: str) -> set[str]:
-    """Returns the variables that sbatch would follow against the options of a script."""
+    """Returns the variables that would override options of a script in sbatch."""
     options = re.findall(r"^#SBATCH --([a-z0-9-]+)", text, flags=re.MULTILINE)
     names = {f"SBATCH_{option.upper().replace('-', '_')}" for option in options}
     names.update(*(OTHER_NAMES.get(option, ()) for option in options))
@@ -248,7 +248,7 @@ def _misleading(text: str) -> set[str]:
 
 
 def _local_environment(slurm: SlurmConfig) -> dict[str, str]:
-    """Returns what submitit's controller and its tasks read from their environment."""
+    """Returns the environment variables for submitit's controller and its tasks."""
     variables = {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
@@ -264,8 +264,8 @@ def _local_environment(slurm: SlurmConfig) -> dict[str, str]:
         gpus = [*map(str, range(wanted))] if given is None else [*filter(None, given.split(","))]
         if len(gpus) < wanted:
             raise UserError(
-                f"slurm.gpus_per_node is {wanted}, and CUDA_VISIBLE_DEVICES='{given}' shows "
-                f"{len(gpus)}; ask for no more"
+                f"slurm.gpus_per_node is {wanted}, but CUDA_VISIBLE_DEVICES='{given}' shows "
+                f"{len(gpus)}; request at most that many"
             )
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[:wanted])
     return variables
@@ -277,7 +277,7 @@ def _local_script(slurm: SlurmConfig, folder: Path, name: str, setup: Sequence[s
     control = [sys.executable, "-m", CONTROLLER, str(folder), str(starts), safe_name(name)]
     return "\n".join(
         [
-            f"exec >>{shlex.quote(str(folder))}/$$_0_log.out 2>&1",  # the shell's number is the job's
+            f"exec >>{shlex.quote(str(folder))}/$$_0_log.out 2>&1",  # the shell's process id is the job id
             *slurm.setup,
             *setup,
             f"exec {shlex.join(control)}",

@@ -1,8 +1,8 @@
-"""A run's own copy of the code: what waits in a queue does not change when its source is edited.
+"""A run's own copy of the code, so that edits do not affect queued jobs.
 
-code/ssl_zoo, code/methods, ...    importable where PYTHONPATH names code/
+code/ssl_zoo, code/methods, ...    importable with code/ on PYTHONPATH
 code/snapshot.json                 commit, dirty, digest, n_files, time, plugins
-code/diff.patch                    what differs from the commit, but for files new to git
+code/diff.patch                    changes since the commit, without untracked files
 """
 
 import filecmp
@@ -25,7 +25,7 @@ from ssl_zoo.plugins import GROUP
 from ssl_zoo.runs.provenance import SNAPSHOT, checkout, commit, git
 
 PARTS = ("ssl_zoo", "methods", "model_cards", "setup.cfg", "pyproject.toml")
-"""What a checkout consists of; `setup.cfg` makes `ssl_zoo` look for methods beside itself."""
+"""Parts of a checkout; `setup.cfg` makes `ssl_zoo` look for methods next to itself."""
 PATCH = "diff.patch"
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -33,17 +33,17 @@ Facts = dict[str, Any]
 
 
 def take_snapshot(folder: Path, like: Path | None = None) -> Facts:
-    """Copies the code that is imported now, with the plug-ins that are being worked on.
+    """Copies the currently imported code, including plug-ins under development.
 
     Args:
-        folder: what it becomes; it appears complete or not at all.
-        like: another snapshot, whose files are linked where they are the same.
+        folder: destination; created atomically.
+        like: another snapshot; identical files are linked to it.
 
     Returns:
-        What `snapshot.json` says.
+        The content of `snapshot.json`.
 
     Raises:
-        UserError: Python could not import from there.
+        UserError: Python cannot import from the folder.
     """
     folder = _importable(folder)
     root = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def take_snapshot(folder: Path, like: Path | None = None) -> Facts:
 
 
 def read_snapshot(folder: Path) -> Facts | None:
-    """Returns what a snapshot says of itself, None where there is none."""
+    """Returns the content of a snapshot's `snapshot.json`, None without a snapshot."""
     try:
         facts: Facts = json.loads((folder / SNAPSHOT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -79,17 +79,17 @@ def read_snapshot(folder: Path) -> Facts | None:
 
 
 def setup_lines(code: Path | str) -> list[str]:
-    """Returns shell lines after which Python imports from a snapshot, whatever folder it is in.
+    """Returns shell lines that make Python import from a snapshot, in any working directory.
 
     Raises:
-        UserError: Python cannot import from there.
+        UserError: Python cannot import from the folder.
     """
     path = shlex.quote(str(_importable(Path(code))))
     return [_there(path), _export(path), "export PYTHONSAFEPATH=1"]
 
 
 def array_setup_lines(file: Path | str) -> list[str]:
-    """Returns such lines for the points of an array; line i + 1 of a file names point i's snapshot."""
+    """Returns these lines for the points of an array; line i + 1 of a file names point i's snapshot."""
     path = shlex.quote(str(Path(file).absolute()))
     return [
         f'SSL_ZOO_CODE=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {path})',
@@ -100,9 +100,9 @@ def array_setup_lines(file: Path | str) -> list[str]:
 
 
 def _there(word: str) -> str:
-    """Returns a line that ends a job whose code is gone: it would run with whatever is installed."""
+    """Returns a line that ends a job whose code is missing, which would use the installed code."""
     complaint = (
-        "ssl-zoo: the run's copy of its code is gone; submit it again to go on with today's"
+        "ssl-zoo: the run's copy of its code is missing; submit it again to use the current code"
     )
     return f'[ -d {word} ] || {{ echo "{complaint}" >&2; exit 2; }}'
 
@@ -115,34 +115,36 @@ def _importable(folder: Path) -> Path:
     """Returns the absolute path.
 
     Raises:
-        UserError: PYTHONPATH cannot hold it.
+        UserError: the path cannot be part of PYTHONPATH.
     """
     path = folder.absolute()
     if os.pathsep in str(path):
         raise UserError(
-            f"Python cannot import from '{path}', as '{os.pathsep}' stands between paths; "
+            f"Python cannot import from '{path}', because '{os.pathsep}' separates paths;  "
             "choose another --output"
         )
     return path
 
 
 def _own_files(root: Path) -> dict[str, Path]:
-    """Returns the files of this package by their place in a snapshot.
+    """Returns the files of this package by their path in a snapshot.
 
-    Of a checkout, git names them: new methods belong to it, ignored files do not.
+    In a checkout they are listed by git: new methods are included, ignored files are not.
     """
     if checkout() is not None:
         listing = git(root, "ls-files", "-z", "-co", "--exclude-standard", "--", *PARTS)
         names = [os.fsdecode(name) for name in listing.split(b"\0") if name]
     else:
-        is_copy = (root / "setup.cfg").is_file()  # of a checkout; else the package is installed
+        is_copy = (
+            root / "setup.cfg"
+        ).is_file()  # of a checkout; otherwise the package is installed
         names = [*(PARTS if is_copy else PARTS[:1])]
-    # Git names a folder where a method is a link, or a repository of its own.
+    # Git lists a folder if a method is a link or a separate repository.
     return {str(path.relative_to(root)): path for name in names for path in _walk(root / name)}
 
 
 def _plugins() -> dict[str, dict[str, Path]]:
-    """Returns the files of each plug-in that lies elsewhere than where packages are installed."""
+    """Returns the files of each plug-in outside the folders of installed packages."""
     found: dict[str, dict[str, Path]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         top = entry.module.partition(".")[0]
@@ -159,7 +161,7 @@ def _plugins() -> dict[str, dict[str, Path]]:
 
 
 def _places(module: str) -> list[Path]:
-    """Returns the folders of a package, or the file of a module, that are not installed."""
+    """Returns the folders of a package, or the file of a module, unless installed."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
@@ -172,30 +174,30 @@ def _places(module: str) -> list[Path]:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """Yields a file, or all files of a folder: none that are hidden, compiled or behind a link."""
+    """Yields a file, or all files of a folder except hidden, compiled and linked ones."""
     if path.is_file():
         yield path
     elif path.is_dir():
         for inner in sorted(path.iterdir()):
-            linked = inner.is_symlink() and inner.is_dir()  # maybe to data, maybe in a circle
+            linked = inner.is_symlink() and inner.is_dir()  # possibly to data, or circular
             if not inner.name.startswith(".") and inner.name != "__pycache__" and not linked:
                 yield from _walk(inner)
 
 
 def _place(source: Path, target: Path, twin: Path | None) -> None:
-    """Copies a file, or links its twin if that holds the same."""
+    """Copies a file, or links to its twin if both have the same content."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if twin is not None and twin.is_file() and filecmp.cmp(source, twin, shallow=False):
         try:
             os.link(twin, target)
             return
-        except OSError:  # another file system, or one that knows no links
+        except OSError:  # another file system, or one without links
             pass
     shutil.copyfile(source, target)
 
 
 def _origin(root: Path, patch: Path) -> Facts:
-    """Returns commit and whether files differ from it; writes the difference where git knows it."""
+    """Returns the commit and whether files differ from it; writes the diff if git can make one."""
     before = read_snapshot(root)
     if before is not None:  # a job that submits a job
         if (root / PATCH).is_file():
@@ -209,7 +211,7 @@ def _origin(root: Path, patch: Path) -> Facts:
         difference = git(
             root, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD", "--", *PARTS
         )
-    except subprocess.CalledProcessError:  # nothing was committed yet
+    except subprocess.CalledProcessError:  # no commits yet
         return {"commit": "unknown", "dirty": dirty}
     if difference:
         patch.write_bytes(difference)
@@ -217,7 +219,7 @@ def _origin(root: Path, patch: Path) -> Facts:
 
 
 def _digest(folder: Path, names: dict[str, Path]) -> str:
-    """Returns 16 hexadecimal digits that folders share whose files have equal names and contents."""
+    """Returns a digest of names and contents of files, 16 hexadecimal digits."""
     total = hashlib.sha256()
     for name in sorted(names):
         content = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""`submit`: puts runs and scoring jobs into folders and hands them to a launcher."""
+"""`submit`: writes runs and scoring jobs to folders and passes them to a launcher."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ SUBMIT = "submit"
 
 @dataclass(frozen=True)
 class Target:
-    """One job: its folder, what it does, and how the folder is made."""
+    """One job: its folder, its task, and how to create the folder."""
 
     path: Path
     job: TrainJob | EvaluateJob
@@ -41,21 +41,21 @@ class Target:
 
     @property
     def history(self) -> History:
-        """What happened here before."""
+        """History of the folder."""
         return History(self.path)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a submission will do: nothing has been written, and no launcher asked.
+    """A planned submission: nothing has been written or submitted yet.
 
     Attributes:
-        targets: what is to be done, without `skipped`.
-        skipped: a folder and the reason for each target that needs no job.
+        targets: jobs to submit, without `skipped`.
+        skipped: folder and reason of each target that does not need a job.
         slurm: settings of the jobs.
-        sources: where those settings come from.
-        name: of the job in the queue.
-        folder: where submitit writes.
+        sources: where these settings come from.
+        name: name of the job in the queue.
+        folder: submitit's folder.
     """
 
     targets: list[Target]
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def script(self) -> str:
-        """The batch script, byte for byte what `sbatch` gets."""
+        """The batch script, byte for byte as passed to `sbatch`."""
         return sbatch.script(
             self.slurm,
             self.folder,
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def setup(self) -> list[str]:
-        """Shell lines that make a job work where it was submitted, with the code of its folder."""
+        """Shell lines that set a job's working directory and make it use the code in its folder."""
         if len(self.targets) == 1:
             code = snapshot.setup_lines(self.targets[0].path / CODE)
         else:
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def directory(self) -> Path:
-        """Where relative paths in settings begin: where the runs were submitted for the first time."""
+        """Base of relative paths in settings: the directory of the first submission."""
         for target in self.targets:
             for event in target.history.read():
                 if event.event == "submitted" and event.directory:
@@ -96,12 +96,12 @@ class Plan:
 
     @property
     def points(self) -> str:
-        """The folders of code of an array's points, one a line."""
+        """The code folders of an array's points, one per line."""
         return "".join(f"{target.path / CODE}\n" for target in self.targets)
 
     @property
     def points_file(self) -> Path:
-        """Where the points of an array are written down; named after them."""
+        """File that lists the points of an array; named after them."""
         return self.folder / f"points-{digest(self.points)}.txt"
 
 
@@ -112,16 +112,16 @@ def submit(
     output: str | Path | None = None,
     launcher: Launcher = "slurm",
 ) -> Path:
-    """Submits a training run, or goes on with one that has stopped; returns its folder.
+    """Submits a training run, or resubmits one that has stopped; returns its folder.
 
     Args:
-        config: the run.
-        slurm: settings of the job; by default those in the config over the site's default profile.
-        output: run folder; `runs/METHOD-DATA-DIGEST` when not given.
+        config: settings of the run.
+        slurm: settings of the job; by default those in the config, on top of the site's default profile.
+        output: run folder; by default `runs/METHOD-DATA-DIGEST`.
         launcher: `slurm`, `local` (this machine, in the background) or `debug` (this process).
 
     Raises:
-        UserError: the settings do not fit together, the folder is in use or belongs to another
+        UserError: the settings are inconsistent, the folder is in use or belongs to another
             config, or the launcher refuses.
     """
     if slurm is not None:
@@ -138,9 +138,9 @@ def plan_runs(
     """Plans training runs: one job, or an array of several.
 
     Args:
-        folders: a run folder for each config.
-        site: profile or file with settings of SLURM below those of the configs; the site's default
-            one when None, no further settings when empty.
+        folders: one run folder per config.
+        site: profile or file with SLURM settings that those of the configs override; None uses the
+            site's default profile, an empty string no profile.
 
     Raises:
         UserError: a batch cannot be split over the processes, or a folder belongs to another run.
@@ -150,7 +150,7 @@ def plan_runs(
     for config, folder in zip(configs, folders, strict=True):
         if config.slurm != configs[0].slurm:
             raise UserError(
-                "the points of a sweep are one array and share the settings under 'slurm'"
+                "the points of a sweep form one array and must share the settings under 'slurm'"
             )
         slurm.check_batch(config.global_batch_size, config.accumulate)
         targets.append(_training(config.model_copy(update={"slurm": slurm}), folder))
@@ -163,7 +163,7 @@ def plan_scoring(
     """Plans a scoring job.
 
     Args:
-        after: run folders whose jobs must have come to a good end before.
+        after: run folders whose jobs must succeed first.
         site: as for `plan_runs`.
 
     Raises:
@@ -174,7 +174,7 @@ def plan_scoring(
     if waits_for:
         given = [slurm.dependency] if slurm.dependency else []
         together = ",".join([*given, "afterok:" + ":".join(waits_for)])
-        # Else the job would wait for ever for one that has failed.
+        # Otherwise the job would wait forever for one that has failed.
         options = {"kill-on-invalid-dep": "yes", **slurm.additional_parameters}
         update = {"dependency": together, "additional_parameters": options}
         slurm = SlurmConfig.model_validate({**slurm.model_dump(), **update})
@@ -191,16 +191,16 @@ def plan_scoring(
 
 
 def sweep_folders(configs: Sequence[RunConfig], output: str | Path | None) -> list[Path]:
-    """Returns the run folder of each point, named so that `compare --output` finds it."""
+    """Returns the run folder of each point, with a name that `compare --output` finds."""
     parent = Path(output) if output is not None else default_folder(configs[0]).parent
     return [point_folder(parent, config) for config in configs]
 
 
 def execute(plan: Plan, launcher: Launcher) -> list[str]:
-    """Makes the folders and hands the jobs over; returns their numbers.
+    """Creates the folders and submits the jobs; returns their ids.
 
     Raises:
-        UserError: the launcher refuses; folders that did not exist before are gone again.
+        UserError: the launcher refuses; newly created folders are removed.
     """
     for path, reason in plan.skipped:
         logger.info("'%s' is %s; not submitted", path, reason)
@@ -208,8 +208,8 @@ def execute(plan: Plan, launcher: Launcher) -> list[str]:
         return []
     if launcher == "local" and len(plan.targets) > 1:
         raise UserError(
-            f"--launcher local starts one job, and these are {len(plan.targets)}; use --launcher debug "
-            "to do them one after the other, or --launcher slurm"
+            f"--launcher local starts one job, but there are {len(plan.targets)}; use --launcher debug "
+            "to run them one after the other, or --launcher slurm"
         )
     new = [target.path for target in plan.targets if not target.path.exists()]
     try:
@@ -242,7 +242,7 @@ def _training(config: RunConfig, folder: Path) -> Target:
 
 
 def _write(run: RunFolder, config: RunConfig) -> None:
-    """Writes the settings, unless a process trains here or has trained something else meanwhile."""
+    """Writes the settings, unless another process is training or has trained another run here."""
     with run.lock():
         run.check(config)
         run.create(config)
@@ -270,7 +270,7 @@ def _plan(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan
 
 
 def _states(targets: list[Target]) -> dict[Path, str]:
-    """Returns why a target needs no job: it is complete, or it has one."""
+    """Returns why a target does not need a job: it is complete, or it has one."""
     found = {target.path: "complete" for target in targets if target.is_complete}
     jobs = {}
     for target in targets:
@@ -296,14 +296,14 @@ def _states(targets: list[Target]) -> dict[Path, str]:
 
 
 def _must_have_ended(path: Path, submitted: Event, silence: str) -> None:
-    """Sees from its history that a job is over which cannot be asked for.
+    """Checks in its history that a job whose state is unavailable has ended.
 
     Raises:
-        UserError: it may still run, and would be robbed of its folder.
+        UserError: it may still be running in the folder.
     """
     if History(path).since_submission()[-1].event in ("stopped", "failed"):
         return
-    why = silence or f"it was started on {submitted.host}; only that machine can tell"
+    why = silence or f"it was started on {submitted.host}; ask there"
     raise UserError(
         f"'{path}' has job {submitted.job}, and it is not known whether that still runs: {why}"
     )
@@ -315,7 +315,7 @@ def _submitted(history: History) -> Event | None:
 
 
 def _job_to_wait_for(run: Path) -> str | None:
-    """Returns the job that trains a run, None when the run is complete.
+    """Returns the job that trains a run, None if the run is complete.
 
     Raises:
         UserError: there is no such job.
@@ -330,14 +330,14 @@ def _job_to_wait_for(run: Path) -> str | None:
         raise UserError(f"cannot wait for job {number} of '{run}': {slurm.problems['squeue']}")
     if job is None or not job.is_active:
         raise UserError(
-            f"'{run}' is neither complete nor in the queue, so nothing can come after it; "
+            f"'{run}' is neither complete nor in the queue, so --after cannot wait for it; "
             "submit it first"
         )
     return number
 
 
 def _fill(plan: Plan) -> None:
-    """Writes settings and code into the folders."""
+    """Writes settings and code to the folders."""
     first: Path | None = None
     for target in plan.targets:
         target.write()
@@ -345,10 +345,10 @@ def _fill(plan: Plan) -> None:
         kept = snapshot.read_snapshot(code)
         if kept is None:
             if (target.path / "checkpoints").is_dir():
-                logger.info("'%s' has no copy of its code; it goes on with today's", target.path)
+                logger.info("'%s' has no copy of its code; it uses the current code", target.path)
             snapshot.take_snapshot(code, like=first)
         else:
-            logger.info("'%s' goes on with the code of %s", target.path, kept["commit"])
+            logger.info("'%s' keeps using its code of commit %s", target.path, kept["commit"])
         first = first or code
     if len(plan.targets) > 1:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -368,7 +368,7 @@ def _hand_over(plan: Plan, launcher: Launcher) -> Sequence[str | None]:
 
 
 def _note(target: Target, number: str | None, launcher: Launcher, plan: Plan) -> None:
-    """Writes the job into the history."""
+    """Records the job in the history."""
     code = snapshot.read_snapshot(target.path / CODE) or {}
     target.history.add(
         Event(
@@ -384,7 +384,7 @@ def _note(target: Target, number: str | None, launcher: Launcher, plan: Plan) ->
 
 
 def _link_logs(target: Target, number: str | None, plan: Plan) -> None:
-    """Makes the logs of an array's point found in its folder."""
+    """Links the logs of an array's point into its folder."""
     own = target.path / SUBMIT
     if own == plan.folder or number is None:
         return

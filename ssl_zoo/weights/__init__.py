@@ -1,1 +1,1 @@
-"""Weights of any checkpoint: opened, fetched by name, exported."""
+"""Opens, downloads and exports the weights of any checkpoint."""

@@ -1,4 +1,4 @@
-"""Writes a backbone for others: torchvision's or timm's names, safetensors, ONNX, torch.hub."""
+"""Exports a backbone: torchvision or timm names, safetensors, ONNX, torch.hub."""
 
 import importlib.util
 import logging
@@ -21,11 +21,11 @@ Kind = Literal["safetensors", "torchvision", "timm", "onnx", "hub"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WEIGHTS = "weights.safetensors"
-"""Name of the weights beside a `hubconf.py`."""
+"""Name of the weights file next to a `hubconf.py`."""
 PACKAGES = ("onnx", "onnxscript")
-"""What torch's exporter to ONNX needs."""
+"""Packages that torch's ONNX exporter needs."""
 OPSET = 18
-"""Version of the operators in ONNX files."""
+"""ONNX operator set version."""
 
 _TRUNK = "trunk."
 _OF_TIMM = (*DEPTHS.values(), "vit", "timm")
@@ -33,7 +33,7 @@ _OF_TORCHVISION = (*DEPTHS.values(), "vit", "torchvision")
 
 _HUBCONF = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
 
-Images are RGB, {size}x{size} pixels in training, values in [0, 1]{normalised}.
+Input: RGB images, {size}x{size} pixels in training, values in [0, 1]{normalised}.
 """
 
 from pathlib import Path
@@ -53,7 +53,7 @@ from torchvision import models
 _WITH_US = """    import ssl_zoo
 
     if not pretrained:
-        raise ValueError("these weights are the point of this entry; leave pretrained=True")
+        raise ValueError("this entry is only available with weights; leave pretrained=True")
     return ssl_zoo.load(Path(__file__).parent / "weights.safetensors")"""
 _WITH_TORCHVISION = """    net = models.{name}()
     net.fc = nn.Identity()
@@ -65,18 +65,19 @@ _WITH_TORCHVISION = """    net = models.{name}()
 
 
 def write(opened: Opened, path: Path, kind: Kind) -> str:
-    """Writes a backbone; a file appears whole or not at all.
+    """Writes a backbone; files are written atomically.
 
     Args:
-        path: of the file, or of the folder for `hub`.
-        kind: `safetensors` (ours, with all that is known), `torchvision` or `timm` (a state dict in
-            their names, by `torch.save`, or safetensors where the path ends so), `onnx`, `hub`.
+        path: output file, or folder for `hub`.
+        kind: `safetensors` (our format, with all metadata), `torchvision` or `timm` (a state dict
+            with their names, written by `torch.save`, or safetensors if the path has that suffix),
+            `onnx`, `hub`.
 
     Returns:
-        How to load it, in a line.
+        A one-line description of how to load it.
 
     Raises:
-        UserError: the backbone has no such form, a package is missing, or it cannot be written.
+        UserError: the backbone cannot be exported as `kind`, a package is missing, or writing fails.
     """
     writers: dict[str, Callable[[Opened, Path], str]] = {
         "safetensors": _safetensors,
@@ -94,7 +95,7 @@ def write(opened: Opened, path: Path, kind: Kind) -> str:
 
 def _safetensors(opened: Opened, path: Path) -> str:
     if path.suffix != ".safetensors":
-        raise UserError(f"'{path}' must end in .safetensors, as that is what it is")
+        raise UserError(f"'{path}' must end in .safetensors")
     export(opened, path)
     return f"ssl_zoo.load('{path}')"
 
@@ -127,7 +128,7 @@ def _onnx(opened: Opened, path: Path) -> str:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"writing ONNX needs {' and '.join(missing)}; install: pip install 'ssl-zoo[onnx]'"
+            f"exporting ONNX needs {' and '.join(missing)}; install: pip install 'ssl-zoo[onnx]'"
         )
     size = image_size(opened)
     aside = path.with_name(f".{path.name}.writing")
@@ -151,14 +152,14 @@ def _onnx(opened: Opened, path: Path) -> str:
             program.save(str(aside), external_data=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
-            f"backbone '{opened.facts['backbone']['name']}' cannot be written as ONNX "
+            f"backbone '{opened.facts['backbone']['name']}' cannot be exported to ONNX  "
             f"({str(error).splitlines()[0]})"
         ) from None
     finally:
         quiet.setLevel(level)
     aside.replace(path)
     if isinstance(program.model.graph.inputs[0].shape[0], int):
-        logger.warning("'%s' takes batches of %d images alone", path, len(images))
+        logger.warning("'%s' only accepts batches of %d images", path, len(images))
     return f"input 'images' (N, 3, {size}, {size}), normalised; output 'features'"
 
 
@@ -167,7 +168,7 @@ def _hub(opened: Opened, path: Path) -> str:
     if path.exists() and not path.is_dir():
         raise UserError(f"'{path}' is a file; a torch.hub entry is a folder")
     if path.is_dir() and any(path.iterdir()) and not conf.is_file():
-        raise UserError(f"folder '{path}' holds something else; choose another")
+        raise UserError(f"folder '{path}' contains other files; choose another folder")
     path.mkdir(exist_ok=True)
     export(opened, path / WEIGHTS)
     aside = path / ".hubconf.py.writing"
@@ -177,7 +178,7 @@ def _hub(opened: Opened, path: Path) -> str:
 
 
 def hubconf(opened: Opened) -> str:
-    """Returns the `hubconf.py` of a backbone: it needs torchvision alone where that has the network."""
+    """Returns the `hubconf.py` of a backbone; it only needs torchvision if that has the network."""
     settings, backbone = opened.facts["backbone"], opened.backbone
     plain = settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
     seen = opened.facts.get("normalisation") or opened.facts.get("data") or {}
@@ -196,7 +197,7 @@ def hubconf(opened: Opened) -> str:
 
 
 def image_size(opened: Opened) -> int:
-    """Returns the height and width that a backbone was trained at, or is usually seen at."""
+    """Returns the image height and width of a backbone's training, or its usual size."""
     return int(opened.facts.get("image_size") or opened.backbone.usual_image_size)
 
 
@@ -204,8 +205,8 @@ def _known(opened: Opened, names: tuple[str, ...], library: str) -> str:
     name: str = opened.facts["backbone"]["name"]
     if name not in names:
         raise UserError(
-            f"backbone '{name}' of '{opened.what}' is none of {library}'s ({', '.join(names)}); "
-            "write it --as safetensors, onnx or hub"
+            f"backbone '{name}' of '{opened.what}' is not available in {library} ({', '.join(names)}); "
+            "use --as safetensors, onnx or hub"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""What a method has trained on top of the network that it exports, from a checkpoint of its run."""
+"""The layers that a method trained on top of its exported network, from a checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +22,11 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
         path: checkpoint folder.
 
     Raises:
-        UserError: its files are not whole, or not of the method that its settings name.
+        UserError: its files are damaged, or not of the method named in its settings.
     """
     manifest = checkpoint.read_manifest(path)
     config = manifest.config
-    if METHODS[config["method"]["name"]].layers is Method.layers:  # it has none
+    if METHODS[config["method"]["name"]].layers is Method.layers:  # the method has none
         return {}
     checkpoint.verify(path, manifest, [checkpoint.MODEL])
     with torch.random.fork_rng(devices=[]):
@@ -38,7 +38,7 @@ def method_layers(path: Path) -> dict[str, nn.Module]:
     except RuntimeError:
         raise UserError(
             f"the weights of '{path}' are of another version of method "
-            f"'{config['method']['name']}', so only its backbone can be used"
+            f"'{config['method']['name']}'; only its backbone can be used"
         ) from None
     return method.eval().layers()
 
@@ -77,18 +77,18 @@ def rebuilt_layers(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[st
 
 
 def _build(config: dict[str, Any], *, step: int, epoch: int, image_size: int) -> Method:
-    """Builds the method as for a run of about this size; no weight depends on the size."""
+    """Builds the method as for a run of about this size; weights do not depend on the size."""
     batch = config["global_batch_size"]
     steps = max(1, round(step / epoch)) if epoch else 1
     run = RunInfo(
-        n_samples=(steps + 1) * batch - 1,  # the most whose last batch is dropped
+        n_samples=(steps + 1) * batch - 1,  # the largest number with this many steps
         global_batch_size=batch,
         steps_per_epoch=steps,
         total_steps=steps * config["epochs"],
         image_size=image_size,
     )
     settings = dict(config["backbone"])
-    if settings.get("pretrained"):  # its own weights come next; none need be downloaded
+    if settings.get("pretrained"):  # its weights are loaded next; skip the download
         settings["pretrained"] = False
     method: Method = METHODS.build(config["method"], backbone=BACKBONES.build(settings), run=run)
     return method

@@ -1,5 +1,5 @@
-"""Opens a checkpoint for evaluation or use: a run, one checkpoint of it, a file of ours or of another
-project, a card's name."""
+"""Opens a checkpoint: a run, one of its checkpoints, a weight file of ours or another project, a
+card."""
 
 import hashlib
 import importlib.resources
@@ -32,29 +32,28 @@ PATHS = PathManager()
 PATHS.register_handler(HTTPURLHandler())
 
 METADATA = "ssl_zoo"
-"""Key of our JSON in the metadata of a released safetensors file."""
+"""Key of our JSON in the metadata of an exported safetensors file."""
 ON_TOP = "on_top"
 """Key of the settings of head and prototypes in that JSON, and prefix of their weights."""
 OF_METHOD = "method"
 """In place of those settings: layers of another kind, which the method's own settings build."""
 UNTRAINED = "untrained:"
-OURS = "'{}' is in our own format; leave --format out"
+OURS = "'{}' is in ssl-zoo's own format; omit --format"
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A backbone with what is known of it.
+    """A backbone and its metadata.
 
     Attributes:
-        what: how the user named it.
+        what: name given by the user.
         backbone: the network, in evaluation mode.
         facts: `backbone` and `data` settings, `method`, `image_size`, `step`, `epoch` and `config`,
-            as far as they are known; of a file of another project also its `format` and
-            `normalisation` (`mean` and `std`).
+            as far as known; for a file of another project also its `format` and `normalisation`
+            (`mean` and `std`).
         digest: 16 hexadecimal digits of the weights.
-        top: head and prototypes, where a file holds them beside the backbone.
-        layers: reads what stands on the backbone, as `Method.layers` has it; none where nothing is
-            known of that.
+        top: head and prototypes, if a file stores them with the backbone.
+        layers: returns the layers on top of the backbone, like `Method.layers`; empty if unknown.
     """
 
     what: str
@@ -66,25 +65,26 @@ class Opened:
 
 
 def load(what: str | Path, *, format: Any = None) -> Backbone:
-    """Returns a trained backbone in evaluation mode; its input is normalised as in training.
+    """Returns a trained backbone in evaluation mode; normalise its input as in training.
 
     Args:
-        what: a run folder, a checkpoint folder, a `.safetensors` file of ours, a checkpoint of another
-            project, the address of such a file, the name of a model card, or a network with published
+        what: a run folder, a checkpoint folder, an exported `.safetensors` file, a checkpoint of
+            another project, the URL of such a file, the name of a model card, or a network with
+            published
             weights: `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
-        format: name or settings of the format of another project's file, where it is not recognised.
+        format: name or settings of the format of another project's file, if it is not detected.
 
     Raises:
-        UserError: there is no such thing, it is damaged, or it does not fit its own description.
+        UserError: it does not exist, is damaged, or does not match its own metadata.
     """
     return open_checkpoint(what, format=format).backbone
 
 
 def open_checkpoint(what: str | Path, *, seed: int = 0, format: Any = None) -> Opened:
-    """Opens whatever `load` takes, and `untrained:BACKBONE`, whose weights follow from the seed.
+    """Opens anything `load` accepts, and `untrained:BACKBONE`, with weights drawn from the seed.
 
     Raises:
-        UserError: as `load`.
+        UserError: as for `load`.
     """
     opened = _open(what, seed, format)
     if format is not None and "format" not in opened.facts:
@@ -98,7 +98,7 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
         return _untrained(text, seed)
     if is_published(text):
         if format is not None:
-            raise UserError(f"'{text}' says itself what it is; leave --format out")
+            raise UserError(f"--format does not apply to '{text}'; omit it")
         return _from_imported(text, *fetch(text))
     if (path / "config.yaml").is_file():
         return _from_checkpoint(text, newest_checkpoint(RunFolder(path)))
@@ -113,16 +113,16 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
         return _from_file(text, cards[text], format)
     if path.is_dir():
         raise UserError(
-            f"'{text}' is neither a run folder nor a checkpoint: it holds no config.yaml"
+            f"'{text}' is neither a run folder nor a checkpoint: it has no config.yaml"
         )
     raise UserError(
-        f"there is no checkpoint '{text}'.{closest(text, cards)} Give a run folder, a file of "
-        f"weights, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
+        f"there is no checkpoint '{text}'.{closest(text, cards)} Pass a run folder, a weight "
+        f"file, untrained:BACKBONE, or a card: {', '.join(cards) or 'none here'}"
     )
 
 
 def newest_checkpoint(run: RunFolder) -> Path:
-    """Returns the newest whole checkpoint of a run.
+    """Returns the newest complete checkpoint of a run.
 
     Raises:
         UserError: there is none.
@@ -136,11 +136,11 @@ def newest_checkpoint(run: RunFolder) -> Path:
             continue
         return path
     reason = f": {problems[0]}" if problems else "; train it first"
-    raise UserError(f"run '{run.path}' has no whole checkpoint{reason}")
+    raise UserError(f"run '{run.path}' has no complete checkpoint{reason}")
 
 
 def card_files() -> dict[str, Path]:
-    """Returns the weight files of the model cards that came with this package, by card name."""
+    """Returns the weight files of the model cards in this package, by card name."""
     try:
         folder = importlib.resources.files("ssl_zoo.model_cards")
     except ModuleNotFoundError:
@@ -153,7 +153,7 @@ def card_files() -> dict[str, Path]:
 
 
 def export(opened: Opened, path: Path) -> None:
-    """Writes a backbone and its facts as one safetensors file, with head and prototypes if it has any."""
+    """Writes a backbone and its metadata as one safetensors file, with head and prototypes if any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     facts, tensors = dict(opened.facts), opened.backbone.state_dict()
@@ -170,7 +170,7 @@ def export(opened: Opened, path: Path) -> None:
 
 
 def weights_digest(tensors: dict[str, Tensor]) -> str:
-    """Returns 16 hexadecimal digits that change with any weight."""
+    """Returns a digest of the weights, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -209,7 +209,7 @@ def _fetch(address: str) -> Path:
     try:
         return Path(PATHS.get_local_path(address))
     except OSError as error:
-        raise UserError(f"'{address}' cannot be fetched: {error}") from None
+        raise UserError(f"'{address}' cannot be downloaded: {error}") from None
 
 
 def _from_file(what: str, path: Path, format: Any) -> Opened:
@@ -223,7 +223,7 @@ def _from_file(what: str, path: Path, format: Any) -> Opened:
         facts = json.loads(metadata[METADATA])
         facts["backbone"]["name"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"'{what}' does not say what backbone it holds; export it again") from None
+        raise UserError(f"'{what}' does not name its backbone; export it again") from None
     settings = facts.pop(ON_TOP, None)
     kept, weights = split_prefix(read_safetensors(what, path), f"{ON_TOP}.")
     opened = _fill(what, facts, weights)
@@ -237,7 +237,7 @@ def _metadata(what: str, path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"'{what}' is no whole safetensors file ({error})") from None
+        raise UserError(f"'{what}' is not a complete safetensors file ({error})") from None
 
 
 def _from_imported(what: str, name: str, imported: Imported) -> Opened:
@@ -254,7 +254,7 @@ def _from_imported(what: str, name: str, imported: Imported) -> Opened:
 
 
 def _trained_top(opened: Opened) -> Top | None:
-    """Returns head and prototypes of a run, where its method has such."""
+    """Returns head and prototypes of a run, if its method has them."""
     head = opened.facts.get("config", {}).get("method", {}).get("head")
     if head is None:
         return None
@@ -267,7 +267,7 @@ def _with_top(opened: Opened, top: Top | None) -> Opened:
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
     settings = dict(facts["backbone"])
-    if settings.get("pretrained"):  # its own weights come next; none need be downloaded
+    if settings.get("pretrained"):  # its weights are loaded next; skip the download
         settings["pretrained"] = False
     backbone = BACKBONES.build(settings)
     expected = backbone.state_dict()
@@ -281,10 +281,10 @@ def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opene
         if expected[name].shape != weights[name].shape
     )
     if missing or surplus or wrong:
-        parts = [("missing", missing), ("left over", surplus), ("of another shape", wrong)]
+        parts = [("missing", missing), ("unexpected", surplus), ("of another shape", wrong)]
         listing = "; ".join(f"{title}: {first_names(names)}" for title, names in parts if names)
         raise UserError(
-            f"the weights of '{what}' are of another architecture than its backbone "
+            f"the weights of '{what}' do not match the architecture of its backbone "
             f"'{facts['backbone']['name']}' ({listing})"
         )
     backbone.load_state_dict(weights)

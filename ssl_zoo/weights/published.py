@@ -1,4 +1,4 @@
-"""Networks with the weights that torchvision and timm publish, by name: `torchvision:resnet50`."""
+"""Networks with weights published by torchvision and timm, by name: `torchvision:resnet50`."""
 
 import logging
 import urllib.parse
@@ -22,17 +22,17 @@ TORCHVISION, TIMM = "torchvision", "timm"
 
 
 def is_published(what: str) -> bool:
-    """Says whether this names a network of torchvision or timm."""
+    """Returns whether this names a network of torchvision or timm."""
     return what.startswith((f"{TORCHVISION}:", f"{TIMM}:"))
 
 
 def fetch(what: str) -> tuple[str, Imported]:
     """Returns the library and the network of `torchvision:MODEL[@WEIGHTS]` or `timm:MODEL`.
 
-    Files are kept where the libraries themselves keep them and are not fetched twice.
+    Files are stored in the libraries' own cache folders and not downloaded twice.
 
     Raises:
-        UserError: there is no such network, it cannot be fetched, or the library is not installed.
+        UserError: the network does not exist or cannot be downloaded, or the library is not installed.
     """
     library, _, model = what.partition(":")
     found = _torchvision(what, model) if library == TORCHVISION else _timm(what, model)
@@ -50,7 +50,7 @@ def _torchvision(what: str, model: str) -> Imported:
     choices = models.get_model_weights(name)
     if wanted and wanted not in choices.__members__:
         raise UserError(
-            f"torchvision's '{name}' has no weights '{wanted}'; there are: "
+            f"torchvision's '{name}' has no weights '{wanted}'; available:  "
             f"{', '.join(choices.__members__)}"
         )
     weights: Any = choices[wanted] if wanted else choices.DEFAULT
@@ -71,7 +71,7 @@ def _torchvision(what: str, model: str) -> Imported:
 
 
 def _other(name: str, file: ForeignFile) -> Imported:
-    """Returns a model that has no backbone of its own here."""
+    """Returns a model without a dedicated backbone."""
     settings = {"name": TORCHVISION, "model": name}
     backbone: Any = BACKBONES.build(settings)
     classifier, weights = split_prefix(file.main(), f"{backbone.classifier}.")
@@ -83,7 +83,7 @@ def _other(name: str, file: ForeignFile) -> Imported:
 
 
 def _downloaded(what: str, address: str) -> Path:
-    """Returns the file at an address, in the folder that torch.hub keeps such files in."""
+    """Returns the file at a URL, in torch.hub's cache folder."""
     name = Path(urllib.parse.urlparse(address).path).name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():
@@ -92,10 +92,10 @@ def _downloaded(what: str, address: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(path), hash_prefix=digest, progress=False)
-    except (OSError, RuntimeError) as error:  # the latter where the digest differs
+    except (OSError, RuntimeError) as error:  # RuntimeError if the digest differs
         reason = getattr(error, "reason", None) or error
         raise UserError(
-            f"'{what}' cannot be fetched from {address} ({reason}); fetch it elsewhere and put it "
+            f"'{what}' cannot be downloaded from {address} ({reason}); download it elsewhere and put it "
             f"into '{path.parent}'"
         ) from None
     return path
@@ -103,15 +103,15 @@ def _downloaded(what: str, address: str) -> Path:
 
 def _timm(what: str, model: str) -> Imported:
     settings = {"name": TIMM, "model": model}
-    for noisy in ("huggingface_hub", "httpx", "timm"):  # they tell each attempt, twice
+    for noisy in ("huggingface_hub", "httpx", "timm"):  # they log each attempt, twice
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         backbone: Any = BACKBONES.build({**settings, "pretrained": True})
     except UserError:
         raise
-    except Exception as error:  # timm and the hub below it raise a dozen types
+    except Exception as error:  # timm and huggingface_hub raise a dozen types
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
-        raise UserError(f"the weights of '{what}' cannot be fetched by timm ({reason})") from None
+        raise UserError(f"timm cannot download the weights of '{what}' ({reason})") from None
     assert isinstance(backbone, Timm)
     trunk: Any = backbone.trunk
     view = trunk.pretrained_cfg

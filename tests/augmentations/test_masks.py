@@ -111,9 +111,9 @@ def test_ranks_share_the_masks_of_one_process() -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ({"patch_size": 5, "ratio": 0.5}, "views of 32 pixels do not consist of squares of 5"),
-        ({"patch_size": 4, "ratio": 0.5, "unit": 6}, "unit of 6 does not consist of patches of 4"),
-        ({"patch_size": 4, "ratio": 0.5, "unit": 12}, "do not consist of squares of 12"),
+        ({"patch_size": 5, "ratio": 0.5}, "views of 32 pixels .*squares of 5"),
+        ({"patch_size": 4, "ratio": 0.5, "unit": 6}, "unit of 6 .*patch_size=4"),
+        ({"patch_size": 4, "ratio": 0.5, "unit": 12}, "views of 32 pixels .*squares of 12"),
         ({"patch_size": 16, "ratio": 0.1}, "hides 0 of 4 squares"),
         ({"patch_size": 16, "ratio": 0.9}, "hides 4 of 4 squares"),
         ({"patch_size": 4, "ratio": 1.0}, "less than 1"),
@@ -125,7 +125,7 @@ def test_masks_that_do_not_fit_the_view_are_refused(mask: dict[str, object], mes
 
 
 def test_patches_of_mask_and_backbone_must_agree() -> None:
-    with pytest.raises(UserError, match="mask.patch_size of 8 is not backbone.patch_size=4"):
+    with pytest.raises(UserError, match="mask.patch_size of 8 .*backbone.patch_size=4"):
         run_config(
             "simclr", overrides=["backbone=vit", "augmentation.mask={patch_size: 8, ratio: 0.5}"]
         )

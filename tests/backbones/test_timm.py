@@ -39,7 +39,9 @@ def test_a_setting_that_a_model_does_not_know_is_refused(
     model: str, setting: dict[str, Any], word: str
 ) -> None:
     pytest.importorskip("timm")
-    with pytest.raises(UserError, match=f"model '{model}' does not take these settings: .*{word}"):
+    with pytest.raises(
+        UserError, match=f"model '{model}' does not accept these settings: .*{word}"
+    ):
         BACKBONES.build({"name": "timm", "model": model, **setting})
 
 

@@ -45,9 +45,9 @@ def test_features_are_those_before_torchvisions_classifier() -> None:
     ("model", "message"),
     [
         ("convnext_tini", "no model 'convnext_tini'. Did you mean 'convnext_tiny'"),
-        ("squeezenet1_0", "ends in no linear layer, so it is no backbone"),
+        ("squeezenet1_0", "squeezenet1_0' .*linear layer"),
     ],
 )
-def test_what_is_no_backbone_is_refused(model: str, message: str) -> None:
+def test_unsupported_models_are_refused(model: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         BACKBONES.build(f"torchvision:{model}")

@@ -85,9 +85,9 @@ def test_images_of_other_sizes_have_interpolated_positions() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 30}, "image_size of 30 is no multiple of patch_size=8"),
-        ({"width": 15}, "width of 15 is no multiple of heads=2"),
-        ({"width": 18, "positions": "sincos"}, "positions=sincos takes a width of 4 times n"),
+        ({"image_size": 30}, "image_size of 30 .*patch_size=8"),
+        ({"width": 15}, "width of 15 .*heads=2"),
+        ({"width": 18, "positions": "sincos"}, "positions=sincos .*multiple of 4, not 18"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:
@@ -100,7 +100,5 @@ def test_views_that_are_not_whole_patches_are_refused() -> None:
         "augmentation.crops=[{size: 32, count: 4, scale: [0.3, 1]},"
         " {size: 18, count: 2, scale: [0.1, 0.3]}]"
     )
-    with pytest.raises(
-        UserError, match="size 18 do not consist of patches of backbone.patch_size"
-    ):
+    with pytest.raises(UserError, match="size 18 .*backbone.patch_size=4"):
         run_config("simclr", overrides=["backbone=vit", crops, "augmentation.local_crops=true"])

@@ -178,12 +178,12 @@ def test_labels_that_do_not_exist_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("label", "said"), [(-1, "from -1 to 6"), (9, "from 0 to 9")])
-def test_labels_that_are_no_class_are_refused(label: int, said: str) -> None:
+def test_labels_outside_the_classes_are_refused(label: int, said: str) -> None:
     strange = Memory()
     strange.class_names = [*"abcdefg"]
     assert strange.labels is not None
     strange.labels[3] = label
-    with pytest.raises(UserError, match=f"labels run {said} and the data set names 7 classes"):
+    with pytest.raises(UserError, match=f"{said} .*7 classes"):
         loader(strange, with_labels=True)
 
 
@@ -244,5 +244,5 @@ def test_a_plain_epoch_has_the_same_images_in_one_view(dataset: Dataset) -> None
 def test_images_of_several_classes_are_refused_where_one_is_needed() -> None:
     dataset = Memory()
     dataset.labels = torch.ones(40, 3, dtype=torch.int64)
-    with pytest.raises(UserError, match="needs one class for each image, but labels mark 3"):
+    with pytest.raises(UserError, match="one class per image.* 3 classes"):
         loader(dataset, with_labels=True)

@@ -73,8 +73,8 @@ def test_the_folder_above_is_told_where_the_images_are(root: Path) -> None:
         build(root / "nowhere")
 
 
-def test_an_unknown_list_is_told_with_those_there_are(root: Path) -> None:
-    with pytest.raises(UserError, match=r"val\.txt' cannot be read; there are: .*trainval"):
+def test_an_unknown_list_is_reported_with_the_existing_ones(root: Path) -> None:
+    with pytest.raises(UserError, match=r"val\.txt' cannot be read.*: .*trainval"):
         build(root, train="val")
 
 

@@ -1,1 +1,1 @@
-"""Classifiers that are trained on frozen features, and fine-tuning."""
+"""Classifiers trained on frozen features, and fine-tuning."""

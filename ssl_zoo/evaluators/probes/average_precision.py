@@ -1,25 +1,25 @@
-"""Average precision as the Pascal VOC challenge computes it since 2010."""
+"""Average precision as computed by the Pascal VOC challenge since 2010."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 22  # counts held at a time
+_BLOCK = 1 << 22  # counts in memory at a time
 
 
 def voc_average_precision(
     scores: NDArray[Any], positive: NDArray[np.bool_], counts: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
-    """Returns the area under precision over recall, in [0, 1], where precision only falls.
+    """Returns the area under interpolated precision over recall, in [0, 1].
 
-    At each recall the precision is the largest that is reached at that recall or above (Everingham
-    et al., devkit of 2010, VOCap.m). Images of equal scores are taken in together.
+    The precision at each recall is the largest at that recall or above (Everingham et al., devkit
+    of 2010, VOCap.m). Images with equal scores are added together.
 
     Args:
-        scores: larger for what is more likely positive, `(N,)`.
+        scores: larger for images that are more likely positive, `(N,)`.
         positive: `(N,)`.
-        counts: how often each image is there, in each of R samples, `(R, N)`; once where None.
+        counts: how often each of R samples contains each image, `(R, N)`; once if None.
 
     Returns:
         `(R,)`, or `(1,)`; NaN for a sample without positive images.
@@ -46,13 +46,14 @@ def mean_interval(
 ) -> tuple[float, float]:
     """Returns the 95 % bootstrap interval of the mean average precision over test images.
 
-    Average precision is larger in samples, where positive images come in copies: the interval is
-    moved back by the mean of that (Efron and Tibshirani, "An introduction to the bootstrap", 1993,
-    chapter 10). In a sample without positive images of a class the mean is over the other classes.
+    Average precision is biased upwards in samples, because positive images occur several times;
+    the interval is shifted by the mean bias (Efron and Tibshirani, "An introduction to the
+    bootstrap", 1993, chapter 10). If a sample has no positive images of a class, the mean is over
+    the other classes.
 
     Args:
         scores: `(N, C)`.
-        labels: 1 for positive, 0 for negative, -1 for images left out of a class, `(N, C)`.
+        labels: 1 for positive, 0 for negative, -1 for images ignored for a class, `(N, C)`.
     """
     n = len(labels)
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Features as a linear classifier sees them: normalised, centred, a block at a time."""
+"""Features prepared for linear classifiers: normalised and centred, one block at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,30 +12,32 @@ from torch import Tensor
 Scaling = Literal["standardise", "l2"]
 
 BLOCK_NUMBERS = 1 << 22
-"""Numbers that are prepared in one go."""
+"""Values prepared at a time."""
 HELD_BYTES = 2 << 30
-"""Largest prepared copy that is held; larger features are prepared anew at each pass."""
+"""Bytes of the largest prepared copy kept in memory; larger features are prepared in each pass."""
 EXACT_NUMBERS = 1 << 21
-"""Most numbers of all features that are prepared in float64; more are prepared in float32."""
+"""Largest number of values prepared in float64; larger matrices are prepared in float32."""
 DENSE = 4096
-"""Most numbers of a feature, or most features, of which all products are computed."""
-_RANK = 1e-12  # sums of squares relative to the largest below which a direction is rounding
-_CONSTANT = 1e-6  # spread relative to the mean below which float32 holds nothing but rounding
+"""Largest dimension, or largest number of features, for which all products are computed."""
+_RANK = (
+    1e-12  # directions with a smaller sum of squares, relative to the largest, are rounding error
+)
+_CONSTANT = 1e-6  # below this ratio of spread to mean, float32 holds only rounding error
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """What is done to features before a linear classifier.
+    """Preprocessing of features for a linear classifier.
 
-    `standardise` gives each number mean 0 and standard deviation 1 over the images it was fitted
-    to; `l2` gives each feature of D numbers length sqrt(D) and then each number mean 0, so that
-    one range of regularisation serves both. A number that never varies becomes 0.
+    `standardise` gives each dimension mean 0 and standard deviation 1 over the images it was
+    fitted to. `l2` scales each D-dimensional feature to length sqrt(D) and then centres each
+    dimension, so one range of regularisation suits both. A constant dimension becomes 0.
 
     Attributes:
-        rows: whether each feature is brought to length sqrt(D) first.
-        mean: subtracted from each number, `(D,)` float64.
-        gain: factor of each number after that, `(D,)` float64.
-        dtype: of prepared features.
+        rows: whether each feature is first scaled to length sqrt(D).
+        mean: subtracted from each dimension, `(D,)` float64.
+        gain: factor of each dimension after centring, `(D,)` float64.
+        dtype: type of prepared features.
     """
 
     rows: bool
@@ -50,11 +52,11 @@ class Scaler:
 
 
 class Design:
-    """Train features of a linear classifier, prepared.
+    """Prepared train features of a linear classifier.
 
     Args:
         values: features `(N, D)`.
-        rows: which of them to use, `(n,)`; all where None.
+        rows: positions to use, `(n,)`; all if None.
         normalise: see `Scaler`.
 
     Attributes:
@@ -79,11 +81,11 @@ class Design:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers of a feature."""
+        """Dimension of a feature."""
         return int(self._values.shape[1])
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yields rows and their prepared features `(B, D)`."""
+        """Yields slices of rows and their prepared features `(B, D)`."""
         start = 0
         held = self._held
         for block in held if held is not None else map(self.scaler, self._blocks()):
@@ -91,11 +93,11 @@ class Design:
             start += len(block)
 
     def spread(self) -> tuple[Tensor, Tensor | None]:
-        """Returns variances `(R,)` along orthogonal directions and these `(D, R)`, as columns.
+        """Returns variances `(R,)` along orthogonal directions, and the directions as columns `(D, R)`.
 
-        Fewer than D features span fewer directions, and no weights of least length leave them.
-        With more than `DENSE` features and numbers the directions are the axes, and None stands for
-        them.
+        Fewer than D features span fewer directions, which contain the weights of least norm. With
+        more than `DENSE` features and dimensions, the directions are the axes and are returned as
+        None.
         """
         if self._held is not None and len(self) < self.n_numbers and len(self) <= DENSE:
             return self._spread_of_few(torch.cat(self._held).double())
@@ -144,7 +146,7 @@ class Design:
 
 
 def _rows(block: NDArray[np.float32], unit: bool, dtype: torch.dtype) -> Tensor:
-    """Returns a copy, with rows of length sqrt(D) if asked for; rows of zeros stay zero."""
+    """Returns a copy, with rows scaled to length sqrt(D) if `unit`; zero rows stay zero."""
     found = torch.from_numpy(np.array(block, dtype=np.float32)).to(dtype)
     if unit:
         norms = torch.linalg.vector_norm(found, dim=1, keepdim=True, dtype=torch.float64)

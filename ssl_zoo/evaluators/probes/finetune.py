@@ -1,9 +1,9 @@
-"""Accuracy after training on labels: of a linear layer alone, or of the network with it.
+"""Accuracy after training with labels: of a linear layer only, or of the whole network.
 
-Settings are those of SwAV's evaluations (Caron et al., 2020, arXiv:2006.09882, sections A.3 and A.4;
-facebookresearch/swav at 06b1b7c, eval_linear.py and eval_semisup.py). What differs: the last epoch
-is reported, not the best on the test split; the labelled images are drawn by the seed, not read
-from SimCLR's lists.
+Settings are those of SwAV's evaluations (Caron et al., 2020, arXiv:2006.09882, sections A.3 and
+A.4; facebookresearch/swav at 06b1b7c, eval_linear.py and eval_semisup.py). Two things differ: the
+last epoch is reported, not the best on the test split, and the labelled images are drawn with the
+seed, not read from SimCLR's lists.
 """
 
 import math
@@ -24,32 +24,32 @@ from ssl_zoo.evaluators.base import EVALUATORS, ImageEvaluator, Scores, Subject
 from ssl_zoo.evaluators.probes.supervision import Recipe, Tested, train_and_test
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 FEW_LABELS = 0.05
-"""Fraction up to which fine-tuning takes the settings for 1 % of the labels."""
+"""Fraction of labels up to which fine-tuning uses the settings for 1 %."""
 
 
 class _Settings(NamedConfig):
     global_batch_size: int = Field(default=256, ge=1, le=1_000_000)
-    """Images of a step over all processes; learning rates are given for 256 and grow with it."""
+    """Images per step over all processes; learning rates are given for 256 and scale linearly."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD."""
+    """Momentum of SGD."""
     min_scale: float = Field(default=0.08, gt=0, le=1)
-    """Smallest part of an image's area that a training crop shows."""
+    """Smallest fraction of an image's area in a training crop."""
     flip: float = Field(default=0.5, ge=0, le=1)
-    """How often a training crop is mirrored; 0 where left and right matter."""
+    """Probability that a training crop is mirrored; use 0 if left and right matter."""
     n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
-    """Bootstrap samples behind the intervals; does not touch the scores."""
+    """Number of bootstrap samples for the intervals; does not affect the scores."""
 
 
 @EVALUATORS.register
 class LinearSgd(ImageEvaluator):
-    """Accuracy of a linear layer that SGD trains on the frozen network's features of random crops.
+    """Accuracy of a linear layer trained with SGD on frozen features of random crops.
 
     Scores are `top1` and, with more than 5 classes, `top5`, in percent, of the last epoch, with
-    intervals bootstrapped over test images. The learning rate falls along half a cosine, once an
-    epoch; weights start as N(0, 0.01).
+    intervals bootstrapped over test images. The learning rate follows a half cosine, updated once
+    per epoch; weights are initialised from N(0, 0.01).
     """
 
     class Config(_Settings):
@@ -61,7 +61,7 @@ class LinearSgd(ImageEvaluator):
         epochs: int = Field(default=100, ge=1, le=100_000)
         """Passes over the train split."""
         lr: float = Field(default=0.3, gt=0, le=1000)
-        """Learning rate of the first epoch at a batch of 256."""
+        """Learning rate of the first epoch at a batch size of 256."""
         weight_decay: float = Field(default=1e-6, ge=0, le=10)
         """Multiple of the weights that is added to the gradient."""
 
@@ -69,11 +69,11 @@ class LinearSgd(ImageEvaluator):
     labelled = ("train", "test")
 
     def evaluate_images(self, subject: Subject, *, seed: int = 0) -> Scores:
-        """Returns the accuracies on the test split; all ranks call it together.
+        """Returns the accuracies on the test split; all ranks must call it.
 
         Raises:
             UserError: labels are missing, negative or all the same in train, images cannot be
-                read, the batch cannot be split over the ranks, or the loss is no longer finite.
+                read, the batch cannot be split over the ranks, or the loss becomes non-finite.
         """
         config = self.config
         classes, labels = _train_classes("linear_sgd", subject.train)
@@ -95,13 +95,13 @@ class LinearSgd(ImageEvaluator):
 
 @EVALUATORS.register
 class Finetune(ImageEvaluator):
-    """Accuracy of the whole network, trained on the labels of a few images.
+    """Accuracy of the whole network, fine-tuned on a fraction of the labels.
 
     Scores are `top1` and, with more than 5 classes, `top5`, in percent, of the last epoch, with
-    intervals bootstrapped over test images. The images are drawn by the seed, the same fraction of
-    each class and at least one. The learning rate falls to a fifth after 60 % and again after 80 %
-    of the epochs. Batch normalisation trains with the statistics of a batch, which is why it runs
-    in one process.
+    intervals bootstrapped over test images. The images are drawn with the seed: the same fraction
+    of each class, and at least one image. The learning rate drops to a fifth after 60 % and again
+    after 80 % of the epochs. Batch normalisation uses batch statistics, so this evaluator runs in
+    one process only.
     """
 
     class Config(_Settings):
@@ -111,15 +111,15 @@ class Finetune(ImageEvaluator):
 
         name: Literal["finetune"] = "finetune"
         fraction: float = Field(default=0.1, gt=0, le=1)
-        """Part of the train images whose labels are used."""
+        """Fraction of the train images to use, with their labels."""
         epochs: int = Field(default=20, ge=1, le=100_000)
         """Passes over these images."""
         backbone_lr: float | None = Field(default=None, gt=0, le=1000)
-        """Learning rate of the backbone at a batch of 256; by default 0.02 up to 5 % of the labels
-        and 0.01 above."""
+        """Learning rate of the backbone at a batch size of 256; by default 0.02 for up to 5 % of
+        the labels and 0.01 above."""
         head_lr: float | None = Field(default=None, gt=0, le=1000)
-        """Learning rate of the linear layer at a batch of 256; by default 5 up to 5 % of the labels
-        and 0.2 above."""
+        """Learning rate of the linear layer at a batch size of 256; by default 5 for up to 5 % of
+        the labels and 0.2 above."""
         weight_decay: float = Field(default=0.0, ge=0, le=10)
         """Multiple of the weights that is added to the gradient."""
 
@@ -131,13 +131,13 @@ class Finetune(ImageEvaluator):
 
         Raises:
             UserError: there are several processes, labels are missing, negative or all the same in
-                train, images cannot be read, or the loss is no longer finite.
+                train, images cannot be read, or the loss becomes non-finite.
         """
         config = self.config
         if distributed.world_size() > 1:
             raise UserError.everywhere(
                 f"finetune runs in one process, not {distributed.world_size()}: batch "
-                "normalisation would see other batches; start it without torchrun"
+                "normalisation would use smaller batches; run it without torchrun"
             )
         classes, labels = _train_classes("finetune", subject.train)
         few = config.fraction <= FEW_LABELS
@@ -159,7 +159,7 @@ class Finetune(ImageEvaluator):
 
 
 def balanced(labels: NDArray[np.int64], fraction: float, *, seed: int) -> NDArray[np.int64]:
-    """Returns positions of the same fraction of each class, at least one, in rising order."""
+    """Returns sorted positions of the same fraction of each class, at least one image each."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     parts = []
@@ -175,7 +175,7 @@ def _train_classes(evaluator: str, train: Dataset) -> tuple[NDArray[np.int64], N
     classes, found = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise UserError.everywhere(
-            f"{evaluator} needs at least 2 classes, and all {len(labels)} images of the train "
+            f"{evaluator} needs at least 2 classes, but all {len(labels)} images of the train  "
             f"split are of class {classes[0]}; choose another data set"
         )
     return classes, found
@@ -184,18 +184,18 @@ def _train_classes(evaluator: str, train: Dataset) -> tuple[NDArray[np.int64], N
 def _labels(evaluator: str, split: str, dataset: Dataset) -> NDArray[np.int64]:
     if dataset.labels is None:
         raise UserError.everywhere(
-            f"{evaluator} needs labels, and the {split} split has none; choose a labelled data set"
+            f"{evaluator} needs labels, but the {split} split has none; choose a labelled data set"
         )
     labels = dataset.labels.numpy().astype(np.int64)
     if labels.ndim != 1:
         raise UserError.everywhere(
-            f"{evaluator} needs one class for each image, and the {split} split marks "
-            f"{labels.shape[1]} classes each; choose svm"
+            f"{evaluator} needs one class per image, but the {split} split has labels for "
+            f"{labels.shape[1]} classes per image; use svm"
         )
     if (labels < 0).any():
         raise UserError.everywhere(
             f"{int((labels < 0).sum())} of {len(labels)} {split} labels are negative; "
-            "classes count from 0, leave unlabelled images out"
+            "classes start at 0; leave unlabelled images out"
         )
     return labels
 
@@ -208,11 +208,11 @@ def _score(
     recipe: Recipe,
     seed: int,
 ) -> Scores:
-    """Trains, tests and describes.
+    """Trains, tests and returns the scores.
 
     Args:
-        known: classes `(K,)`, the place of each train image's among them `(N,)`, and positions of
-            the images to train on `(n,)`.
+        known: classes `(K,)`, the position of each train image's class among them `(N,)`, and the
+            positions of the images to train on `(n,)`.
     """
     classes, labels, rows = known
     test_labels = _labels(evaluator, "test", subject.test)

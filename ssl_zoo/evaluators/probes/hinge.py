@@ -12,7 +12,7 @@ from ssl_zoo.evaluators.probes.lbfgs import minimise
 from ssl_zoo.evaluators.search.exact import unit_rows
 
 _RANK = 1e-12
-"""Share of the largest variance below which a direction is rounding."""
+"""Directions with a smaller fraction of the largest variance are rounding error."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Machines:
     """Linear scores of C classes.
 
     Attributes:
-        weights: `(C, D + 1)` float64; the last number of each row is the bias.
+        weights: `(C, D + 1)` float64; the last value of each row is the bias.
         converged: whether the fit reached its tolerance.
     """
 
@@ -34,23 +34,23 @@ class Machines:
 
 
 def prepare(values: NDArray[np.float32]) -> Tensor:
-    """Returns features of length 1 and a number that is always 1 behind them, `(N, D + 1)` float64."""
+    """Returns L2-normalised features with a constant 1 appended, `(N, D + 1)` float64."""
     unit = torch.from_numpy(unit_rows(values)).double()
     return torch.cat([unit, torch.ones(len(unit), 1, dtype=torch.float64)], dim=1)
 
 
 class SquaredHinge:
-    """Fits machines of different cost to the same features.
+    """Fits machines with different costs to the same features.
 
     The objective of a class is `|w|^2 / 2 + cost * sum of a_i max(0, 1 - y_i w x_i)^2`, with the
-    bias as a weight like any other: that of LIBLINEAR (Fan et al., 2008, JMLR 9) and scikit-learn's
-    `LinearSVC(loss="squared_hinge", intercept_scaling=1)`. All classes are fitted together, in
-    coordinates in which the second derivative is at most 1, by L-BFGS.
+    bias regularised like any weight, as in LIBLINEAR (Fan et al., 2008, JMLR 9) and scikit-learn's
+    `LinearSVC(loss="squared_hinge", intercept_scaling=1)`. All classes are fitted together with
+    L-BFGS, in coordinates in which the second derivative is at most 1.
 
     Args:
-        prepared: of n images, `(n, D + 1)`; see `prepare`.
-        labels: 1 for positive, 0 for negative, -1 for images left out of a class, `(n, C)`.
-        positive_weight: the weight `a_i` of positive images; that of negative ones is 1.
+        prepared: prepared features of n images, `(n, D + 1)`; see `prepare`.
+        labels: 1 for positive, 0 for negative, -1 for images ignored for a class, `(n, C)`.
+        positive_weight: weight `a_i` of positive images; negative images have weight 1.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class SquaredHinge:
         self._start = torch.zeros(labels.shape[1], len(self._variances), dtype=torch.float64)
 
     def fit(self, cost: float, *, tolerance: float, max_iterations: int) -> Machines:
-        """Returns the machines of least objective; each fit starts where the last one ended.
+        """Returns the machines that minimise the objective; each fit starts from the last solution.
 
         Args:
-            cost: weight of errors against that of long weights, above 0.
-            tolerance: L2 norm of the gradient over that at weights of 0, in scaled coordinates,
-                that ends the fit.
-            max_iterations: steps at most.
+            cost: weight of errors relative to the regularisation, above 0.
+            tolerance: L2 norm of the gradient relative to that at zero weights, in scaled
+                coordinates, at which the fit stops.
+            max_iterations: maximum number of steps.
         """
         scale = (1 + cost * self._bound * self._variances).rsqrt()
 
@@ -95,7 +95,7 @@ class SquaredHinge:
 
 
 def _axes(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns orthogonal directions that features span `(D, r)` and their sums of squares `(r,)`."""
+    """Returns orthogonal directions spanned by features `(D, r)` and their sums of squares `(r,)`."""
     wide = points.shape[0] < points.shape[1]
     squares, vectors = torch.linalg.eigh(points @ points.T if wide else points.T @ points)
     kept = squares > _RANK * squares.max()

@@ -15,21 +15,21 @@ Objective = Callable[[Tensor], tuple[float, Tensor]]
 """Returns the value and the gradient `(n,)` at a point `(n,)`, float64."""
 
 HISTORY = 10
-"""Steps that are remembered."""
-_ENOUGH = 1e-4  # share of the decrease the slope promises (Armijo)
+"""Number of past steps to remember."""
+_ENOUGH = 1e-4  # fraction of the decrease predicted by the slope (Armijo)
 _MAX_HALVINGS = 30
-_PATIENCE = 100  # steps without a smaller gradient after which rounding is at work
+_PATIENCE = 100  # after this many steps without a smaller gradient, only rounding error is left
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a minimisation ended.
+    """The result of a minimisation.
 
     Attributes:
         point: `(n,)` float64.
-        value: of the function there.
-        gradient_norm: L2 norm of the gradient there.
-        iterations: steps taken.
+        value: function value at the point.
+        gradient_norm: L2 norm of the gradient at the point.
+        iterations: number of steps taken.
         converged: whether `gradient_norm` is within the tolerance.
     """
 
@@ -46,15 +46,15 @@ def minimise(
 ) -> Solution:
     """Minimises a smooth convex function.
 
-    Best scaled such that its second derivative is at most about 1 in each direction: the first
-    step tried is along the gradient as it is. Ends before the tolerance is reached where rounding
-    hides any further decrease.
+    Works best if the second derivative is at most about 1 in each direction: the first step tried
+    is the unscaled negative gradient. Stops before reaching the tolerance if rounding hides any
+    further decrease.
 
     Args:
         objective: the function.
-        start: where to begin, `(n,)` float64.
-        tolerance: L2 norm of the gradient that is small enough.
-        max_iterations: steps at most.
+        start: starting point, `(n,)` float64.
+        tolerance: L2 norm of the gradient at which to stop.
+        max_iterations: maximum number of steps.
     """
     point = start.clone()
     value, gradient = objective(point)
@@ -67,7 +67,7 @@ def minimise(
         if norm <= tolerance or iteration - best > _PATIENCE:
             return Solution(point, value, norm, iteration, norm <= tolerance)
         found = _search(objective, point, value, gradient, _direction(gradient, history))
-        if found is None and history:  # what is remembered misleads: begin anew
+        if found is None and history:  # past steps mislead: restart without them
             history.clear()
             found = _search(objective, point, value, gradient, -gradient)
         if found is None:
@@ -82,7 +82,7 @@ def minimise(
 
 
 def _direction(gradient: Tensor, history: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Returns minus the gradient times the inverse second derivative that past steps suggest."""
+    """Returns the negative gradient times the inverse Hessian estimated from past steps."""
     direction = -gradient
     weights = []
     for step, change in reversed(history):
@@ -100,7 +100,7 @@ def _direction(gradient: Tensor, history: list[tuple[Tensor, Tensor]]) -> Tensor
 def _search(
     objective: Objective, point: Tensor, value: float, gradient: Tensor, direction: Tensor
 ) -> tuple[Tensor, float, Tensor] | None:
-    """Returns a lower point along a direction with its value and gradient; None if there is none."""
+    """Returns a lower point along a direction with its value and gradient; None if none is found."""
     slope = float(gradient @ direction)
     if not slope < 0:
         return None
@@ -110,7 +110,7 @@ def _search(
         new_value, new_gradient = objective(new_point)
         if new_value <= value + _ENOUGH * length * slope:
             return new_point, new_value, new_gradient
-        # The lowest point of the parabola through what is known, kept within bounds.
+        # The minimum of the parabola through the known values, kept within bounds.
         bend = new_value - value - length * slope
         best = -slope * length * length / (2 * bend) if bend > 0 else 0.0
         length = min(max(best, 0.1 * length), 0.5 * length)

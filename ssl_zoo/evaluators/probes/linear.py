@@ -2,8 +2,8 @@
 
 After Kornblith, Shlens and Le, "Do better ImageNet models transfer better?", 2019
 (arXiv:1805.08974), section A.1, and Radford et al., "Learning transferable visual models from
-natural language supervision", 2021 (arXiv:2103.00020), section A.3: L-BFGS, regularisation chosen on
-a part of the train split.
+natural language supervision", 2021 (arXiv:2103.00020), section A.3: L-BFGS, with regularisation
+chosen on a held-out part of the train split.
 """
 
 import logging
@@ -25,7 +25,7 @@ from ssl_zoo.evaluators.probes.logistic import Classifier, LogisticRegression
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 Penalty = Annotated[float, Field(ge=1e-9, le=1e6)]
 
@@ -35,10 +35,10 @@ class Linear(Evaluator):
     """Accuracy of multinomial logistic regression on features.
 
     Scores are `top1` and, with more than 5 classes, `top5`, in percent, with intervals
-    bootstrapped over test images. The penalty on the weights is the one of best top-1 accuracy on
-    a held-out part of the train split, the largest of those that tie; then all of the train split
-    is fitted. The test split takes no part in any choice. Of classes with equal scores the lower
-    one is ahead; a test class that train lacks is always wrong.
+    bootstrapped over test images. The penalty on the weights is the one with the best top-1
+    accuracy on a held-out part of the train split, the largest in a tie; the classifier is then
+    fitted to the whole train split. The test split does not influence any choice. Of classes with
+    equal scores the lower one is ahead; a test class without train images is always wrong.
     """
 
     class Config(NamedConfig):
@@ -48,31 +48,34 @@ class Linear(Evaluator):
 
         name: Literal["linear"] = "linear"
         normalise: Scaling = "standardise"
-        """What is done to features: `standardise` each number over the train split, or `l2`, equal
-        length for each feature."""
+        """Preprocessing of features: `standardise` each dimension over the train split, or scale
+        each feature to the same length (`l2`)."""
         penalties: tuple[Penalty, ...] = Field(
             default=(10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6), min_length=1, max_length=100
         )
-        """Factors of the squared weights, halved, beside the mean cross-entropy; C is
-        1 / (penalty * train images) in scikit-learn's words. A single one is used unseen."""
+        """Candidate factors of half the squared weights, added to the mean cross-entropy;
+        scikit-learn's C is 1 / (penalty * train images). A single penalty is used without
+        selection."""
         patience: int = Field(default=2, ge=1, le=100)
-        """Penalties are tried from the largest down, until so many in a row are worse than the
-        best; the smallest ones take longest."""
+        """Penalties are tried from the largest down until this many in a row are worse than the
+        best; the smallest take longest."""
         held_out: float = Field(default=0.2, gt=0, lt=1)
-        """Part of each train class that penalties are compared on."""
+        """Fraction of each train class held out to compare penalties."""
         tolerance: float = Field(default=1e-4, ge=1e-7, le=1e-1)
-        """L2 norm of the scaled gradient that ends a fit; see `LogisticRegression.fit`."""
+        """L2 norm of the scaled gradient at which a fit stops; see `LogisticRegression.fit`."""
         max_iterations: int = Field(default=1000, ge=1, le=1_000_000)
-        """Steps of L-BFGS at most; a fit that needs more is used as it is, and said to be so."""
+        """Maximum number of L-BFGS steps; a fit that needs more is used anyway, with a warning."""
         n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
-        """Bootstrap samples behind the intervals; does not touch the scores."""
+        """Number of bootstrap samples for the intervals; does not affect the scores."""
 
         @field_validator("penalties")
         @classmethod
         def _fall(cls, penalties: tuple[float, ...]) -> tuple[float, ...]:
             if len(set(penalties)) < len(penalties):
-                raise ValueError(f"penalties name one twice: {list(penalties)}; write each once")
-            return tuple(sorted(penalties, reverse=True))  # each fit starts where one ended
+                raise ValueError(
+                    f"penalties contain a number twice: {list(penalties)}; list each once"
+                )
+            return tuple(sorted(penalties, reverse=True))  # each fit starts from the last solution
 
     config: Config
     labelled = ("train", "test")
@@ -81,8 +84,8 @@ class Linear(Evaluator):
         """Returns the accuracies on `test` of a classifier fitted to `train`.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes; labels are missing, negative
-                or all the same in train; no class has an image to hold out.
+            UserError: features are empty, not finite or of different sizes; labels are missing,
+                negative or all the same in train; or no class has an image to hold out.
         """
         check_features("linear", train=train, test=test)
         classes, labels = np.unique(check_labels("linear", "train", train), return_inverse=True)
@@ -114,7 +117,7 @@ class Linear(Evaluator):
     def _choose(
         self, values: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int, seed: int
     ) -> tuple[float, dict[str, Any]]:
-        """Returns the penalty and how those it was chosen from did."""
+        """Returns the chosen penalty and the accuracy of each candidate."""
         penalties = self.config.penalties
         if len(penalties) == 1:
             return penalties[0], {}
@@ -122,7 +125,7 @@ class Linear(Evaluator):
         if not len(held_out):
             raise UserError(
                 f"{len(labels)} train images of {n_classes} classes are too few to hold out "
-                f"{self.config.held_out:g} of each; raise held_out or give linear one penalty"
+                f"{self.config.held_out:g} of each; raise held_out or set a single penalty"
             )
         shares: list[float] = []
         for classifier in self._fit(values, labels[fitted], fitted, n_classes, penalties):
@@ -152,7 +155,7 @@ class Linear(Evaluator):
             found = regression.fit(penalty, tolerance=tolerance, max_iterations=most)
             if not found.solution.converged:
                 logger.warning(
-                    "linear: the fit with penalty %g ended after %d steps with a gradient of %.2g, "
+                    "linear: the fit with penalty %g stopped after %d steps with a gradient norm of %.2g, "
                     "above tolerance=%g",
                     penalty, found.solution.iterations, found.solution.gradient_norm, tolerance,
                 )  # fmt: skip
@@ -172,6 +175,6 @@ def _ranks(
     truth: NDArray[np.int64],
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Counts the classes ahead of the true one for features, or for `rows` of them."""
+    """Counts the classes ahead of the true one for all features, or for `rows`."""
     blocks = classifier.scores(values, rows)
     return np.concatenate([scoring.ranks(scores, truth[place]) for place, scores in blocks])

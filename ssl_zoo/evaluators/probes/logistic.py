@@ -13,7 +13,7 @@ from ssl_zoo.evaluators.probes.design import BLOCK_NUMBERS, Design, Scaler
 from ssl_zoo.evaluators.probes.lbfgs import Solution, minimise
 
 _CURVATURE = 0.5
-"""Bound of the loss's second derivative over that of a least-squares fit: Böhning, "Multinomial
+"""Bound on the loss's second derivative relative to that of a least-squares fit: Böhning, "Multinomial
 logistic regression algorithm", 1992."""
 
 
@@ -22,10 +22,10 @@ class Classifier:
     """A linear classifier.
 
     Attributes:
-        scaler: what is done to features first.
+        scaler: preprocessing of features.
         weights: `(K, D)` float64.
         bias: `(K,)` float64.
-        solution: how the fit ended.
+        solution: result of the minimisation.
     """
 
     scaler: Scaler
@@ -36,7 +36,7 @@ class Classifier:
     def scores(
         self, values: NDArray[np.float32], rows: NDArray[np.int64] | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Yields places and the scores `(B, K)` of features, of `rows` only if given."""
+        """Yields slices and the scores `(B, K)` of features, or only of `rows` if given."""
         n = len(values) if rows is None else len(rows)
         step = max(1, BLOCK_NUMBERS // max(values.shape[1], len(self.bias)))
         for start in range(0, n, step):
@@ -46,20 +46,20 @@ class Classifier:
 
 
 class LogisticRegression:
-    """Fits classifiers of different regularisation to the same features.
+    """Fits classifiers with different regularisation to the same features.
 
-    The objective is the mean cross-entropy plus `penalty / 2` times the squared length of all
-    weights; the bias is free. It is scikit-learn's with `C = 1 / (penalty * n)`.
+    The objective is the mean cross-entropy plus `penalty / 2` times the squared norm of all
+    weights; the bias is not regularised. It equals scikit-learn's with `C = 1 / (penalty * n)`.
 
     Sums over blocks are float64. L-BFGS runs in coordinates in which the second
     derivative is at most 1: directions of the features' covariance, each scaled by Böhning's bound
     on the curvature and the penalty, which takes a few dozen passes where raw coordinates take
-    thousands. Each fit starts where the last one ended.
+    thousands. Each fit starts from the last solution.
 
     Args:
-        design: features of n images.
+        design: prepared features of n images.
         labels: classes from 0 to `n_classes - 1`, `(n,)`.
-        n_classes: K.
+        n_classes: number of classes, K.
     """
 
     def __init__(self, design: Design, labels: NDArray[np.int64], *, n_classes: int) -> None:
@@ -70,12 +70,12 @@ class LogisticRegression:
         self._bias = torch.zeros(n_classes, dtype=torch.float64)
 
     def fit(self, penalty: float, *, tolerance: float, max_iterations: int) -> Classifier:
-        """Returns the classifier of least objective.
+        """Returns the classifier that minimises the objective.
 
         Args:
             penalty: factor of the squared weights, above 0.
-            tolerance: L2 norm of the gradient, in the scaled coordinates, that ends the fit.
-            max_iterations: passes at most, but for those of line searches.
+            tolerance: L2 norm of the gradient, in the scaled coordinates, at which the fit stops.
+            max_iterations: maximum number of passes, not counting those of line searches.
         """
         scale = (_CURVATURE * self._variances + penalty).rsqrt()
         scale = torch.cat([scale, scale.new_full((1,), _CURVATURE**-0.5)])
@@ -112,7 +112,7 @@ class LogisticRegression:
             loss -= float(logs.gather(1, truth[:, None]).sum(dtype=torch.float64))
             error = logs.exp_()
             error[torch.arange(len(truth)), truth] -= 1
-            slope += error.T @ block  # in this layout twice as fast as (D, K)
+            slope += error.T @ block  # twice as fast in this layout as (D, K)
             slope_of_bias += error.sum(dim=0, dtype=torch.float64)
         return loss / n, slope / n, slope_of_bias / n
 

@@ -1,4 +1,4 @@
-"""Trains a linear layer, or a network with it, on labelled images, and tests it."""
+"""Trains a linear layer, or a network and a linear layer, on labelled images, and tests it."""
 
 import copy
 import logging
@@ -24,25 +24,25 @@ from ssl_zoo.evaluators.base import Subject
 logger = logging.getLogger(__name__)
 
 LR_BATCH = 256
-"""Images of a step that learning rates are given for; they grow with the batch."""
+"""Batch size that learning rates are given for; they scale linearly with the batch size."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Settings of the training.
 
     Attributes:
         epochs: passes over the images.
-        global_batch_size: images of a step over all ranks; all of them where there are fewer.
-        head_lr: learning rate of the linear layer at a batch of `LR_BATCH`.
-        backbone_lr: of the backbone; None keeps it frozen and in eval mode.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        factor: learning rate at an epoch over that of the first.
-        head_std: standard deviation of the first weights of the linear layer, whose bias starts
-            at 0; None for torch's own draw.
-        min_scale: smallest part of an image's area that a crop shows.
-        flip: how often a view is mirrored.
+        global_batch_size: images per step over all ranks; all images if there are fewer.
+        head_lr: learning rate of the linear layer at a batch size of `LR_BATCH`.
+        backbone_lr: learning rate of the backbone; None keeps it frozen and in eval mode.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
+        factor: learning rate of an epoch relative to that of the first.
+        head_std: standard deviation of the linear layer's initial weights, with bias 0; None for
+            torch's default initialisation.
+        min_scale: smallest fraction of an image's area in a crop.
+        flip: probability that a view is mirrored.
     """
 
     epochs: int
@@ -59,14 +59,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Tested:
-    """What became of the training.
+    """The result of the training.
 
     Attributes:
-        ranks: classes ahead of the true one for each test image, `(N,)`; see `scoring.ranks`.
-        index: position of each of them in the test split, `(N,)`; without those that cannot be
+        ranks: number of classes ahead of the true one for each test image, `(N,)`; see `scoring.ranks`.
+        index: position of each image in the test split, `(N,)`; without images that cannot be
             decoded.
         losses: mean cross-entropy of each epoch.
-        steps: of SGD in all.
+        steps: total number of SGD steps.
     """
 
     ranks: NDArray[np.int64]
@@ -80,7 +80,7 @@ class _Classifier(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Linear, frozen: bool) -> None:
         super().__init__()
-        # What a backbone itself holds fixed, such as positions, stays so.
+        # Parameters that the backbone keeps fixed, such as positions, stay fixed.
         self.backbone = backbone.requires_grad_(False) if frozen else backbone
         self.head, self._frozen = head, frozen
 
@@ -101,17 +101,17 @@ class _Classifier(nn.Module):
 def train_and_test(
     subject: Subject, train: Dataset, truth: NDArray[np.int64], recipe: Recipe, *, seed: int
 ) -> Tested:
-    """Trains on a copy of the subject's network and tests its last state; all ranks call it.
+    """Trains a copy of the subject's network and tests its final state; all ranks must call it.
 
     Args:
-        subject: the network and the test images; it stays as it is.
+        subject: the network and the test images; it is not changed.
         train: images with labels from 0 to K - 1.
-        truth: position of each test image's class among these, `(N,)`; -1 for one of no class.
-        seed: of the first weights, the order and the views; equal on all ranks.
+        truth: position of each test image's class among these, `(N,)`; -1 if it is none of them.
+        seed: seed of the initial weights, the order and the views; equal on all ranks.
 
     Raises:
-        UserError: images cannot be read, the batch cannot be split over the ranks, or the loss is
-            no longer finite.
+        UserError: images cannot be read, the batch cannot be split over the ranks, or the loss
+            becomes non-finite.
     """
     assert train.labels is not None
     batch_size = min(recipe.global_batch_size, len(train))
@@ -135,7 +135,7 @@ def train_and_test(
     )
     devices = [subject.device] if subject.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
-        torch.manual_seed(seed)  # also of what the backbone drops while it trains
+        torch.manual_seed(seed)  # also seeds dropout in the backbone
         head = _head(subject.backbone.feature_dim, int(train.labels.max()) + 1, recipe)
         network = _Classifier(
             copy.deepcopy(subject.backbone), head, recipe.backbone_lr is None
@@ -154,7 +154,7 @@ def _head(n_features: int, n_classes: int, recipe: Recipe) -> nn.Linear:
 
 
 def _augmentation(recipe: Recipe, size: int) -> Augmentation[object]:
-    """Returns a random crop and flip, and nothing else."""
+    """Returns an augmentation with only a random crop and flip."""
     settings = {
         "name": "multicrop",
         "crops": [{"size": size, "count": 1, "scale": (recipe.min_scale, 1.0)}],
@@ -194,7 +194,7 @@ def _train(
             logger.info("epoch %d of %d: loss %.4f", epoch + 1, recipe.epochs, losses[-1])
     if losses[-1] > math.log(network.head.out_features):
         logger.warning(
-            "the last loss, %.2f, is above %.2f, that of guessing; lower the learning rate",
+            "the last loss, %.2f, is above chance level, %.2f; lower the learning rate",
             losses[-1], math.log(network.head.out_features),
         )  # fmt: skip
     return losses
@@ -220,7 +220,7 @@ def _epoch(
 
 
 def _batches(loader: ViewLoader, epoch: int) -> Iterator[LoadedBatch]:
-    """Yields the batches of an epoch; what one rank cannot read is an error on all."""
+    """Yields the batches of an epoch; a read error on one rank is raised on all."""
     batches, error = iter(loader.epoch(epoch)), None
     while True:
         batch = None
@@ -235,7 +235,7 @@ def _batches(loader: ViewLoader, epoch: int) -> Iterator[LoadedBatch]:
 
 
 def _average_gradients(network: nn.Module) -> None:
-    """Averages over ranks, in one message."""
+    """Averages gradients over ranks in one collective."""
     if distributed.world_size() == 1:
         return
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
@@ -250,7 +250,7 @@ def _average_gradients(network: nn.Module) -> None:
 def _test(
     network: _Classifier, subject: Subject, truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns positions and ranks of the test images that can be decoded; each rank tests a part."""
+    """Returns positions and ranks of decodable test images; each process tests a part."""
     test = subject.test
     share = math.ceil(len(test) / distributed.world_size())
     own = torch.arange(len(test))[distributed.rank() * share :][:share]
@@ -259,7 +259,7 @@ def _test(
         test,
         batch_size=LR_BATCH,
         size=subject.image_size,
-        # As for features: a margin for photographs, none for small images that are seen whole.
+        # As for features: a margin for photographs, none for small images, which are used whole.
         resize=None if test.in_memory else round(subject.image_size * PHOTO_MARGIN),
         num_workers=subject.num_workers,
         indices=own,

@@ -1,4 +1,4 @@
-"""Linear support vector machines on features, with all labels or with a few of each class.
+"""Linear support vector machines on features, with all labels or a few per class.
 
 Goyal, Mahajan, Gupta and Misra, "Scaling and benchmarking self-supervised visual representation
 learning", 2019 (arXiv:1905.01235), section 6.1 and appendix; settings of facebookresearch/vissl
@@ -29,20 +29,20 @@ Cost = Annotated[float, Field(ge=1e-9, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 VERSION = 1
-"""Counts changes of the rules below that change scores."""
+"""Version of the rules below, increased when a change affects scores."""
 
 
 @EVALUATORS.register
 class Svm(Evaluator):
-    """Mean average precision of a linear SVM for each class against the rest.
+    """Mean average precision of one-vs-rest linear SVMs.
 
-    For images that show several classes, with labels `(N, C)` of 1, 0 and, where it is unsure, -1,
-    which is left out of the class in train and test; images of one class each are taken as that.
-    Features have length 1. Scores in percent: `map` with the cost of each class chosen by
-    cross-validation on train, and its interval bootstrapped over test images; `map@k=K` with K
-    images of each class, drawn one class after another, and one cost for all, the mean over draws
-    with their spread in `map@k=K_std`. Average precision is that of `voc_average_precision`; classes
-    that no test image shows are left out.
+    Labels are `(N, C)` of 1, 0 and, if unsure, -1, for images with several classes; unsure images
+    are ignored for that class in train and test. Single-class labels also work. Features are
+    L2-normalised. Scores are in percent. `map` uses all labels, with the cost of each class chosen
+    by cross-validation on train; its interval is bootstrapped over test images. `map@k=K` uses K
+    images per class, drawn one class after another, and one cost for all classes; it is the mean
+    over draws with its spread in `map@k=K_std`. Average precision is that of
+    `voc_average_precision`; classes without test images are left out.
     """
 
     class Config(NamedConfig):
@@ -52,31 +52,31 @@ class Svm(Evaluator):
         costs: tuple[Cost, ...] = Field(
             default=(1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), min_length=1, max_length=100
         )
-        """Weights of errors to choose from for each class; from the range of Goyal et al., whose
-        smaller ones do not win on features of length 1."""
+        """Candidate costs (weights of errors) for each class; from the range of Goyal et al.,
+        without the smaller ones, which do not win on L2-normalised features."""
         n_folds: int = Field(default=3, ge=2, le=100)
-        """Parts of the train split in cross-validation."""
+        """Number of cross-validation folds."""
         positive_weight: float = Field(default=2.0, gt=0, le=1000)
-        """Weight of images that show the class; that of others is 1."""
+        """Weight of images of the class; other images have weight 1."""
         low_shot: tuple[Count, ...] = (1, 2, 4, 8, 16)
-        """Numbers of images of each class, K; none for all labels only."""
+        """Numbers of images per class, K, for few-shot scores; an empty list for all labels only."""
         n_draws: int = Field(default=5, ge=1, le=1000)
-        """Draws of these images that scores are averaged over."""
+        """Number of draws of these images to average over."""
         low_shot_cost: Cost = 0.5
-        """Cost with few labels, which leave nothing to choose it on; that of Li et al."""
+        """Cost for few-shot scores, which have no images to choose it on; from Li et al."""
         tolerance: float = Field(default=1e-4, ge=1e-9, le=1e-1)
-        """Gradient, relative to that at weights of 0, that ends a fit."""
+        """Norm of the gradient, relative to that at zero weights, at which a fit stops."""
         max_iterations: int = Field(default=2000, ge=1, le=1_000_000)
-        """Steps of a fit at most; one that needs more is used as it is, and said to be so."""
+        """Maximum number of steps; a fit that needs more is used anyway, with a warning."""
         n_resamples: int = Field(default=1000, ge=100, le=1_000_000)
-        """Bootstrap samples behind the interval; does not touch the scores."""
+        """Number of bootstrap samples for the interval; does not affect the scores."""
 
         @field_validator("costs", "low_shot")
         @classmethod
         def _rise(cls, values: tuple[float, ...]) -> tuple[float, ...]:
             if len(set(values)) < len(values):
-                raise ValueError(f"{list(values)} names a number twice; write each once")
-            return tuple(sorted(values))  # each fit starts where one ended
+                raise ValueError(f"{list(values)} contains a number twice; list each once")
+            return tuple(sorted(values))  # each fit starts from the last solution
 
     config: Config
     labelled = ("train", "test")
@@ -86,8 +86,9 @@ class Svm(Evaluator):
         """Returns the mean average precision on `test` of machines fitted to `train`.
 
         Raises:
-            UserError: features are empty, not finite or of two sizes; labels are missing, of two
-                kinds, or no class is both shown and not shown in train and shown in test.
+            UserError: features are empty, not finite or of different sizes; labels are missing or
+                of different kinds; or no class has positive and negative train images and a test
+                image.
         """
         check_features("svm", train=train, test=test)
         classes, labels, wanted = class_labels(train, test)
@@ -119,7 +120,7 @@ class Svm(Evaluator):
     def _choose(
         self, points: Tensor, labels: Labels, seed: int
     ) -> tuple[list[float], list[float]]:
-        """Returns the cost of each class, and the mean over classes that each cost reached."""
+        """Returns the cost of each class, and the mean score over classes for each cost."""
         costs, n_classes = self.config.costs, labels.shape[1]
         if len(costs) == 1:
             return [costs[0]] * n_classes, []
@@ -135,7 +136,7 @@ class Svm(Evaluator):
             for place, cost in enumerate(costs):
                 scores = self._fit(machines, cost).scores(points[held_out])
                 found[fold, place] = precisions(scores, labels[held_out])
-        # A fold in which no image shows a class says nothing of it.
+        # A fold without images of a class cannot score that class.
         known = np.isfinite(found)
         means = np.where(known, found, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         return [costs[place] for place in means.argmax(axis=0)], (
@@ -145,7 +146,7 @@ class Svm(Evaluator):
     def _fit_all(
         self, points: Tensor, labels: Labels, queries: Tensor, costs: list[float]
     ) -> tuple[NDArray[np.float64], bool]:
-        """Returns scores of `queries` `(Q, C)`, each class at its cost, and if all fits converged."""
+        """Returns scores of `queries` `(Q, C)`, each class at its cost, and whether all fits converged."""
         scores, converged = np.empty((len(queries), labels.shape[1])), True
         machines = SquaredHinge(points, labels, positive_weight=self.config.positive_weight)
         for cost in sorted(set(costs)):
@@ -165,7 +166,7 @@ class Svm(Evaluator):
         draw: int,
         seed: int,
     ) -> float:
-        """Returns the mean average precision with `k` images of each class, in percent."""
+        """Returns the mean average precision with `k` images per class, in percent."""
         rows = few_rows(labels, k, seed=[seed, draw])
         machines = SquaredHinge(
             points[rows], labels[rows], positive_weight=self.config.positive_weight
@@ -188,16 +189,16 @@ class Svm(Evaluator):
 def class_labels(train: Features, test: Features) -> tuple[list[str], Labels, Labels]:
     """Returns the names of classes and the labels of both splits, `(N, C)` and `(Q, C)`.
 
-    Classes that train always or never shows, or that no test image shows, are left out.
+    Classes that occur in all or no train images, or in no test image, are left out.
 
     Raises:
-        UserError: labels are missing, of two kinds, or no class remains.
+        UserError: labels are missing or of different kinds, or no class remains.
     """
     kinds = [None if one.labels is None else one.labels.ndim for one in (train, test)]
     if kinds == [2, 2]:
         found = [*check_multilabels("svm", train, test, unsure=True)]
         names = np.arange(found[0].shape[1])
-    else:  # one class each
+    else:  # one class per image
         own = check_labels("svm", "train", train)
         names = np.unique(own)
         wanted = check_labels("svm", "test", test, min_classes=1)
@@ -205,14 +206,14 @@ def class_labels(train: Features, test: Features) -> tuple[list[str], Labels, La
     shown = (found[0] == 1).any(axis=0) & (found[0] == 0).any(axis=0) & (found[1] == 1).any(axis=0)
     if not shown.any():
         raise UserError(
-            f"svm finds no class among {len(names)} that some train images show and others do not, "
-            "and test images show; choose other splits"
+            f"svm finds no class among {len(names)} with positive and negative train images and "
+            "positive test images; choose other splits"
         )
     return [str(name) for name in names[shown]], found[0][:, shown], found[1][:, shown]
 
 
 def precisions(scores: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
-    """Returns the average precision of each class, `(C,)`; NaN where no image shows it."""
+    """Returns the average precision of each class, `(C,)`; NaN for classes without images."""
     found = []
     for place in range(labels.shape[1]):
         kept = labels[:, place] >= 0
@@ -221,9 +222,9 @@ def precisions(scores: NDArray[np.float64], labels: Labels) -> NDArray[np.float6
 
 
 def few_rows(labels: Labels, k: int, *, seed: list[int]) -> NDArray[np.int64]:
-    """Draws `k` images that show each class, or all there are, for one class after another.
+    """Draws `k` images of each class, or all if there are fewer, one class after another.
 
-    An image that is drawn for two classes is there twice.
+    An image that is drawn for two classes occurs twice.
     """
     generator = np.random.default_rng(seed)
     drawn = [
