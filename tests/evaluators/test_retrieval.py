@@ -171,13 +171,13 @@ def test_digest_depends_on_settings_and_not_on_memory() -> None:
 
 def test_one_image_cannot_search_itself() -> None:
     one = Features(np.ones((1, 2), np.float32), np.array([0]))
-    with pytest.raises(UserError, match="needs 2 test images, and there is 1"):
+    with pytest.raises(UserError, match="needs 2 test images, but there is 1"):
         score(noise(5, 0, d=2, n_classes=2), one, database="test")
 
 
 def test_labels_are_needed() -> None:
     train, test = noise(30, 0), noise(20, 1)
-    with pytest.raises(UserError, match="retrieval needs labels, and the train split has none"):
+    with pytest.raises(UserError, match="retrieval needs labels, but the train split has none"):
         score(Features(train.values), test)
 
 

@@ -163,7 +163,7 @@ def test_more_clusters_than_features_are_refused() -> None:
 
 def test_a_single_cluster_is_refused() -> None:
     test = separated(10, 0)
-    with pytest.raises(UserError, match=r"over_cluster of 0\.2 makes 1 clusters of 5 classes"):
+    with pytest.raises(UserError, match=r"over_cluster of 0\.2 .*1 clusters .*5 classes"):
         score(test, test, over_cluster=0.2)
 
 
@@ -225,7 +225,7 @@ def test_details_tell_the_sizes_of_clusters_largest_first() -> None:
 def test_nan_features_are_refused() -> None:
     test = noise(20, 0)
     test.values[3, 1] = np.nan
-    with pytest.raises(UserError, match="1 of 20 train features hold NaN"):
+    with pytest.raises(UserError, match="1 of 20 train features .*NaN"):
         score(test, test)
 
 
@@ -241,16 +241,16 @@ def test_zero_and_duplicate_features_are_scored() -> None:
     [
         (0, "0 should be one or more numbers above 0"),
         ([], r"\[\] should be one or more numbers"),
-        ([1, 1], r"\[1, 1\] names a factor twice"),
-        ("many", "'many' is no number and no list of numbers"),
+        ([1, 1], r"\[1, 1\] .*a factor twice"),
+        ("many", "'many' .*number or a list of numbers"),
     ],
 )
-def test_factors_that_make_no_sense_are_one_line(value: Any, message: str) -> None:
+def test_invalid_factors_are_reported_in_one_line(value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         EVALUATORS.config({"name": "clustering", "over_cluster": value})
     assert "\n" not in str(raised.value)
 
 
 def test_factors_that_print_alike_are_refused() -> None:
-    with pytest.raises(ValueError, match="names a factor twice"):
+    with pytest.raises(ValueError, match="a factor twice"):
         Clustering.Config(over_cluster=(1.0, 1.0000001))

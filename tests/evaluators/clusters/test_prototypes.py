@@ -49,12 +49,12 @@ def test_the_digest_depends_on_no_data() -> None:
 def test_scores_without_labels_or_finite_values_are_refused() -> None:
     with pytest.raises(UserError, match="prototypes needs labels"):
         score(np.eye(3), None)
-    with pytest.raises(UserError, match="3 of 3 train features hold NaN"):
+    with pytest.raises(UserError, match="3 of 3 train features .*NaN"):
         score(np.full((3, 2), np.nan), np.array([0, 1, 1]))
 
 
 def test_a_single_prototype_is_refused() -> None:
     values = np.random.default_rng(0).standard_normal((12, 1)).astype(np.float32)
     features = Features(values, np.arange(12) % 3)
-    with pytest.raises(UserError, match="a single prototype says nothing"):
+    with pytest.raises(UserError, match="one prototype"):
         PrototypeClusters(PrototypeClusters.Config()).evaluate(features, features)

@@ -1,4 +1,4 @@
-"""Searches that miss neighbours: what they find is right, and what they miss is told."""
+"""Approximate search: what it finds is correct, and its recall is reported."""
 
 from typing import Any
 
@@ -83,5 +83,5 @@ def test_scores_tell_index_and_recall_and_are_in_a_column_of_their_own() -> None
 
 
 def test_codes_need_enough_features_to_learn_from() -> None:
-    with pytest.raises(UserError, match="index pq learns from 9984 train features at least"):
+    with pytest.raises(UserError, match="index pq needs at least 9984 train features"):
         Knn(Knn.Config(index="pq")).evaluate(blobs(400, 0), blobs(60, 1))

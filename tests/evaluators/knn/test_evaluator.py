@@ -188,7 +188,7 @@ def test_a_neighbour_has_a_vote_however_far_it_is() -> None:
 def test_features_whose_products_overflow_are_refused(protocol: str) -> None:
     train, test = blobs(100, 0), blobs(40, 1)
     large = Features(train.values * 1e19, train.labels), Features(test.values * 1e19, test.labels)
-    with pytest.raises(UserError, match="features are (so|as) long"):
+    with pytest.raises(UserError, match="features .*(so long|norms).*'dino'"):
         score(*large, protocol=protocol)
 
 
@@ -339,12 +339,12 @@ def test_protocol_and_headline_are_in_the_scores() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metric": "cosine", "normalise": "none"}, "cosines are of normalised features"),
-        ({"metric": "dot", "normalise": "l2"}, "is metric 'cosine'"),
-        ({"protocol": "spt", "metric": "cosine"}, "need metric 'euclidean'"),
-        ({"protocol": "nearest", "temperature": 0.1}, "equal votes have no temperature"),
-        ({"temperature": [0.1, 0.1]}, "names a number twice"),
-        ({"temperature": []}, "an empty list"),
+        ({"metric": "cosine", "normalise": "none"}, "metric 'dot' or 'euclidean'"),
+        ({"metric": "dot", "normalise": "l2"}, "metric 'cosine'"),
+        ({"protocol": "spt", "metric": "cosine"}, "metric 'euclidean'"),
+        ({"protocol": "nearest", "temperature": 0.1}, "equal votes .*temperature"),
+        ({"temperature": [0.1, 0.1]}, "a number twice"),
+        ({"temperature": []}, "list is empty"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
@@ -369,15 +369,15 @@ def test_text_names_the_protocol() -> None:
 
 
 def test_numbers_of_neighbours_must_differ() -> None:
-    with pytest.raises(ValidationError, match="names a number twice"):
+    with pytest.raises(ValidationError, match="a number twice"):
         Knn.Config(k=(5, 5))
 
 
-def test_labels_are_demanded_of_both_splits() -> None:
+def test_labels_are_required_for_both_splits() -> None:
     good = blobs(20, 0)
-    with pytest.raises(UserError, match="needs labels, and the train split has none"):
+    with pytest.raises(UserError, match="needs labels, but the train split has none"):
         score(Features(good.values), good)
-    with pytest.raises(UserError, match="needs labels, and the test split has none"):
+    with pytest.raises(UserError, match="needs labels, but the test split has none"):
         score(good, Features(good.values))
 
 
@@ -393,5 +393,5 @@ def test_features_that_are_not_finite_are_counted(value: float) -> None:
     good = blobs(20, 0)
     values: NDArray[np.float32] = good.values.copy()
     values[3], values[7, 2] = value, value
-    with pytest.raises(UserError, match="2 of 20 test features hold NaN or infinite"):
+    with pytest.raises(UserError, match="2 of 20 test features .*NaN or infinite"):
         score(good, Features(values, good.labels))

@@ -268,7 +268,7 @@ def test_labels_are_needed(evaluator: ImageEvaluator) -> None:
     for split in ("train", "test"):
         given = subject()
         getattr(given, split).labels = None
-        with pytest.raises(UserError, match=f"needs labels, and the {split} split has none"):
+        with pytest.raises(UserError, match=f"needs labels, but the {split} split has none"):
             evaluator.evaluate_images(given)
 
 
@@ -283,7 +283,7 @@ def test_one_class_is_refused() -> None:
 def test_images_of_several_classes_are_refused() -> None:
     given = subject()
     given.train.labels = torch.ones(40, 5, dtype=torch.int64)
-    with pytest.raises(UserError, match="marks 5 classes each; choose svm"):
+    with pytest.raises(UserError, match="5 classes per image; use svm"):
         finetune().evaluate_images(given)
 
 
@@ -294,12 +294,12 @@ def test_a_loss_that_grows_beyond_bounds_is_told() -> None:
         )
 
 
-def test_a_loss_above_that_of_guessing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loss_above_chance_level_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         linear(epochs=1, lr=0.1).evaluate_images(subject())
         assert caplog.text == ""
         linear(epochs=2, lr=900.0).evaluate_images(subject())
-    assert "that of guessing; lower the learning rate" in caplog.text
+    assert "lower the learning rate" in caplog.text
 
 
 class Fixed(Mixed):

@@ -130,15 +130,15 @@ def test_equal_seeds_give_equal_scores() -> None:
     assert score(train, test, seed=4).details["held_out_top1"] != first.details["held_out_top1"]
 
 
-def test_too_few_steps_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_with_too_few_steps_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = score(classes(80, 0), classes(40, 1), penalties=(1e-4,), max_iterations=2)
     assert found.details["converged"] is False
     assert found.details["iterations"] == 2
-    assert "ended after 2 steps" in caplog.text
+    assert "after 2 steps" in caplog.text
 
 
-def test_enough_steps_converge_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_converged_fit_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert score(classes(80, 0), classes(40, 1)).details["converged"] is True
     assert caplog.text == ""
@@ -178,11 +178,11 @@ def test_one_image_of_each_class_needs_a_given_penalty() -> None:
 
 def test_labels_are_needed() -> None:
     test = classes(40, 0)
-    with pytest.raises(UserError, match="linear needs labels, and the train split has none"):
+    with pytest.raises(UserError, match="linear needs labels, but the train split has none"):
         score(Features(test.values), test)
 
 
 def test_penalties_fall_and_differ() -> None:
     assert Linear.Config(penalties=(1e-3, 1.0)).penalties == (1.0, 1e-3)
-    with pytest.raises(ValueError, match="penalties name one twice"):
+    with pytest.raises(ValueError, match="penalties .*twice"):
         Linear.Config(penalties=(1.0, 1.0))
