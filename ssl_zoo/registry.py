@@ -138,7 +138,7 @@ class Registry(Generic[T]):
             head = self._expand(value["name"])
             return {**head, **{key: item for key, item in value.items() if key != "name"}}
         raise UserError(
-            f"{value!r} is not a {self.kind}; write a name or settings with a 'name'; "
+            f"{value!r} is not a valid {self.kind}; write a name or settings with a 'name'; "
             f"known: {', '.join(self.names())}"
         )
 

@@ -59,7 +59,7 @@ def test_a_file_does_not_say_what_it_was_trained_on(tmp_path: Path) -> None:
 
 
 def test_our_own_files_take_no_format(small_run: Path) -> None:
-    with pytest.raises(UserError, match="is in our own format; leave --format out"):
+    with pytest.raises(UserError, match="own format; omit --format"):
         evaluate(small_run, format="swav")
 
 

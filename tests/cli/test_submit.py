@@ -74,7 +74,7 @@ def test_a_dry_run_of_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["swav"], "there is no 'sbatch' on PATH, so no SLURM to submit to; use --launcher local"),
+        (["swav"], "'sbatch' is not on PATH"),
         (["swaw"], "unknown method 'swaw'. Did you mean 'swav'?"),
         (
             ["swav", "slurm.partitoin=x"],

@@ -88,9 +88,7 @@ def test_a_missing_split_is_reported_with_the_existing_folders(tmp_path: Path) -
 
 def test_a_split_without_class_folders_is_refused(tmp_path: Path) -> None:
     folders.write(tmp_path / "train" / "0.png", 0)
-    with pytest.raises(
-        UserError, match=r"each class needs its own folder; .*data\.labels=none"
-    ):
+    with pytest.raises(UserError, match=r"each class needs its own folder; .*data\.labels=none"):
         build(tmp_path)
 
 

@@ -78,7 +78,7 @@ def test_a_paired_interval_does_not_see_what_is_hard_for_both() -> None:
 
 
 def test_pairs_of_different_number_are_an_error() -> None:
-    with pytest.raises(ValueError, match="3 and 2 values are no pairs"):
+    with pytest.raises(ValueError, match="3 and 2 values"):
         paired_interval([1, 0, 1], [1, 0], seed=0)
 
 

@@ -67,7 +67,7 @@ def test_evaluators_need_the_labels_that_they_declare(name: str, split: str) -> 
     test = random_split(None if split == "test" else labels)
     if split in evaluator.labelled:
         with pytest.raises(
-            UserError, match=f"{name} needs labels, and the {split} split has none"
+            UserError, match=f"{name} needs labels, but the {split} split has none"
         ):
             evaluator.evaluate(train, test)
     else:

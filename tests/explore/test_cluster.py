@@ -327,7 +327,7 @@ def test_neither_a_data_set_nor_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file; give a folder of images"):
         run(__file__, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="contains no images"):
         run(tmp_path / "empty", tmp_path / "out", n_clusters=2)
 
 

@@ -133,13 +133,13 @@ def test_missing_and_left_over_weights_are_listed(tmp_path: Path) -> None:
         opened(tmp_path, "x.pth", content, "swav")
     assert (
         "missing: trunk.bn1.bias, trunk.bn1.weight, trunk.layer4.1.bn1.weight, "
-        "trunk.layer4.1.bn2.weight, trunk.layer4.1.conv1.weight and 1 more; left over: "
+        "trunk.layer4.1.bn2.weight, trunk.layer4.1.conv1.weight and 1 more; unexpected: "
         "trunk.layer1.0.gate)"
     ) in str(raised.value)
 
 
 def test_a_format_that_does_not_fit_says_what_it_looks_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no weights below 'encoder_q\.', .* begin bn1\.bias"):
+    with pytest.raises(UserError, match=r"has no weights under 'encoder_q\.', .* bn1\.bias"):
         opened(tmp_path, "x.pth", dict(sorted(trunk().items())), "moco_v2")
 
 
@@ -212,7 +212,7 @@ def test_a_prefix_may_lead_to_a_place_that_is_not_the_usual_one(tmp_path: Path) 
 
 def test_a_prefix_that_nothing_has_is_refused(tmp_path: Path) -> None:
     for prefix in ("encoder.", "module.encoder.", "state_dict.encoder."):
-        with pytest.raises(UserError, match=r"has no weights below 'encoder\.'.* backbone\.conv1"):
+        with pytest.raises(UserError, match=r"has no weights under 'encoder\.'.* backbone\.conv1"):
             opened(tmp_path, "x.pth", WRAPPED, f"prefixed:{prefix}")
 
 
@@ -276,4 +276,4 @@ def test_a_second_network_in_a_file_is_told_of(
     torch.save({"model": weights, "model_ema": averaged}, tmp_path / "two.pth")
     with caplog.at_level(logging.INFO):
         open_checkpoint(tmp_path / "two.pth")
-    assert "left aside: the classifier (2), 'model_ema' (122);" in caplog.text
+    assert "ignored: the classifier (2), 'model_ema' (122);" in caplog.text

@@ -64,7 +64,7 @@ def test_prototypes_without_a_head_are_left_aside(
     caplog.set_level(logging.INFO)
     weights = {name: t for name, t in SWAV.items() if not name.startswith("projection_head.")}
     assert open_checkpoint(write(tmp_path, "x.pth", weights)).layers() == {}
-    assert "left aside: head or prototypes (1);" in caplog.text
+    assert "ignored: head or prototypes (1);" in caplog.text
 
 
 def test_head_and_prototypes_are_in_what_is_written(several: Opened, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_encoder_of_mae_is_read_and_the_decoder_left_aside(
     assert (found.facts["format"], found.facts["method"]) == ("mae", "mae")
     assert_same_features(found, source)
     n_decoder = len(state) - len(source.state_dict())
-    assert f"left aside: the decoder ({n_decoder});" in caplog.text
+    assert f"ignored: the decoder ({n_decoder});" in caplog.text
 
 
 def test_the_encoder_of_mae_alone_is_timms(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_transformer_of_another_kind_lists_what_is_left_over(tmp_path: Path) -
     state = dict(timm_network().state_dict())
     state |= {f"blocks.{n}.ls1.gamma": torch.ones(64) for n in range(2)}
     with pytest.raises(
-        UserError, match=r"left over: trunk.blocks.0.ls1.gamma, trunk.blocks.1.ls1"
+        UserError, match=r"unexpected: trunk.blocks.0.ls1.gamma, trunk.blocks.1.ls1"
     ):
         opened(tmp_path, state)
 

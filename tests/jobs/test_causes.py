@@ -13,14 +13,14 @@ REQUEUED = Event("requeued", step=31)
 @pytest.mark.parametrize(
     ("events", "system", "words"),
     [
-        ([STARTED, STOPPED, REQUEUED], "", "saved at step 31, then asked to be started again"),
+        ([STARTED, STOPPED, REQUEUED], "", "saved at step 31, then requeued itself"),
         (
             [STARTED, STOPPED],
             "cancelled due to preemption",
             "due to preemption, asked to stop (SIGTERM), saved at step 31",
         ),
         ([STARTED], "cancelled due to node failure", "due to node failure"),
-        ([STARTED, STOPPED, STARTED], "", ""),  # the last start left no word
+        ([STARTED, STOPPED, STARTED], "", ""),  # the last start recorded nothing
         ([STARTED], "node1: task 1: Killed", ""),
     ],
 )

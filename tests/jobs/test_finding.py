@@ -36,5 +36,5 @@ def test_a_run_is_found_by_path_and_by_name(
     assert find_run("sweep/one") == run
     with pytest.raises(UserError, match=r"there is no run 'sweep/onE'\. Did you mean 'sweep/one'"):
         find_run("sweep/onE")
-    with pytest.raises(UserError, match="is no run folder; see: ssl-zoo jobs"):
+    with pytest.raises(UserError, match="not a run folder; see: ssl-zoo jobs"):
         find_run(str(tmp_path / "runs" / "sweep"))

@@ -129,7 +129,7 @@ def test_before_a_job_starts_it_is_said_why(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a", job="728")
     screen = Screen()
     print_log(run, screen.reader)
-    held = "a, job 728: PENDING: held (JobHeldUser); go on with: ssl-zoo release a"
+    held = "a, job 728: PENDING: held (JobHeldUser); release it with: ssl-zoo release a"
     assert (screen.out, screen.notes) == ([], [held])
 
 

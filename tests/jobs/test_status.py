@@ -69,8 +69,8 @@ def stopped(job: str | None, reason: str, step: int | None = 7) -> dict[str, Any
 @pytest.mark.parametrize(
     ("job", "state", "reason"),
     [
-        ("728", "PENDING", "held (JobHeldUser); go on with: ssl-zoo release a"),
-        ("739", "REQUEUED", "held (job requeued in held state); go on with: ssl-zoo release a"),
+        ("728", "PENDING", "held (JobHeldUser); release it with: ssl-zoo release a"),
+        ("739", "REQUEUED", "held (job requeued in held state); release it with: ssl-zoo release a"),
         ("744", "REQUEUED", "BeginTime: may not start before 2026-11-23T04:59:17"),
         ("740", "PENDING", "BeginTime: may not start before 2026-11-23T05:58:32"),
         (
@@ -82,7 +82,7 @@ def stopped(job: str | None, reason: str, step: int | None = 7) -> dict[str, Any
             "731",
             "PENDING",
             "DependencyNeverSatisfied: the job it waits for did not complete; "
-            "give up with: ssl-zoo cancel a",
+            "cancel it with: ssl-zoo cancel a",
         ),
         (
             "729_3",
@@ -263,9 +263,9 @@ def test_the_log_of_a_sweeps_point_is_not_that_of_another(how: Callable[..., Run
 def test_a_job_that_nobody_knows_is_lost(slurm: FakeSlurm, how: Callable[..., RunStatus]) -> None:
     found = how("999", started("999"))
     assert (found.state, found.is_over, found.has_failed) == ("LOST", True, True)
-    assert found.reason == "job 999 is not in the queue, and sacct knows nothing of it"
+    assert found.reason == "job 999 is not in the queue, and sacct has no record of it"
     slurm.says("sacct", err=DISABLED, status=1)
-    assert status(found.folder).reason == "job 999 is not in the queue, and sacct cannot say why"
+    assert status(found.folder).reason == "job 999 is not in the queue, and sacct is not available"
 
 
 @pytest.mark.parametrize(("event", "state"), [("stopped", "STOPPED"), ("failed", "FAILED")])
@@ -286,7 +286,7 @@ def test_a_job_that_cannot_be_asked_for_is_not_called_lost(
         slurm.says("squeue", err="slurm_load_jobs error: Unable to contact controller", status=1)
     found = how("727", started("727"))
     assert (found.state, found.is_over) == ("UNKNOWN", False)
-    assert "job 727 cannot be asked for: squeue" in found.reason
+    assert "job 727 cannot be queried: squeue" in found.reason
 
 
 def test_all_runs_are_asked_for_at_once(slurm: FakeSlurm, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_run_in_a_terminal_is_as_it_left(
 
 def test_a_run_in_a_terminal_that_was_killed_is_lost(how: Callable[..., RunStatus]) -> None:
     found = how(None, started(None, host=socket.gethostname()))
-    assert (found.state, found.reason) == ("LOST", "its process is gone and left no word")
+    assert (found.state, found.reason) == ("LOST", "its process ended without recording why")
 
 
 def test_a_run_in_a_terminal_of_another_machine_may_run(how: Callable[..., RunStatus]) -> None:

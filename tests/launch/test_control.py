@@ -44,7 +44,7 @@ def test_a_cancelled_run_says_where_it_is_saved_and_how_it_goes_on(slurm: FakeSl
     slurm.says("scancel", then=f': > "{slurm.folder}/squeue.out"')  # the job leaves the queue
     assert cancel(run) == (
         "job 727 of 'runs/a' is cancelled; saved at step 120 of 400; "
-        "go on with: ssl-zoo submit --config runs/a/config.yaml -o runs/a"
+        "resume with: ssl-zoo submit --config runs/a/config.yaml -o runs/a"
     )
     assert orders(slurm) == ["scancel 727"]
 
@@ -52,7 +52,7 @@ def test_a_cancelled_run_says_where_it_is_saved_and_how_it_goes_on(slurm: FakeSl
 def test_a_job_that_is_still_saving_is_not_called_cancelled(slurm: FakeSlurm) -> None:
     said = cancel(run_of("727"))
     assert said == (
-        "job 727 of 'runs/a' was told to end and may still be saving; see: ssl-zoo jobs runs/a"
+        "job 727 of 'runs/a' was asked to stop and may still be saving; see: ssl-zoo jobs runs/a"
     )
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_completes_before_it_is_cancelled_is_complete(slurm: FakeSlur
     run = run_of("727")
     leave = f': > "{slurm.folder}/squeue.out"; : > "{run.absolute()}/complete.json"'
     slurm.says("scancel", then=leave)
-    assert "had already reached its end" in cancel(run)
+    assert "is already complete" in cancel(run)
 
 
 def test_a_waiting_job_is_cancelled_too(slurm: FakeSlurm) -> None:
@@ -73,7 +73,7 @@ def test_a_scoring_job_goes_on_by_being_asked_again(slurm: FakeSlurm) -> None:
     run = run_of("727")
     (run / "evaluate.json").write_text(json.dumps({"checkpoint": "/x/the run"}))
     slurm.says("scancel", then=f': > "{slurm.folder}/squeue.out"')
-    assert cancel(run).endswith("go on with: ssl-zoo submit evaluate '/x/the run' -o runs/a")
+    assert cancel(run).endswith("resume with: ssl-zoo submit evaluate '/x/the run' -o runs/a")
 
 
 def test_a_running_job_is_asked_to_save_and_requeue_itself(slurm: FakeSlurm) -> None:
@@ -109,8 +109,8 @@ def test_a_job_that_starts_up_is_not_signalled(slurm: FakeSlurm) -> None:
 @pytest.mark.parametrize(
     ("job", "way_out"),
     [
-        ("728", "is held; go on with: ssl-zoo release runs/a"),
-        ("744", "waits in the queue already: BeginTime"),
+        ("728", "is held; release it with: ssl-zoo release runs/a"),
+        ("744", "already in the queue: BeginTime"),
     ],
 )
 @pytest.mark.parametrize("hard", [False, True])
@@ -141,7 +141,7 @@ def test_a_complete_run_takes_no_orders(order: object, slurm: FakeSlurm) -> None
     run = run_of("738")
     (run / "complete.json").write_text("{}")
     assert callable(order)
-    with pytest.raises(UserError, match=r"there is no job of 'runs/a' to \w+: COMPLETE"):
+    with pytest.raises(UserError, match=r"'runs/a' has no job to \w+: COMPLETE"):
         order(run)
     assert orders(slurm) == []
 
@@ -150,7 +150,7 @@ def test_a_complete_run_takes_no_orders(order: object, slurm: FakeSlurm) -> None
 def test_a_run_without_a_job_takes_no_orders(order: object, slurm: FakeSlurm) -> None:
     run = make_run(Path("runs") / "a", started(None, host=socket.gethostname()))
     assert callable(order)
-    with pytest.raises(UserError, match=r"there is no job of 'runs/a' to \w+: LOST"):
+    with pytest.raises(UserError, match=r"'runs/a' has no job to \w+: LOST"):
         order(run)
 
 
@@ -206,8 +206,8 @@ def local_run(slurm: FakeSlurm) -> Iterator[Path]:
 
 
 def test_a_local_job_is_cancelled_by_a_signal(local_run: Path) -> None:
-    assert "is cancelled; nothing was saved; go on with" in cancel(local_run)
-    with pytest.raises(UserError, match="there is no job of 'runs/a' to cancel: LOST"):
+    assert "is cancelled; nothing was saved; resume with" in cancel(local_run)
+    with pytest.raises(UserError, match="'runs/a' has no job to cancel: LOST"):
         cancel(local_run)
 
 
@@ -215,7 +215,7 @@ def test_a_local_job_requeues_itself_but_is_not_killed(local_run: Path, slurm: F
     assert "has requeued itself" in requeue(local_run)
     with pytest.raises(UserError, match="starting up and does not listen yet"):
         requeue(local_run)
-    with pytest.raises(UserError, match="nothing starts a killed job again; leave --now out"):
+    with pytest.raises(UserError, match="omit --now"):
         requeue(local_run, hard=True)
     with pytest.raises(UserError, match="is not held: RUNNING: starting up on this machine"):
         release(local_run)

@@ -32,7 +32,7 @@ def test_orders_are_given_and_refusals_are_passed_on(
     said = "Access/permission denied"
     slurm.says("scancel", err=f"scancel: error: Kill job error on job id 12: {said}", status=1)
     slurm.says("scontrol", err=f"{said} for job 12", status=1)
-    with pytest.raises(UserError, match=f"SLURM refuses .*12.*{said}"):
+    with pytest.raises(UserError, match=f"SLURM refused .*12.*{said}"):
         order("12")
 
 

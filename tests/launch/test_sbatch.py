@@ -264,10 +264,8 @@ def test_outside_of_a_job_the_users_own_variables_stay(
 def test_without_sbatch_the_ways_out_are_named(tmp_path: Path, only_path: Path) -> None:
     with pytest.raises(UserError) as error:
         sbatch.submit_slurm(SlurmConfig(), tmp_path / "submit", [shell("true")], name="run")
-    assert str(error.value) == (
-        "there is no 'sbatch' on PATH, so no SLURM to submit to; use --launcher local, "
-        "or --dry-run to see the batch script"
-    )
+    for fact in ("'sbatch' is not on PATH", "--launcher local", "--dry-run"):
+        assert fact in str(error.value)
     assert not (tmp_path / "submit").exists()
 
 

@@ -320,7 +320,7 @@ def test_without_its_copy_a_job_runs_no_other_code(tmp_path: Path) -> None:
         script = "\n".join([*lines, "echo reached"])
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "copy of its code is gone; submit it again" in done.stderr
+        assert "copy of its code is missing" in done.stderr
 
 
 def test_a_path_that_python_cannot_search_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_hub_folder_tells_how_images_are_normalised(swav: Opened) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(swav: Opened, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match="holds something else; choose another"):
+    with pytest.raises(UserError, match="contains other files"):
         write(swav, tmp_path, "hub")
 
 

@@ -56,8 +56,8 @@ def nearest_by_distance(
     sims, ids = _again(train, test, best.ids, unit=unit)
     sims, ids = sims[:, :k].copy(), ids[:, :k].copy()
     if wanted < len(train):
-        # Sums of D products of float32 are off by D 2^-24 |x| |y| at most, in whatever order, and
-        # a product of small numbers by 2^-126; the factor 2 is for the rounding of centred
+        # Sums of D products of float32 have an error of at most D 2^-24 |x| |y|, in any order, and
+        # a product of small numbers of 2^-126; the factor 2 covers the rounding of centred
         # features and of the sum of the three terms.
         d = test.shape[1] + 16
         error = 2 * d * (2.0**-24 * (_norms(queries) + longest) ** 2 + 2.0**-126)

@@ -18,7 +18,7 @@ CPUINFO = Path("/proc/cpuinfo")
 @functools.cache
 def faiss() -> Any:
     """Returns the faiss module, sharing one OpenMP runtime with torch."""
-    import torch  # noqa: F401 first, so that faiss uses torch's OpenMP runtime
+    import torch  # noqa: F401  first, so that faiss uses torch's OpenMP runtime
 
     with known_core():
         import faiss  # isort: skip
