@@ -99,7 +99,7 @@ def test_a_recipe_of_another_method_is_refused(tmp_path: Path) -> None:
         run_config("swav", file=file)
 
 
-def test_yaml_that_is_no_yaml_says_where(tmp_path: Path) -> None:
+def test_invalid_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("method: swav\n  seed: [1\n")
     with pytest.raises(UserError, match="is not valid YAML at line 2"):

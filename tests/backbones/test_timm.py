@@ -65,7 +65,7 @@ def test_an_unknown_model_names_the_near_one() -> None:
         BACKBONES.build("timm:resnet5")
 
 
-def test_without_timm_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     load = importlib.import_module
 
     def refuse(name: str, *arguments: Any) -> Any:

@@ -72,7 +72,7 @@ def test_epochs_differ_and_repeat_exactly(dataset: Dataset) -> None:
     assert not torch.equal(next(made.epoch(0)).index, first[0].index)
 
 
-def test_an_epoch_goes_on_from_any_step(dataset: Dataset) -> None:
+def test_an_epoch_resumes_from_any_step(dataset: Dataset) -> None:
     whole = list(loader(dataset, 4).epoch(2))
     assert_equal(list(loader(dataset, 4).epoch(2, start_step=1)), whole[1:])
 
@@ -187,7 +187,7 @@ def test_labels_outside_the_classes_are_refused(label: int, said: str) -> None:
         loader(strange, with_labels=True)
 
 
-def test_fewer_labels_than_classes_are_no_trouble() -> None:
+def test_fewer_labels_than_classes_are_allowed() -> None:
     few = Memory()
     few.class_names = [*"abcdefghijk"]
     batch = next(loader(few, with_labels=True).epoch(0))
@@ -221,7 +221,7 @@ def test_evaluation_with_workers_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(helped, alone, strict=True))
 
 
-def test_evaluation_leaves_corrupt_images_out_and_says_so(
+def test_evaluation_skips_corrupt_images_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = files(tmp_path)

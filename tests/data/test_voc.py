@@ -66,7 +66,7 @@ def test_the_fingerprint_knows_images_and_labels(root: Path) -> None:
     assert build(root).fingerprint != before
 
 
-def test_the_folder_above_is_told_where_the_images_are(root: Path) -> None:
+def test_a_parent_folder_is_refused_with_the_right_root(root: Path) -> None:
     with pytest.raises(UserError, match=f"has no 'JPEGImages'.*set root={root}"):
         build(root.parent)
     with pytest.raises(UserError, match="has no 'JPEGImages'"):
@@ -85,7 +85,7 @@ def test_an_empty_list_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["<annotation><object>", None])
-def test_a_damaged_or_missing_annotation_is_told(root: Path, content: str | None) -> None:
+def test_a_damaged_or_missing_annotation_is_refused(root: Path, content: str | None) -> None:
     path = root / "Annotations" / "000002.xml"
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(UserError, match=r"000002\.xml' cannot be read"):
@@ -93,14 +93,14 @@ def test_a_damaged_or_missing_annotation_is_told(root: Path, content: str | None
     assert labels(build(root, labels="lists"))
 
 
-def test_an_object_without_a_name_is_told(root: Path) -> None:
+def test_an_object_without_a_name_is_refused(root: Path) -> None:
     path = root / "Annotations" / "000002.xml"
     path.write_text("<annotation><object><difficult>0</difficult></object></annotation>")
     with pytest.raises(UserError, match="an object without a name"):
         build(root)
 
 
-def test_a_test_class_that_train_lacks_is_told(tmp_path: Path) -> None:
+def test_a_test_class_missing_from_train_is_refused(tmp_path: Path) -> None:
     test = {"000009": {"zebra": "easy"}}
     root = voc_folder.write(tmp_path / "voc", {"trainval": voc_folder.TRAIN, "test": test})
     with pytest.raises(UserError, match="image '000009' .* shows class 'zebra'"):

@@ -66,7 +66,7 @@ def test_no_other_format_recognises_it(name: str) -> None:
     assert [each for each in FORMATS if FORMATS.build(each).recognises(file)] == [FILES[name][0]]
 
 
-def test_what_is_read_and_what_is_left_aside_is_said(
+def test_what_is_read_and_what_is_ignored_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -123,7 +123,7 @@ def test_a_file_of_two_formats_is_not_guessed(tmp_path: Path) -> None:
     assert torch.equal(compute(opened(tmp_path, "x.pth", content, "dino")), features())
 
 
-def test_missing_and_left_over_weights_are_listed(tmp_path: Path) -> None:
+def test_missing_and_unexpected_weights_are_listed(tmp_path: Path) -> None:
     content = dict(SWAV)
     for n in range(1, 3):
         del content[f"layer4.1.conv{n}.weight"], content[f"layer4.1.bn{n}.weight"]
@@ -138,7 +138,7 @@ def test_missing_and_left_over_weights_are_listed(tmp_path: Path) -> None:
     ) in str(raised.value)
 
 
-def test_a_format_that_does_not_fit_says_what_it_looks_for(tmp_path: Path) -> None:
+def test_a_format_that_does_not_match_names_its_prefix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no weights under 'encoder_q\.', .* bn1\.bias"):
         opened(tmp_path, "x.pth", dict(sorted(trunk().items())), "moco_v2")
 
@@ -167,7 +167,7 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
     assert {p.dtype for p in found.backbone.parameters()} == {torch.float32}
 
 
-def test_a_prefix_and_a_place_can_be_said(tmp_path: Path) -> None:
+def test_a_prefix_and_a_path_can_be_set(tmp_path: Path) -> None:
     content = {"net": {"ema": other("a.b."), "now": trunk("a.b.")}}
     format = {"name": "prefixed", "prefix": "a.b.", "place": "net.now", "std": [1, 1, 1]}
     found = opened(tmp_path, "x.pth", content, format)
@@ -268,7 +268,7 @@ def test_weights_that_a_resnet_lacks_are_named(lost: str, complaint: str, tmp_pa
         open_checkpoint(tmp_path / "holed.pth")
 
 
-def test_a_second_network_in_a_file_is_told_of(
+def test_a_second_network_in_a_file_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = torchvision.models.resnet18().state_dict()

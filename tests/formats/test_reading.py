@@ -119,7 +119,7 @@ def test_a_text_file_is_refused(tmp_path: Path) -> None:
         ({}, "a dict"),
     ],
 )
-def test_a_file_without_weights_says_what_it_holds(
+def test_a_file_without_weights_is_refused_with_its_content(
     content: Any, told: str, tmp_path: Path
 ) -> None:
     torch.save(content, tmp_path / "x.pth")

@@ -165,7 +165,7 @@ def test_moco_v3_has_more_heads_where_it_is_small(width: int, heads: int, tmp_pa
     assert_same_features(found, source)
 
 
-def test_heads_can_be_said(tmp_path: Path) -> None:
+def test_heads_can_be_set(tmp_path: Path) -> None:
     source = timm_network(4)
     found = opened(tmp_path, source.state_dict(), {"name": "timm", "heads": 4})
     assert_same_features(found, source)
@@ -186,7 +186,7 @@ def test_a_transformer_that_may_be_of_two_kinds_is_not_guessed(tmp_path: Path) -
     assert_same_features(opened(tmp_path, state, {"name": "timm", "heads": 12}), source)
 
 
-def test_a_transformer_of_another_kind_lists_what_is_left_over(tmp_path: Path) -> None:
+def test_a_transformer_of_another_kind_lists_unexpected_weights(tmp_path: Path) -> None:
     state = dict(timm_network().state_dict())
     state |= {f"blocks.{n}.ls1.gamma": torch.ones(64) for n in range(2)}
     with pytest.raises(

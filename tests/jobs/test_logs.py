@@ -79,7 +79,7 @@ def test_a_tail_waits_for_the_file_and_for_whole_lines(tmp_path: Path) -> None:
     assert tail.read(is_last=True) == ["three"]
 
 
-def test_a_tail_goes_on_after_its_file_was_cut_off_or_replaced(tmp_path: Path) -> None:
+def test_a_tail_continues_after_its_file_was_truncated_or_replaced(tmp_path: Path) -> None:
     path, other = tmp_path / "log", tmp_path / "other"
     path.write_text("one, which is long\n")
     tail = Tail(path)
@@ -104,7 +104,7 @@ def test_the_last_lines_of_rank_0_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("slurm")
-def test_all_ranks_are_told_apart(tmp_path: Path) -> None:
+def test_lines_of_all_ranks_are_labelled(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", job="727", tasks=12)
     for rank in (10, 2, 0):
         write_log(run, "727", f"of {rank}", rank=rank)
@@ -125,7 +125,7 @@ def test_the_newest_job_comes_first_by_history_and_not_by_number(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("slurm")
-def test_before_a_job_starts_it_is_said_why(tmp_path: Path) -> None:
+def test_before_a_job_starts_the_reason_is_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a", job="728")
     screen = Screen()
     print_log(run, screen.reader)
@@ -146,7 +146,7 @@ def test_before_a_job_starts_the_log_of_the_one_before_is_shown(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("slurm")
-def test_a_link_to_a_log_that_is_not_there_yet_is_no_log(tmp_path: Path) -> None:
+def test_a_dangling_link_to_a_log_is_not_a_log(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", job="729_3")
     (run / "submit").mkdir()
     (run / "submit" / "729_3_0_log.out").symlink_to(tmp_path / "later")
@@ -156,7 +156,7 @@ def test_a_link_to_a_log_that_is_not_there_yet_is_no_log(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("slurm")
-def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path) -> None:
+def test_what_cannot_be_shown_is_reported_in_one_line(tmp_path: Path) -> None:
     here = make_run(tmp_path / "here", started(None))
     with pytest.raises(UserError, match="has no log: it was not submitted"):
         print_log(here, Screen().reader)
@@ -214,7 +214,7 @@ def test_following_begins_with_the_last_lines_and_repeats_none(
     assert screen.out == ["two", "three", "four"]
 
 
-def test_following_goes_on_with_the_log_of_a_new_job(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_following_continues_with_the_log_of_a_new_job(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", started("727"), job="727")
     write_log(run, "727", "old")
     screen = Screen()

@@ -70,7 +70,11 @@ def stopped(job: str | None, reason: str, step: int | None = 7) -> dict[str, Any
     ("job", "state", "reason"),
     [
         ("728", "PENDING", "held (JobHeldUser); release it with: ssl-zoo release a"),
-        ("739", "REQUEUED", "held (job requeued in held state); release it with: ssl-zoo release a"),
+        (
+            "739",
+            "REQUEUED",
+            "held (job requeued in held state); release it with: ssl-zoo release a",
+        ),
         ("744", "REQUEUED", "BeginTime: may not start before 2026-11-23T04:59:17"),
         ("740", "PENDING", "BeginTime: may not start before 2026-11-23T05:58:32"),
         (
@@ -92,7 +96,7 @@ def stopped(job: str | None, reason: str, step: int | None = 7) -> dict[str, Any
         ("727", "RUNNING", "starting up on node1"),
     ],
 )
-def test_a_job_in_the_queue_is_what_squeue_says(
+def test_a_queued_job_has_the_state_of_squeue(
     job: str, state: str, reason: str, how: Callable[..., RunStatus]
 ) -> None:
     found = how(job)
@@ -105,7 +109,7 @@ def test_a_reason_without_words_of_ours_is_passed_on(how: Callable[..., RunStatu
     assert how("741").reason.startswith("Nodes required for job are DOWN")
 
 
-def test_a_job_that_trains_says_where(how: Callable[..., RunStatus]) -> None:
+def test_a_training_job_shows_its_nodes(how: Callable[..., RunStatus]) -> None:
     assert how("727", started("727")).reason == "on node1"
 
 
@@ -118,12 +122,12 @@ def test_a_job_that_was_started_again_is_starting_up_until_it_trains(
     assert status(found.folder).reason == "on node1"
 
 
-def test_the_queue_comes_before_what_the_history_says(how: Callable[..., RunStatus]) -> None:
+def test_the_queue_takes_precedence_over_the_history(how: Callable[..., RunStatus]) -> None:
     found = how("744", started("744"), failed("744", "AnyError: in the start before"))
     assert (found.state, found.is_over) == ("REQUEUED", False)
 
 
-def test_a_complete_run_is_complete_whatever_came_after(how: Callable[..., RunStatus]) -> None:
+def test_a_complete_run_stays_complete(how: Callable[..., RunStatus]) -> None:
     found = how("730", started("730"), failed("730", "while it left"))
     (found.folder / "complete.json").write_text("{}")
     found = status(found.folder)
@@ -143,13 +147,13 @@ def test_a_job_that_ended_well_after_a_stop_has_stopped(how: Callable[..., RunSt
     assert (found.state, found.reason) == ("STOPPED", "saved, but not requeued: budget")
 
 
-def test_a_cancelled_job_says_by_whom_and_what_was_saved(how: Callable[..., RunStatus]) -> None:
+def test_a_cancelled_job_shows_by_whom_and_what_was_saved(how: Callable[..., RunStatus]) -> None:
     found = how("736", started("736"), stopped("736", "SIGTERM", 120))
     assert (found.state, found.has_failed) == ("CANCELLED", True)
     assert found.reason == "cancelled by root; asked to stop (SIGTERM), saved at step 120"
 
 
-def test_a_job_cancelled_before_it_started_says_by_whom(how: Callable[..., RunStatus]) -> None:
+def test_a_job_cancelled_before_it_started_shows_by_whom(how: Callable[..., RunStatus]) -> None:
     assert how("737_2").reason == "cancelled by root"
 
 
@@ -188,7 +192,7 @@ def test_a_job_cancelled_before_it_started_says_by_whom(how: Callable[..., RunSt
         ("724", (), "the time limit came before everything was saved (slurm.signal_delay_s)"),
     ],
 )
-def test_without_a_word_in_the_history_the_log_says_why(
+def test_without_an_event_in_the_history_the_log_gives_the_cause(
     job: str, log: tuple[str, ...], reason: str, how: Callable[..., RunStatus]
 ) -> None:
     found = how(job, started(job), log=log)
@@ -196,7 +200,9 @@ def test_without_a_word_in_the_history_the_log_says_why(
     assert found.reason.endswith(reason) or (job != "730" and reason in found.reason)
 
 
-def test_an_error_in_the_history_says_why_and_on_which_rank(how: Callable[..., RunStatus]) -> None:
+def test_an_error_in_the_history_gives_the_cause_and_the_rank(
+    how: Callable[..., RunStatus],
+) -> None:
     found = how("730", started("730"), failed("730", "OSError: no space", 1), log=TRACEBACK)
     assert (found.state, found.reason) == ("FAILED", "rank 1: OSError: no space")
 
@@ -215,7 +221,7 @@ def test_a_lost_connection_is_not_the_cause_when_another_rank_failed_first_or_la
     assert found.reason == "rank 1: ValueError: x"
 
 
-def test_a_lost_connection_is_not_the_cause_when_a_rank_left_without_a_word(
+def test_a_lost_connection_is_not_the_cause_when_a_rank_ended_silently(
     how: Callable[..., RunStatus],
 ) -> None:
     log = tuple(f"srun: error: node1: task {n}: Exited with exit code 3" for n in (1, 0))
@@ -223,7 +229,7 @@ def test_a_lost_connection_is_not_the_cause_when_a_rank_left_without_a_word(
     assert found.reason == "node1: task 1: Exited with exit code 3"
 
 
-def test_a_lost_connection_is_said_when_nothing_else_is_known(
+def test_a_lost_connection_is_shown_when_nothing_else_is_known(
     how: Callable[..., RunStatus],
 ) -> None:
     assert how("730", started("730"), failed("730", LOST_PEER)).reason == LOST_PEER
@@ -236,7 +242,7 @@ def test_errors_of_earlier_starts_are_not_the_cause(how: Callable[..., RunStatus
     assert how("730", *events, log=log).reason == "the second start's error"
 
 
-def test_a_start_that_left_no_word_is_not_explained_by_the_one_before(
+def test_a_silent_start_is_not_explained_by_the_previous_one(
     slurm: FakeSlurm, how: Callable[..., RunStatus]
 ) -> None:
     slurm.says(

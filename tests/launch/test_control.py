@@ -39,7 +39,7 @@ def run_of(job: str, *, step: int | None = None) -> Path:
     return run
 
 
-def test_a_cancelled_run_says_where_it_is_saved_and_how_it_goes_on(slurm: FakeSlurm) -> None:
+def test_a_cancelled_run_reports_its_step_and_how_to_resume(slurm: FakeSlurm) -> None:
     run = run_of("727", step=120)
     slurm.says("scancel", then=f': > "{slurm.folder}/squeue.out"')  # the job leaves the queue
     assert cancel(run) == (
@@ -69,7 +69,7 @@ def test_a_waiting_job_is_cancelled_too(slurm: FakeSlurm) -> None:
     assert "job 729_3 of 'runs/a' is cancelled; nothing was saved; " in cancel(run)
 
 
-def test_a_scoring_job_goes_on_by_being_asked_again(slurm: FakeSlurm) -> None:
+def test_a_scoring_job_is_resumed_by_submitting_it_again(slurm: FakeSlurm) -> None:
     run = run_of("727")
     (run / "evaluate.json").write_text(json.dumps({"checkpoint": "/x/the run"}))
     slurm.says("scancel", then=f': > "{slurm.folder}/squeue.out"')
@@ -84,7 +84,7 @@ def test_a_running_job_is_asked_to_save_and_requeue_itself(slurm: FakeSlurm) -> 
     assert orders(slurm) == ["scancel --signal=USR2 727"]
 
 
-def test_a_job_that_has_requeued_itself_says_at_which_step(slurm: FakeSlurm) -> None:
+def test_a_job_that_has_requeued_itself_reports_its_step(slurm: FakeSlurm) -> None:
     run = run_of("727", step=33)
     event = json.dumps({"event": "requeued", "job": "727", "restart": 9, "step": 33})
     slurm.says("scancel", then=f"echo '{event}' >> '{run.absolute()}/history.jsonl'")

@@ -261,7 +261,7 @@ def test_outside_of_a_job_the_users_own_variables_stay(
     assert "RANK" not in found
 
 
-def test_without_sbatch_the_ways_out_are_named(tmp_path: Path, only_path: Path) -> None:
+def test_without_sbatch_the_error_names_alternatives(tmp_path: Path, only_path: Path) -> None:
     with pytest.raises(UserError) as error:
         sbatch.submit_slurm(SlurmConfig(), tmp_path / "submit", [shell("true")], name="run")
     for fact in ("'sbatch' is not on PATH", "--launcher local", "--dry-run"):
@@ -359,7 +359,7 @@ def test_signals_reach_the_tasks_of_a_local_job(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.slow
-def test_a_local_job_is_told_before_its_time_is_over(tmp_path: Path) -> None:
+def test_a_local_job_is_signalled_before_its_time_limit(tmp_path: Path) -> None:
     process = start(
         tmp_path / "submit",
         functools.partial(note_signal, "SIGUSR2", str(tmp_path)),

@@ -144,7 +144,7 @@ def test_of_a_checkout_git_names_what_belongs_to_it(checkout: Path, tmp_path: Pa
     assert not {"methods/swav/method.py", "notes.txt", ".gitignore"} & found
 
 
-def test_it_says_its_commit(checkout: Path, tmp_path: Path) -> None:
+def test_a_snapshot_records_its_commit(checkout: Path, tmp_path: Path) -> None:
     (checkout / "notes.txt").touch()  # of no concern
     facts = take(tmp_path / "code", checkout)
     assert facts["commit"] == git(checkout, "rev-parse", "--short=12", "HEAD")
@@ -281,7 +281,7 @@ def test_half_a_snapshot_is_never_seen(tmp_path: Path, monkeypatch: pytest.Monke
     assert [*tmp_path.iterdir()] == []
 
 
-def test_where_there_is_no_snapshot_there_is_nothing_to_read(tmp_path: Path) -> None:
+def test_a_missing_snapshot_reads_as_none(tmp_path: Path) -> None:
     assert snapshot.read_snapshot(tmp_path) is None
     (tmp_path / "snapshot.json").write_text("{")
     assert snapshot.read_snapshot(tmp_path) is None

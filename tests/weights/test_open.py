@@ -94,7 +94,7 @@ def test_untrained_takes_settings_too() -> None:
     assert open_checkpoint("untrained:pixels").facts["backbone"]["image_size"] == 32
 
 
-def test_another_architecture_lists_what_is_missing_left_over_and_misshapen(
+def test_another_architecture_lists_missing_unexpected_and_misshapen_weights(
     tmp_path: Path,
 ) -> None:
     weights = tiny_backbone().state_dict()

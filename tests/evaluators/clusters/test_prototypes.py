@@ -25,7 +25,7 @@ def test_an_image_is_in_the_cluster_of_largest_score() -> None:
     assert found.protocol["n_clusters"] == 7
 
 
-def test_prototypes_that_win_nothing_are_told() -> None:
+def test_unused_prototypes_are_reported() -> None:
     values = score(np.eye(8)[[0, 0, 1, 1]], np.array([4, 4, 5, 5])).values
     assert values["used"] == 25.0
     assert values["balance"] == pytest.approx(100 / 3)

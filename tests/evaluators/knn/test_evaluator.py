@@ -224,7 +224,7 @@ def test_equal_votes_go_to_the_lowest_class() -> None:
         assert score(train, test, k=[4]).values == {"top1@k=4": expected}
 
 
-def test_a_class_without_a_vote_is_no_guess() -> None:
+def test_a_class_without_a_vote_is_never_predicted() -> None:
     train = Features(np.eye(8, dtype=np.float32), np.arange(8))
     test = Features(np.eye(8, dtype=np.float32)[7:], np.array([0]))
     values = score(train, test, k=[5]).values  # neighbours 7, 0, 1, 2, 3: class 0 has a vote
@@ -268,7 +268,7 @@ def test_scale_of_features_does_not_matter() -> None:
     assert score(scaled, test).values == score(train, test).values
 
 
-def test_duplicates_of_test_features_are_found_whatever_the_labels_are() -> None:
+def test_duplicates_of_test_features_are_found_regardless_of_labels() -> None:
     test = blobs(40, 1)
     assert test.labels is not None
     labels = 1000 * test.labels + 17

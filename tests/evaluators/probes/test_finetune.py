@@ -287,7 +287,7 @@ def test_images_of_several_classes_are_refused() -> None:
         finetune().evaluate_images(given)
 
 
-def test_a_loss_that_grows_beyond_bounds_is_told() -> None:
+def test_a_diverging_loss_is_an_error() -> None:
     with pytest.raises(UserError, match="lower the learning rate"):
         finetune(epochs=30, fraction=1.0, head_lr=1000, backbone_lr=1000).evaluate_images(
             subject()

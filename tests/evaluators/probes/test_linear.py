@@ -39,7 +39,7 @@ def test_accuracy_is_that_of_scikit_learn() -> None:
     assert 40 < found.values["top1"] < 95  # neither chance nor trivial
 
 
-def test_classes_far_apart_are_told_apart() -> None:
+def test_distant_classes_are_separated() -> None:
     assert score(classes(80, 0, noise=0.05), classes(40, 1, noise=0.05)).values["top1"] == 100
 
 
@@ -89,7 +89,7 @@ def test_penalties_are_tried_until_they_are_worse(
     assert found.details["penalties"] == penalties[:tried]
 
 
-def test_penalties_that_tie_with_the_best_go_on() -> None:
+def test_penalties_that_tie_with_the_best_continue_the_search() -> None:
     easy = classes(80, 0, noise=0.01)
     grid = (1e-1, 1e-2, 1e-3, 1e-4)
     assert len(score(easy, easy, penalties=grid).details["penalties"]) == 4
