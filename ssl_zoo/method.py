@@ -32,6 +32,20 @@ class Batch:
     labels: Tensor | None = None
     masks: Tensor | None = None
 
+    @property
+    def n_global(self) -> int:
+        """Number of global crops of an image."""
+        return self.views[0].shape[0]
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return self.views[0].shape[1]
+
+    def by_view(self, rows: Tensor) -> Tensor:
+        """Cuts rows of views in order, `(V * B, ...)`, into views, `(V, B, ...)`."""
+        return rows.unflatten(0, (-1, self.n_images))
+
 
 class EpochData(Protocol):
     """The images of an epoch, for methods that pass over them between epochs.
@@ -75,13 +89,19 @@ class StepOutput:
 
     Attributes:
         loss: scalar with gradient.
-        features: backbone features of the global crops, `(N, D)`, detached, for collapse diagnostics.
+        features: backbone features of all crops, `(sum of V * B, D)`, in the order of `encode`.
+            Training looks at the first `n_global * n_images` for signs of a collapse; a method that
+            computes fewer features of global crops returns those alone. Detached here.
         metrics: called only on steps that are logged, by all ranks together.
     """
 
     loss: Tensor
     features: Tensor
     metrics: Callable[[], Metrics] = field(default=dict)
+
+    def __post_init__(self) -> None:
+        # Not later: DistributedDataParallel awaits a gradient of whatever its outputs depend on.
+        object.__setattr__(self, "features", self.features.detach())
 
 
 @dataclass(frozen=True)

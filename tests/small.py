@@ -28,6 +28,13 @@ FAST = (*TINY["tiny_resnet"], *QUICK)
 SHORT = ("epochs=1", "global_batch_size=256", "checkpoint.every=2 steps")
 """Overrides, after those, that make a run of five steps with three checkpoints, of which two stay."""
 
+LOCAL_CROPS = (
+    "augmentation.crops=[{size: 32, count: 2, scale: [0.4, 1]},"
+    " {size: 16, count: 2, scale: [0.2, 0.6]}]",
+    "augmentation.local_crops=true",
+)
+"""Overrides that give a recipe two global and two local crops."""
+
 
 def fast_config(method: str, *overrides: str) -> RunConfig:
     """Returns a run of the `digits` recipe with a network of a few thousand parameters."""

@@ -48,14 +48,13 @@ class BarlowTwins(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss over all ranks' images."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        embeddings = self.head(features)  # (V * B, d)
-        dim = embeddings.shape[1]
-        terms = correlation_terms(embeddings.view(-1, n_images, dim), n_global)
+        embeddings = batch.by_view(self.head(features))  # (V, B, d)
+        dim = embeddings.shape[2]
+        terms = correlation_terms(embeddings, batch.n_global)
         return StepOutput(
             self.loss.weigh(terms),
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {
                 "invariance": float(terms.invariance.detach()) / dim,
                 "redundancy": float(terms.redundancy.detach()) / max(1, dim * (dim - 1)),

@@ -56,17 +56,13 @@ class BYOL(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the squared distance of unit predictions and targets, summed over two directions."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        predictions = self.predictor(self.head(features))  # (V * B, d)
-        targets = self.teacher(batch.views[:1])  # (V_g * B, d)
-        dim = targets.shape[1]
-        cosine = mean_cosine(
-            predictions.view(-1, n_images, dim), targets.view(n_global, n_images, dim)
-        )
+        predictions = batch.by_view(self.predictor(self.head(features)))  # (V, B, d)
+        targets = batch.by_view(self.teacher(batch.views[:1]))  # (V_g, B, d)
+        cosine = mean_cosine(predictions, targets)
         return StepOutput(
             2 * (2 - 2 * cosine),  # the paper adds both directions, equation 2 and below
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {"cosine": float(cosine.detach())},
         )
 

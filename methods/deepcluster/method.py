@@ -48,7 +48,6 @@ class DeepCluster(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the cross entropy of all views with the images' clusters."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         losses = cluster_prediction(
             [self.classifier(features)],
@@ -57,7 +56,7 @@ class DeepCluster(Method):
         )
         return StepOutput(
             losses.mean(),
-            features.detach()[: n_global * n_images],
+            features,
             lambda: self.targets.metrics(losses),
         )
 

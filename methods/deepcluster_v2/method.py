@@ -54,16 +54,14 @@ class DeepClusterV2(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the cross entropy of all views, small crops too, with the images' clusters."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         losses = self.loss(self.prototypes(embeddings), self.targets.of(batch.index))
         if self.training:
-            kept = embeddings[: n_global * n_images]
-            self.bank.keep(batch.index, kept.view(n_global, n_images, -1))
+            self.bank.keep(batch.index, batch.by_view(embeddings)[: batch.n_global])
         return StepOutput(
             losses.mean(),
-            features.detach()[: n_global * n_images],
+            features,
             lambda: self.targets.metrics(losses),
         )
 
@@ -107,6 +105,4 @@ class DeepClusterV2(Method):
 
     def _embed(self, batch: Batch) -> Tensor:
         """Returns the embeddings of the global views, `(V_g, B, d)`."""
-        n_global, n_images = batch.views[0].shape[:2]
-        embeddings = l2_normalize(self.head(encode(self.backbone, batch.views[:1])))
-        return embeddings.view(n_global, n_images, -1)
+        return batch.by_view(l2_normalize(self.head(encode(self.backbone, batch.views[:1]))))

@@ -87,20 +87,15 @@ class DINO(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the cross entropy of teacher and student over pairs of a global and another view."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        scores = self.head(features)  # (V * B, K)
+        scores = batch.by_view(self.head(features))  # (V, B, K)
         temperature = self.config.teacher_temperature.at(progress)
         targets = self.targets(self.teacher(batch.views[:1]), temperature=temperature)
-        targets = targets.view(n_global, n_images, -1)
-        loss = swapped_prediction(
-            scores.view(-1, n_images, scores.shape[1]),
-            targets,
-            temperature=self.config.student_temperature,
-        )
+        targets = batch.by_view(targets)  # (V_g, B, K)
+        loss = swapped_prediction(scores, targets, temperature=self.config.student_temperature)
         return StepOutput(
             loss,
-            features.detach()[: n_global * n_images],
+            features,
             lambda: target_metrics(loss, targets),
         )
 

@@ -78,6 +78,6 @@ class MAE(Method):
         predicted = self.decoder(encoded, places)  # (B, L, P)
         return StepOutput(
             self.loss(predicted, targets, hidden),
-            self.backbone.pool(encoded.detach()).detach(),
+            self.backbone.pool(encoded.detach()),
             lambda: {"explained_variance": explained_variance(predicted, targets, hidden)},
         )

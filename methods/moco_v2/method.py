@@ -72,18 +72,18 @@ class MoCoV2(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss of all other views against the keys of the last, or of all, global views."""
         global_views, *local_views = batch.views
-        n_images, symmetric = global_views.shape[1], self.config.symmetric
+        symmetric = self.config.symmetric
         asking = global_views if symmetric else global_views[:-1]
         features = encode(self.backbone, [asking, *local_views])  # (V * B, D)
-        queries = l2_normalize(self.head(features)).view(-1, n_images, self.dim)
+        queries = batch.by_view(l2_normalize(self.head(features)))  # (V, B, d)
         keyed = global_views if symmetric else global_views[-1:]
-        keys = l2_normalize(self.teacher([keyed])).view(-1, n_images, self.dim)  # (K, B, d)
+        keys = batch.by_view(l2_normalize(self.teacher([keyed])))  # (K, B, d)
         loss = self.loss(queries, keys, self.queue.embeddings(keys), same_views=symmetric)
         if self.training:
             self.queue.keep(keys[-1])
         return StepOutput(
             loss,
-            features.detach()[: len(asking) * n_images],
+            features[: len(asking) * batch.n_images],
             lambda: {
                 "loss_over_chance": float(loss.detach()) / math.log(1 + len(self.queue)),
                 "positive_cosine": float(positive_cosine(queries, keys, same_views=symmetric)),

@@ -81,15 +81,14 @@ class MoCoV3(Method):
         Algorithm 1 adds up both directions and scales each by twice the temperature; hence twice
         the mean over pairs here, whatever their number.
         """
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        queries = self.predictor(self.head(features)).unflatten(0, (-1, n_images))  # (V, B, d)
-        keys = self.teacher(batch.views[:1]).unflatten(0, (-1, n_images))  # (V_g, B, d)
+        queries = batch.by_view(self.predictor(self.head(features)))  # (V, B, d)
+        keys = batch.by_view(self.teacher(batch.views[:1]))  # (V_g, B, d)
         cross_entropy = self.loss(queries, keys)
-        chance = math.log(max(2, n_images * distributed.world_size()))
+        chance = math.log(max(2, batch.n_images * distributed.world_size()))
         return StepOutput(
             2 * (2 * self.config.temperature) * cross_entropy,
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {
                 "loss_over_chance": float(cross_entropy.detach()) / chance,
                 "positive_cosine": float(positive_cosine(queries, keys)),

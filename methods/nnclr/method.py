@@ -86,21 +86,20 @@ class NNCLR(Method):
         A neighbour is the query, which has no gradient; the predictions of all ranks' images are its
         keys, and do have one.
         """
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         projections = self.head(features)
-        predictions = self.predictor(projections).unflatten(0, (-1, n_images))  # (V, B, d)
-        embeddings = l2_normalize(projections.detach()[: n_global * n_images])
+        predictions = batch.by_view(self.predictor(projections))  # (V, B, d)
+        embeddings = l2_normalize(projections.detach()[: batch.n_global * batch.n_images])
         support = self.queue.embeddings(embeddings)  # (Q, d)
         nearest = nearest_rows(embeddings, support)
-        neighbors = support[nearest].view(n_global, n_images, -1)
+        neighbors = batch.by_view(support[nearest])  # (V_g, B, d)
         loss = self.loss(neighbors, predictions)
         if self.training:
-            self.queue.keep(embeddings[:n_images])
+            self.queue.keep(embeddings[: batch.n_images])
         return StepOutput(
             loss,
-            features.detach()[: n_global * n_images],
-            lambda: _metrics(loss, neighbors, predictions, nearest[:n_images]),
+            features,
+            lambda: _metrics(loss, neighbors, predictions, nearest[: batch.n_images]),
         )
 
     def after_step(self, progress: Progress) -> None:

@@ -48,13 +48,12 @@ class SeLa(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the cross entropy of all views with the images' labels, mean over heads."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         scores = [classifier(features) for classifier in self.classifiers]
         losses = cluster_prediction(scores, self.targets.of(batch.index))
         return StepOutput(
             losses.mean(),
-            features.detach()[: n_global * n_images],
+            features,
             lambda: self.targets.metrics(losses),
         )
 

@@ -32,8 +32,7 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the NT-Xent loss over all ranks' images."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        embeddings = l2_normalize(self.head(features))  # (V * B, d)
-        loss = self.loss(embeddings.view(-1, n_images, embeddings.shape[1]), n_global)
-        return StepOutput(loss, features.detach()[: n_global * n_images])
+        embeddings = batch.by_view(l2_normalize(self.head(features)))  # (V, B, d)
+        loss = self.loss(embeddings, batch.n_global)
+        return StepOutput(loss, features)

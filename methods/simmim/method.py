@@ -62,6 +62,6 @@ class SimMIM(Method):
         predicted = self.head(encoded[:, self.backbone.n_prefix :])  # (B, L, P)
         return StepOutput(
             self.loss(predicted, targets, hidden),
-            self.backbone.pool(encoded.detach()).detach(),
+            self.backbone.pool(encoded.detach()),
             lambda: {"explained_variance": explained_variance(predicted, targets, hidden)},
         )

@@ -55,14 +55,13 @@ class SimSiam(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the negative cosine of predictions and embeddings that no gradient reaches."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = self.head(features)  # (V * B, d)
-        predictions = self.predictor(embeddings).view(-1, n_images, embeddings.shape[1])
-        cosine = mean_cosine(predictions, embeddings.view_as(predictions)[:n_global])
+        predictions = batch.by_view(self.predictor(embeddings))  # (V, B, d)
+        cosine = mean_cosine(predictions, batch.by_view(embeddings)[: batch.n_global])
         return StepOutput(
             -cosine,
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {"cosine": float(cosine.detach())},
         )
 

@@ -42,14 +42,15 @@ class Supervised(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the mean cross entropy over all views, global and local."""
         assert batch.labels is not None, "the loader gives labels to methods that ask for them"
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         logits = self.classifier(features)  # (V * B, n_classes)
-        labels = batch.labels.repeat(len(features) // n_images)  # views of an image lie B apart
+        labels = batch.labels.repeat(
+            len(features) // batch.n_images
+        )  # views of an image lie B apart
         loss = _cross_entropy(logits, labels, self.config)
         return StepOutput(
             loss,
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {"top1": 100 * float((logits.argmax(dim=1) == labels).double().mean())},
         )
 

@@ -82,7 +82,6 @@ class SwAV(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the swapped prediction loss; codes come from global crops only."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         queued = self.queue.embeddings(embeddings.device)  # (V_g, Q, d) or None
@@ -91,19 +90,18 @@ class SwAV(Method):
             weight = self.prototypes.sets[index].get_parameter("weight").detach()
             with torch.autocast(embeddings.device.type, enabled=False):
                 queue_scores = None if queued is None else queued @ weight.T
-            scores = scores.view(-1, n_images, scores.shape[1])
-            assigned = self.loss.codes(scores, n_global, queue_scores)
+            scores = batch.by_view(scores)
+            assigned = self.loss.codes(scores, batch.n_global, queue_scores)
             losses.append(
                 swapped_prediction(scores, assigned, temperature=self.config.temperature)
             )
             codes.append(assigned)
         loss = torch.stack(losses).mean()
         if self.training and self._queue_is_on(progress):
-            kept = embeddings.detach()[: n_global * n_images]
-            self._pending.append(kept.view(n_global, n_images, -1))
+            self._pending.append(batch.by_view(embeddings.detach())[: batch.n_global])
         return StepOutput(
             loss,
-            features.detach()[: n_global * n_images],
+            features,
             lambda: code_metrics(losses, codes),
         )
 

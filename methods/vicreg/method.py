@@ -42,12 +42,11 @@ class VICReg(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss; variance and covariance are over all ranks' images."""
-        n_global, n_images = batch.views[0].shape[:2]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        embeddings = self.head(features)  # (V * B, d)
-        terms = vicreg_terms(embeddings.view(-1, n_images, embeddings.shape[1]), n_global)
+        embeddings = batch.by_view(self.head(features))  # (V, B, d)
+        terms = vicreg_terms(embeddings, batch.n_global)
         return StepOutput(
             self.loss.weigh(terms),
-            features.detach()[: n_global * n_images],
+            features,
             lambda: {name: float(term.detach()) for name, term in terms._asdict().items()},
         )

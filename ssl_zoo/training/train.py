@@ -7,7 +7,7 @@ requeue are one path, exact to the step.
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ class Trainer:
         ]
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
             output: StepOutput = self.wrapped(batch, progress)
-        return output
+        return replace(output, features=output.features[: batch.n_global * batch.n_images])
 
     def _no_sync(self) -> Any:
         return self.wrapped.no_sync() if distributed.world_size() > 1 else nullcontext()  # type: ignore[operator]

@@ -51,6 +51,16 @@ def test_the_loss_is_a_finite_scalar(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED)
+def test_features_are_rows_of_the_backbone_without_gradient(name: str) -> None:
+    method, _ = prepared(name)
+    method.before_epoch(progress(), Epoch())
+    features = method(batch(), progress()).features
+    assert not features.requires_grad
+    assert features.shape[1] == method.backbone.feature_dim
+    assert len(features) % 8 == 0
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_it_runs_without_local_crops(name: str) -> None:
     method, optimizer = prepared(name)
     assert math.isfinite(take_step(method, optimizer, 0, counts=((32, 2),)))

@@ -20,7 +20,7 @@ from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training import build
 from tests.distributed import run_on_ranks
-from tests.small import fast_config
+from tests.small import LOCAL_CROPS, fast_config
 
 EXTRA = {
     "dino": ["method.centering=mean", "method.center_momentum=0.5"],
@@ -31,11 +31,6 @@ EXTRA = {
 """Settings that make what is shared between ranks matter within a few steps."""
 Step = tuple[float, dict[str, Tensor]]
 N_STEPS = 4
-LOCAL_CROPS = (
-    "augmentation.crops=[{size: 32, count: 2, scale: [0.4, 1]},"
-    " {size: 16, count: 2, scale: [0.2, 0.6]}]",
-    "augmentation.local_crops=true",
-)
 TRAINED = [name for name in METHODS if METHODS[name].trains]
 
 

@@ -34,15 +34,14 @@ class BarlowSketch(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss of the first two global views over all ranks' images."""
-        n_images = batch.views[0].shape[1]
         features = encode(self.backbone, batch.views)  # (V * B, D)
-        embeddings = self.head(features[: 2 * n_images]).float()  # (2 * B, d)
+        embeddings = self.head(features[: 2 * batch.n_images]).float()  # (2 * B, d)
         one, two = (standardize(distributed.gather(view)) for view in embeddings.chunk(2))
         correlation = one.T @ two / len(one)  # (d, d)
         difference = (correlation - torch.eye(len(correlation), device=one.device)) ** 2
         agreement = difference.diagonal().sum()
         loss = agreement + self.config.redundancy * (difference.sum() - agreement)
-        return StepOutput(loss, features.detach()[: 2 * n_images])
+        return StepOutput(loss, features)
 
 
 def standardize(embeddings: torch.Tensor) -> torch.Tensor:
