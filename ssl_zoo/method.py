@@ -1,4 +1,4 @@
-"""The contract between methods and training: what a method is given and what it gives back."""
+"""The contract between methods and training: what a method is given, gives back and remembers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
 from ssl_zoo.registry import Registry, registry
 from ssl_zoo.schedule import Progress
 
@@ -116,6 +117,29 @@ class Alarm:
     """Logged values in a row that must be out of bounds."""
 
 
+class Memory(nn.Module):
+    """What a method remembers from step to step on each rank, such as a queue.
+
+    A forward pass hands over what to remember: `keep`, with arguments of the memory's own. That is only
+    written after the optimizer's step, so that no batch meets itself. A memory is found like any other
+    submodule, of the method or of a part of it, and is no buffer: DistributedDataParallel would
+    overwrite buffers with rank 0's, and loading weights would want them to have one size.
+    """
+
+    def commit(self, progress: Progress) -> None:
+        """Writes what the forward passes of this step kept; called by all ranks together."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns this rank's share of what `load` needs, by names without dots."""
+        return {}
+
+    def load(self, states: list[dict[str, Tensor]]) -> None:
+        """Restores this rank's memory from the states of all ranks that saved, in rank order.
+
+        Their number may differ from the number of ranks there are now.
+        """
+
+
 class Method(nn.Module):
     """A self-supervised method: a module whose forward pass returns the loss of a batch.
 
@@ -171,6 +195,11 @@ class Method(nn.Module):
     def after_step(self, progress: Progress) -> None:
         """Called after the optimizer's step."""
 
+    def commit(self, progress: Progress) -> None:
+        """Lets all memories write what they kept; called after `after_step`."""
+        for memory in self.memories().values():
+            memory.commit(progress)
+
     def param_groups(self) -> Iterable[dict[str, Any]]:
         """Returns optimizer groups.
 
@@ -179,12 +208,41 @@ class Method(nn.Module):
         """
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def memories(self) -> dict[str, Memory]:
+        """Returns the memories among its submodules, by their path: `clusters.bank`."""
+        return {
+            path: module for path, module in self.named_modules() if isinstance(module, Memory)
+        }
+
     def rank_state(self) -> dict[str, Tensor]:
-        """Returns state that differs between ranks (queues, banks), for the checkpoint."""
-        return {}
+        """Returns this rank's state of all memories for the checkpoint, named `queue.rows`."""
+        return {
+            f"{path}.{name}": tensor
+            for path, memory in self.memories().items()
+            for name, tensor in memory.state().items()
+        }
 
     def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores `rank_state` from the states of all ranks that saved, in rank order."""
+        """Restores all memories from the `rank_state` of all ranks that saved, in rank order.
+
+        Raises:
+            UserError: it holds something that none of the memories has written.
+        """
+        memories = self.memories()
+        shares: dict[str, list[dict[str, Tensor]]] = {
+            path: [{} for _ in states] for path in memories
+        }
+        for rank, state in enumerate(states):
+            for key, tensor in state.items():
+                path, _, name = key.rpartition(".")
+                if path not in shares:
+                    raise UserError(
+                        f"the checkpoint holds '{key}', and this version of the method has no memory "
+                        f"'{path}'; start a new run"
+                    )
+                shares[path][rank][name] = tensor
+        for path, memory in memories.items():
+            memory.load(shares[path])
 
     def layers(self) -> dict[str, nn.Module]:
         """Returns what stands on `exported` and can be evaluated too, by the name of the layer.

@@ -1,16 +1,19 @@
-"""The contract between methods and training: batches and what a step gives back."""
+"""The contract between methods and training: batches, what a step gives back, memories."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from ssl_zoo.method import Batch, StepOutput
+from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
+from ssl_zoo.method import Batch, Memory, Method, StepOutput
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.train import train
-from tests.small import LOCAL_CROPS, SHORT, batch, fast_config
+from tests.small import LOCAL_CROPS, SHORT, batch, fast_config, progress, run_info, tiny_backbone
 
 
 def test_a_batch_counts_its_images_and_global_crops() -> None:
@@ -54,3 +57,71 @@ def test_diagnostics_of_a_run_ignore_features_of_local_crops(
         for name in ("whole", "spoilt")
     ]
     assert found[0] == found[1] != []
+
+
+class Sum(Memory):
+    """Adds up what steps kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.total = torch.zeros(1), torch.zeros(1)
+
+    def keep(self, value: float) -> None:
+        self.kept = self.kept + value
+
+    def commit(self, progress: Progress) -> None:
+        self.total, self.kept = self.total + self.kept, torch.zeros(1)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"total": self.total}
+
+    def load(self, states: list[dict[str, Tensor]]) -> None:
+        self.total = torch.stack([state["total"] for state in states]).sum(dim=0)
+
+
+class Remembering(Method):
+    """A method with a memory of its own and two more in a part."""
+
+    def __init__(self) -> None:
+        super().__init__(NamedConfig(name="x"), backbone=tiny_backbone(), run=run_info())
+        self.own = Sum()
+        self.part = nn.ModuleDict({"first": Sum(), "second": Sum()})
+
+    def values(self) -> list[float]:
+        return [float(memory.total) for memory in self.memories().values()]  # type: ignore[arg-type]
+
+
+def test_memories_are_found_in_a_method_and_its_parts() -> None:
+    assert [*Remembering().memories()] == ["own", "part.first", "part.second"]
+
+
+def test_memories_write_when_the_step_is_done() -> None:
+    method = Remembering()
+    for number, memory in enumerate(method.memories().values()):
+        memory.keep(float(number))  # type: ignore[operator]
+    assert method.values() == [0, 0, 0]
+    method.commit(progress())
+    assert method.values() == [0, 1, 2]
+
+
+def test_memories_are_no_part_of_the_weights() -> None:
+    assert not any("own" in key or "part" in key for key in Remembering().state_dict())
+
+
+def test_each_memory_is_restored_from_its_states_of_all_ranks() -> None:
+    ranks = [Remembering(), Remembering()]
+    for rank, method in enumerate(ranks):
+        for number, memory in enumerate(method.memories().values()):
+            memory.keep(10.0**number * (rank + 1))  # type: ignore[operator]
+        method.commit(progress())
+    states = [method.rank_state() for method in ranks]
+    assert [*states[0]] == ["own.total", "part.first.total", "part.second.total"]
+    restored = Remembering()
+    restored.load_rank_state(states)
+    assert restored.values() == [3, 30, 300]
+
+
+def test_a_state_that_no_memory_wrote_is_refused() -> None:
+    state = {**Remembering().rank_state(), "part.third.total": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"'part\.third\.total'"):
+        Remembering().load_rank_state([state])

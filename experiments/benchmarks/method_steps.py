@@ -104,6 +104,7 @@ def our_step(case: Case, views: list[Tensor], dtype: torch.dtype | None) -> Step
         method.after_backward(progress)
         optimizer.step()
         method.after_step(progress)
+        method.commit(progress)
 
     return step
 

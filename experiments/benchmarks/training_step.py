@@ -87,6 +87,7 @@ def our_step(views: list[Tensor], dtype: torch.dtype | None) -> Callable[[], Non
         method.after_backward(progress)
         optimizer.step()
         method.after_step(progress)
+        method.commit(progress)
 
     return step
 

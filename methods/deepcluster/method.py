@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_zoo.assignment.kmeans import spherical_kmeans
 from ssl_zoo.backbones.base import Backbone
@@ -85,12 +85,3 @@ class DeepCluster(Method):
             {"params": [p for p in self.backbone.parameters() if p.requires_grad]},
             {"params": list(self.classifier.parameters()), "momentum": 0.0},
         ]
-
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns this rank's share of the targets."""
-        state: dict[str, Tensor] = self.targets.state()
-        return state
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores the targets, also when the number of ranks has changed."""
-        self.targets.load(states)

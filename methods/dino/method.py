@@ -105,10 +105,9 @@ class DINO(Method):
         return [self.head.prototypes] if progress.step < steps else []
 
     def after_step(self, progress: Progress) -> None:
-        """Lets teacher and centre follow."""
+        """Moves the teacher towards the student."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)
-        self.targets.update()
 
     def layers(self) -> dict[str, nn.Module]:
         """Returns the teacher's head, which ends in prototypes."""

@@ -5,9 +5,11 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.assignment.sinkhorn import sinkhorn
+from ssl_zoo.method import Memory
+from ssl_zoo.schedule import Progress
 
 
-class MeanCentering(nn.Module):
+class MeanCentering(Memory):
     """A sharp softmax of scores less their running mean over the batches of all ranks.
 
     DINO (Caron et al., 2021, arXiv:2104.14294), equation 4. Sharpening alone ends in one prototype
@@ -30,14 +32,14 @@ class MeanCentering(nn.Module):
 
     @torch.no_grad()
     def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
-        """Returns the targets `(N, K)` of scores `(N, K)`; notes the scores for `update`."""
+        """Returns the targets `(N, K)` of scores `(N, K)`; keeps the mean score until `commit`."""
         if self.training:
             self._pending.append(scores.mean(dim=0))
         return ((scores - self.center) / temperature).softmax(dim=1)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Moves the centre towards the mean of the scores that came since the last call."""
+    def commit(self, progress: Progress) -> None:
+        """Moves the centre towards the mean of the scores of this step."""
         if not self._pending:
             return
         mean = torch.stack(self._pending).mean(dim=0)
@@ -63,6 +65,3 @@ class SinkhornCentering(nn.Module):
     def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
         """Returns the targets `(N, K)` of scores `(N, K)`."""
         return sinkhorn(scores, epsilon=temperature, n_iterations=self.n_iterations)
-
-    def update(self) -> None:
-        """Does nothing: each batch is balanced by itself."""

@@ -6,7 +6,6 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, RunSettings, default
@@ -79,8 +78,7 @@ class MoCoV2(Method):
         keyed = global_views if symmetric else global_views[-1:]
         keys = batch.by_view(l2_normalize(self.teacher([keyed])))  # (K, B, d)
         loss = self.loss(queries, keys, self.queue.embeddings(keys), same_views=symmetric)
-        if self.training:
-            self.queue.keep(keys[-1])
+        self.queue.keep(keys[-1])
         return StepOutput(
             loss,
             features[: len(asking) * batch.n_images],
@@ -91,16 +89,6 @@ class MoCoV2(Method):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Moves the teacher, and queues the keys of this step: no batch meets its own there."""
+        """Moves the teacher towards the student."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)
-        self.queue.commit()
-
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns the queue, once for all ranks."""
-        state: dict[str, Tensor] = self.queue.state()
-        return state
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores the queue."""
-        self.queue.load(states)

@@ -94,26 +94,12 @@ class NNCLR(Method):
         nearest = nearest_rows(embeddings, support)
         neighbors = batch.by_view(support[nearest])  # (V_g, B, d)
         loss = self.loss(neighbors, predictions)
-        if self.training:
-            self.queue.keep(embeddings[: batch.n_images])
+        self.queue.keep(embeddings[: batch.n_images])
         return StepOutput(
             loss,
             features,
             lambda: _metrics(loss, neighbors, predictions, nearest[: batch.n_images]),
         )
-
-    def after_step(self, progress: Progress) -> None:
-        """Queues the first views' embeddings of this step, so that no image finds itself."""
-        self.queue.commit()
-
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns the queue, once for all ranks."""
-        state: dict[str, Tensor] = self.queue.state()
-        return state
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores the queue."""
-        self.queue.load(states)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_zoo.assignment.balanced import balanced_assignment
 from ssl_zoo.backbones.base import Backbone
@@ -78,12 +78,3 @@ class SeLa(Method):
             )
             self.targets.assign(head, self.bank.index, labels)
         self.bank.clear()
-
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns this rank's share of the labels."""
-        state: dict[str, Tensor] = self.targets.state()
-        return state
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores the labels, also when the number of ranks has changed."""
-        self.targets.load(states)

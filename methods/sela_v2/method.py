@@ -18,7 +18,7 @@ from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
-from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.memory import BankedClusters, cluster_alarms
 from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
 from ssl_zoo.schedule import Duration, Progress
 
@@ -50,47 +50,39 @@ class SeLaV2(Method):
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
-        check_cluster_counts("method.n_prototypes", config.n_prototypes, run)
         self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
         self.prototypes = Prototypes(
             Prototypes.Config(n_prototypes=config.n_prototypes),
             input_dim=int(self.head.output_dim),  # type: ignore[arg-type]
         )
         self.loss = ClusterPredictionLoss(config)
-        self.bank = EmbeddingBank(run)
-        self.targets = Targets(run, config.n_prototypes)
+        self.clusters = BankedClusters(config.n_prototypes, run=run, setting="method.n_prototypes")
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the cross entropy of all views, small crops too, with the images' prototypes."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
-        losses = self.loss(self.prototypes(embeddings), self.targets.of(batch.index))
-        if self.training:
-            self.bank.keep(batch.index, batch.by_view(embeddings)[: batch.n_global])
-        return StepOutput(
-            losses.mean(),
-            features,
-            lambda: self.targets.metrics(losses),
-        )
+        targets = self.clusters.targets
+        losses = self.loss(self.prototypes(embeddings), targets.of(batch.index))
+        self.clusters.keep(batch, embeddings)
+        return StepOutput(losses.mean(), features, lambda: targets.metrics(losses))
 
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
         """Assigns the embeddings of the last epoch to prototypes, equally many to each.
 
-        Before the first epoch there is a pass over its images, without gradient and in training mode:
-        batch statistics make these embeddings like those that the bank holds later.
+        Before the first epoch there is a pass over its images, in training mode.
         """
         self.prototypes.normalize()
-        if self.bank.is_empty:
-            self.bank.fill(data.views(), self._embed)
-        self.bank.to(self.prototypes.sets[0].get_parameter("weight").device)
-        for head, layer in enumerate(self.prototypes.sets):
+        prototypes = self.prototypes.weights
+        self.clusters.prepare(data, self._embed, device=prototypes[0].device)
+        for number, weight in enumerate(prototypes):
             clusters = balanced_assignment(
-                self.bank.embeddings(head % self.bank.n_views),
-                layer.get_parameter("weight"),
+                self.clusters.points(number),
+                weight,
                 epsilon=self.config.temperature / self.config.sharpness,
                 max_iterations=self.config.sinkhorn_iterations,
             )
-            self.targets.assign(head, self.bank.index, clusters)
+            self.clusters.assign(number, clusters)
 
     def before_step(self, progress: Progress) -> None:
         """Puts prototypes back to length one; scores are cosines from here on."""
@@ -101,23 +93,10 @@ class SeLaV2(Method):
         until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return self.prototypes.parameters() if progress.step < until else ()
 
-    def after_step(self, progress: Progress) -> None:
-        """Puts the embeddings of this step into the bank."""
-        self.bank.commit(progress)
-
     def layers(self) -> dict[str, nn.Module]:
         """Returns the head and each set of prototypes."""
         return prototype_layers(self.head, self.prototypes)
 
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns this rank's rows of the bank and its share of the targets."""
-        return {**self.bank.state(), **self.targets.state()}
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores bank and targets, also when the number of ranks has changed."""
-        self.bank.load(states)
-        self.targets.load(states)
-
-    def _embed(self, batch: Batch) -> Tensor:
-        """Returns the embeddings of the global views, `(V_g, B, d)`."""
-        return batch.by_view(l2_normalize(self.head(encode(self.backbone, batch.views[:1]))))
+    def _embed(self, views: list[Tensor]) -> Tensor:
+        """Maps views to embeddings of length one, `(V * B, d)`."""
+        return l2_normalize(self.head(encode(self.backbone, views)))

@@ -74,11 +74,7 @@ class SwAV(Method):
         prototypes = Prototypes.Config(n_prototypes=config.n_prototypes)
         self.prototypes = Prototypes(prototypes, input_dim=dim)
         self.loss = SwappedPredictionLoss(config)
-        # No buffer: DDP would overwrite it with rank 0's, and strict loading would want one size.
-        self.queue = EmbeddingQueue(config.queue_length // run.world_size, dim)
-        self._pending: list[
-            Tensor
-        ] = []  # embeddings of global views (V_g, B, d) since the last step
+        self.queue = EmbeddingQueue(config.queue_length, dim, run=run)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the swapped prediction loss; codes come from global crops only."""
@@ -86,23 +82,18 @@ class SwAV(Method):
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         queued = self.queue.embeddings(embeddings.device)  # (V_g, Q, d) or None
         losses, codes = [], []
-        for index, scores in enumerate(self.prototypes(embeddings)):  # one (V * B, K) a set
-            weight = self.prototypes.sets[index].get_parameter("weight").detach()
+        for flat, weight in zip(self.prototypes(embeddings), self.prototypes.weights, strict=True):
+            scores = batch.by_view(flat)  # (V, B, K)
             with torch.autocast(embeddings.device.type, enabled=False):
-                queue_scores = None if queued is None else queued @ weight.T
-            scores = batch.by_view(scores)
-            assigned = self.loss.codes(scores, batch.n_global, queue_scores)
+                queue_scores = None if queued is None else queued @ weight.detach().T
+            codes.append(self.loss.codes(scores, batch.n_global, queue_scores))
             losses.append(
-                swapped_prediction(scores, assigned, temperature=self.config.temperature)
+                swapped_prediction(scores, codes[-1], temperature=self.config.temperature)
             )
-            codes.append(assigned)
-        loss = torch.stack(losses).mean()
-        if self.training and self._queue_is_on(progress):
-            self._pending.append(batch.by_view(embeddings.detach())[: batch.n_global])
+        if progress.step >= self.config.queue_start.steps(progress.steps_per_epoch):
+            self.queue.keep(batch.by_view(embeddings)[: batch.n_global])
         return StepOutput(
-            loss,
-            features,
-            lambda: code_metrics(losses, codes),
+            torch.stack(losses).mean(), features, lambda: code_metrics(losses, codes)
         )
 
     def before_step(self, progress: Progress) -> None:
@@ -114,28 +105,9 @@ class SwAV(Method):
         until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return self.prototypes.parameters() if progress.step < until else ()
 
-    def after_step(self, progress: Progress) -> None:
-        """Queues the embeddings of this step, so that no batch meets itself in the queue."""
-        if self._pending:
-            self.queue.push(torch.cat(self._pending, dim=1))
-            self._pending.clear()
-
     def layers(self) -> dict[str, nn.Module]:
         """Returns the head and each set of prototypes."""
         return prototype_layers(self.head, self.prototypes)
-
-    def rank_state(self) -> dict[str, Tensor]:
-        """Returns this rank's part of the queue."""
-        state: dict[str, Tensor] = self.queue.state()
-        return state
-
-    def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores the queue, also when the number of ranks has changed."""
-        self.queue.load(states, rank=self.run.rank, world_size=self.run.world_size)
-
-    def _queue_is_on(self, progress: Progress) -> bool:
-        start: int = self.config.queue_start.steps(progress.steps_per_epoch)
-        return bool(self.queue.length > 0 and progress.step >= start)
 
 
 def _check_sizes(config: Any, n_samples: int) -> None:

@@ -32,11 +32,15 @@ class Prototypes(nn.Module):
         self.sets = nn.ModuleList(nn.Linear(input_dim, k, bias=False) for k in config.n_prototypes)
         self.normalize()
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """The prototypes of each set, `(K, D)`."""
+        return [layer.get_parameter("weight") for layer in self.sets]
+
     @torch.no_grad()
     def normalize(self) -> None:
         """Normalises every prototype to length one."""
-        for layer in self.sets:
-            weight = layer.get_parameter("weight")
+        for weight in self.weights:
             weight.copy_(nn.functional.normalize(weight, dim=1))
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:

@@ -11,25 +11,25 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch, RunInfo
+from ssl_zoo.method import Batch, Memory, RunInfo
 from ssl_zoo.schedule import Progress
 
 _EMPTY = -1
 
 
-class EmbeddingBank:
+class EmbeddingBank(Memory):
     """This rank's embeddings of an epoch, one row for each of its images, in the order of the steps.
 
     A row belongs to a place in the epoch: step, then image within the step's batch. So each epoch
     overwrites the last, and as ranks hold neighbouring pieces of a global batch, the bank of all
-    ranks is one list of rows in an order that no number of ranks changes. It is no buffer of a
-    module: each rank saves its own rows.
+    ranks is one list of rows in an order that no number of ranks changes.
 
     Args:
         run: sizes of the run.
     """
 
     def __init__(self, run: RunInfo) -> None:
+        super().__init__()
         self._run = run
         self._index = torch.full((run.steps_per_epoch * run.batch_size,), _EMPTY)
         self._rows: Tensor | None = None  # (V_g, n, d)
@@ -57,7 +57,7 @@ class EmbeddingBank:
         filled = self._index != _EMPTY
         return self._rows[view] if bool(filled.all()) else self._rows[view, filled]
 
-    def to(self, device: torch.device) -> None:
+    def move(self, device: torch.device) -> None:
         """Moves the rows, which a checkpoint leaves on the CPU."""
         self._index = self._index.to(device)
         if self._rows is not None:
@@ -94,11 +94,12 @@ class EmbeddingBank:
         return distributed.all_reduce(found)
 
     def keep(self, index: Tensor, embeddings: Tensor) -> None:
-        """Notes what a forward pass computed until the step is done; `(B,)` and `(V_g, B, d)`."""
-        self._pending.append((index, embeddings.detach()))
+        """Remembers what a forward pass in training computed until `commit`, `(B,)` and `(V_g, B, d)`."""
+        if self.training:
+            self._pending.append((index, embeddings.detach()))
 
     def commit(self, progress: Progress) -> None:
-        """Writes what the forward passes of a step noted."""
+        """Writes what the forward passes of this step kept, at the place of the step in the epoch."""
         if self._pending:
             indices, embeddings = zip(*self._pending, strict=True)
             self._pending.clear()
@@ -160,9 +161,9 @@ class EmbeddingBank:
         if self._rows is None:
             return {}
         return {
-            "bank_rows": self._rows.cpu(),
-            "bank_index": self._index.cpu(),
-            "bank_sizes": torch.tensor(self._sizes()),
+            "rows": self._rows.cpu(),
+            "index": self._index.cpu(),
+            "sizes": torch.tensor(self._sizes()),
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
@@ -171,9 +172,9 @@ class EmbeddingBank:
         Raises:
             UserError: the saved bank is of other data or of other batches.
         """
-        if not states or "bank_rows" not in states[0]:
+        if not states or not states[0]:
             return
-        sizes = states[0]["bank_sizes"].tolist()
+        sizes = states[0]["sizes"].tolist()
         if sizes != self._sizes():
             there, now = (
                 "{} images in {} batches of {}".format(*one) for one in (sizes, self._sizes())
@@ -182,8 +183,8 @@ class EmbeddingBank:
                 f"the checkpoint's bank holds the embeddings of {there}, this run has {now}; go on "
                 "with the data and the global_batch_size it was saved with, or start a new run"
             )
-        rows = self._share([state["bank_rows"] for state in states], dim=1)
-        self._rows, self._index = rows, self._share([s["bank_index"] for s in states], dim=0)
+        self._rows = self._share([state["rows"] for state in states], dim=1)
+        self._index = self._share([state["index"] for state in states], dim=0)
 
     def _sizes(self) -> list[int]:
         return [self._run.n_samples, self._run.steps_per_epoch, self._run.global_batch_size]

@@ -4,19 +4,25 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.method import Memory, RunInfo
+from ssl_zoo.schedule import Progress
 
 
-class EmbeddingQueue:
-    """The newest embeddings of one rank, separately for each global view.
+class EmbeddingQueue(Memory):
+    """This rank's share of the newest embeddings of all ranks, separately for each global view.
 
     Args:
-        length: embeddings that this rank keeps for each view.
+        length: embeddings of each view on all ranks together; 0 for a queue that stays empty.
         dim: length of an embedding.
+        run: sizes of the run.
     """
 
-    def __init__(self, length: int, dim: int) -> None:
-        self.length = length
+    def __init__(self, length: int, dim: int, *, run: RunInfo) -> None:
+        super().__init__()
+        self.length = length // run.world_size
         self.dim = dim
+        self._run = run
+        self._pending: list[Tensor] = []  # embeddings (V_g, B, d) since the last step
         self._rows: Tensor | None = None  # (V_g, length, d), a ring
         self._position = 0
         self._filled = 0
@@ -32,6 +38,17 @@ class EmbeddingQueue:
             return None
         self._rows = self._rows.to(device)
         return self._rows
+
+    def keep(self, embeddings: Tensor) -> None:
+        """Remembers what a forward pass in training computed until `commit`, `(V_g, B, d)`."""
+        if self.training and self.length:
+            self._pending.append(embeddings.detach())
+
+    def commit(self, progress: Progress) -> None:
+        """Pushes what the forward passes of this step kept."""
+        if self._pending:
+            self.push(torch.cat(self._pending, dim=1))
+            self._pending.clear()
 
     def push(self, embeddings: Tensor) -> None:
         """Overwrites the oldest rows with those of a batch, `(V_g, B, d)`; B must divide the length."""
@@ -54,7 +71,7 @@ class EmbeddingQueue:
             "filled": torch.tensor(self._filled),
         }
 
-    def load(self, states: list[dict[str, Tensor]], *, rank: int, world_size: int) -> None:
+    def load(self, states: list[dict[str, Tensor]]) -> None:
         """Takes this rank's share of the states of all ranks that saved.
 
         A step fills the same rows on every rank, so row `i` of all ranks together is a global batch's
@@ -65,7 +82,7 @@ class EmbeddingQueue:
         """
         if not states or not states[0]:
             return
-        old_world = len(states)
+        old_world, world_size, rank = len(states), self._run.world_size, self._run.rank
         total = states[0]["rows"].shape[1] * old_world
         if total != self.length * world_size:
             raise UserError(

@@ -6,13 +6,15 @@ from torch.nn import functional
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
+from ssl_zoo.method import Memory
+from ssl_zoo.schedule import Progress
 
 
-class SharedQueue:
+class SharedQueue(Memory):
     """The newest embeddings of all ranks, equal on each; begins with random vectors of length one.
 
     As in MoCo (He et al., 2020, arXiv:1911.05722; facebookresearch/moco, moco/builder.py) it is used
-    from the first step on. It is no buffer of a module: checkpoints hold it once, not once a rank.
+    from the first step on. Checkpoints hold it once, not once a rank.
 
     Args:
         length: embeddings that are kept; a multiple of the global batch size.
@@ -20,6 +22,7 @@ class SharedQueue:
     """
 
     def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
         self._rows = functional.normalize(torch.randn(length, dim), dim=1)
         self._position = 0
         self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
@@ -33,11 +36,12 @@ class SharedQueue:
         return self._rows
 
     def keep(self, embeddings: Tensor) -> None:
-        """Remembers this rank's embeddings of a part of the batch, `(B, d)`, until `commit`."""
-        self._pending.append(embeddings.detach())
+        """Remembers what a forward pass in training computed until `commit`, `(B, d)`."""
+        if self.training:
+            self._pending.append(embeddings.detach())
 
-    def commit(self) -> None:
-        """Pushes what was kept in this step: no batch meets its own in the queue."""
+    def commit(self, progress: Progress) -> None:
+        """Pushes what the forward passes of this step kept, on all ranks."""
         if self._pending:
             self.push(torch.cat(self._pending))
             self._pending.clear()

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Alarm, Metrics, RunInfo
+from ssl_zoo.method import Alarm, Memory, Metrics, RunInfo
 
 UNKNOWN = -100
 """Target of an image without a cluster; cross entropy ignores it."""
 
 
-class Targets:
+class Targets(Memory):
     """Clusters of all images, equal on all ranks, one row for each clustering.
 
     Args:
@@ -23,6 +23,7 @@ class Targets:
     """
 
     def __init__(self, run: RunInfo, n_clusters: Sequence[int]) -> None:
+        super().__init__()
         self._run = run
         self._n_clusters = tuple(n_clusters)
         self._clusters = torch.full((len(n_clusters), run.n_samples), UNKNOWN, dtype=torch.int32)
@@ -89,8 +90,8 @@ class Targets:
     def state(self) -> dict[str, Tensor]:
         """Returns this rank's share of what `load` needs."""
         return {
-            "targets": self._clusters[:, distributed.rank() :: distributed.world_size()].cpu(),
-            "target_facts": self._facts,
+            "clusters": self._clusters[:, distributed.rank() :: distributed.world_size()].cpu(),
+            "facts": self._facts,
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
@@ -101,7 +102,10 @@ class Targets:
         """
         if not states:
             return
-        n_heads, n_samples = len(states[0]["targets"]), sum(s["targets"].shape[1] for s in states)
+        n_heads, n_samples = (
+            len(states[0]["clusters"]),
+            sum(s["clusters"].shape[1] for s in states),
+        )
         if (n_heads, n_samples) != self._clusters.shape:
             raise UserError(
                 f"the checkpoint holds {n_heads} clusterings of {n_samples} images, this run has "
@@ -109,8 +113,8 @@ class Targets:
             )
         self._clusters = torch.empty_like(self._clusters, device="cpu")
         for rank, state in enumerate(states):
-            self._clusters[:, rank :: len(states)] = state["targets"]
-        self._facts = states[0]["target_facts"].clone()
+            self._clusters[:, rank :: len(states)] = state["clusters"]
+        self._facts = states[0]["facts"].clone()
         self._weights.clear()
 
 

@@ -190,6 +190,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.method.after_step(progress)
+        self.method.commit(progress)
         self.state.step += 1
 
     def _forward(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -35,6 +35,7 @@ def take_step(
     method.after_backward(progress(step))
     optimizer.step()
     method.after_step(progress(step))
+    method.commit(progress(step))
     return float(output.loss.detach())
 
 

@@ -68,6 +68,7 @@ def losses_and_gradients(method_name: str) -> list[Step]:
         steps.append((float(loss), {k: p.grad.clone() for k, p in named if p.grad is not None}))
         optimizer.step()
         method.after_step(progress)
+        method.commit(progress)
     return steps
 
 

@@ -43,7 +43,7 @@ def test_rows_lie_in_the_order_of_the_steps() -> None:
 def test_restored_rows_move_to_where_the_method_is() -> None:
     restored = EmbeddingBank(RUN)
     restored.load([bank().state()])
-    restored.to(torch.device("meta"))
+    restored.move(torch.device("meta"))
     assert restored._rows is not None
     assert restored._rows.device.type == restored._index.device.type == "meta"
 

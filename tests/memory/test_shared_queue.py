@@ -7,6 +7,7 @@ from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.memory import SharedQueue
 from tests.distributed import run_on_ranks
+from tests.small import progress
 
 
 def queue(length: int = 8, dim: int = 2) -> SharedQueue:
@@ -41,8 +42,8 @@ def test_parts_of_a_batch_come_in_together_with_the_step() -> None:
     for part in (1.0, 2.0):
         shared.keep(torch.full((2, 2), part))
     assert torch.equal(shared.embeddings(torch.zeros(1)), before)
-    shared.commit()
-    shared.commit()  # nothing is left
+    shared.commit(progress())
+    shared.commit(progress())  # nothing is left
     assert shared.embeddings(torch.zeros(1))[:4, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
     assert torch.equal(shared.embeddings(torch.zeros(1))[4:], before[4:])
 

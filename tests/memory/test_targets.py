@@ -92,7 +92,7 @@ def test_changes_are_counted_whatever_clusters_are_called(
 def saved(n_ranks: int) -> list[dict[str, Tensor]]:
     """The states of ranks, each its share of the images."""
     state = targets([3, 1, 2, 0, 3], [1, 1, 0, 2]).state()
-    return [{**state, "targets": state["targets"][:, rank::n_ranks]} for rank in range(n_ranks)]
+    return [{**state, "clusters": state["clusters"][:, rank::n_ranks]} for rank in range(n_ranks)]
 
 
 @pytest.mark.parametrize("n_ranks", [1, 2, 3])

@@ -87,12 +87,12 @@ def interrupted(folder: str, name: str) -> None:
 def test_one_process_goes_on_with_the_bank_of_two(name: str, tmp_path: Path) -> None:
     run_on_ranks(interrupted, 2, str(tmp_path / "run"), name)
     path = checkpoint.found(tmp_path / "run" / "checkpoints")[0]
-    parts = [rank["method"]["bank_index"] for rank in checkpoint.load_state(path).ranks]
+    parts = [rank["method"]["clusters.bank.index"] for rank in checkpoint.load_state(path).ranks]
     assert [len(part) for part in parts] == [5 * 128] * 2
     together = torch.cat([part.view(5, 128) for part in parts], dim=1).flatten()
     train(config(name), tmp_path / "run", bar=False)
     assert distributed.world_size() == 1
-    kept = final(tmp_path / "run")[1]["bank_index"]
+    kept = final(tmp_path / "run")[1]["clusters.bank.index"]
     assert len(kept) == 5 * 256
     assert torch.equal(kept[: 3 * 256], together[: 3 * 256])  # the steps before it was stopped
 
@@ -102,4 +102,8 @@ def test_the_bank_is_no_buffer(name: str) -> None:
     torch.manual_seed(0)
     method = small_method(name, run=run_info(400))
     assert not any("bank" in key or "target" in key for key in method.state_dict())
-    assert method.rank_state().keys() == {"targets", "target_facts"}  # before the first epoch
+    saved = method.rank_state().keys()
+    assert saved == {
+        "clusters.targets.clusters",
+        "clusters.targets.facts",
+    }  # before the first epoch

@@ -32,7 +32,7 @@ def embeddings(method: DeepClusterV2, views: list[Tensor]) -> Tensor:
 
 def test_loss_equals_a_slow_reference() -> None:
     method, found = ready(), batch(counts=((32, 2), (16, 3)))
-    z, targets = embeddings(method, found.views), method.targets.of(found.index)
+    z, targets = embeddings(method, found.views), method.clusters.targets.of(found.index)
     terms = []
     for head in range(3):
         c = method.prototypes.sets[head].get_parameter("weight").double()
@@ -45,7 +45,7 @@ def test_loss_equals_a_slow_reference() -> None:
 
 
 def test_the_first_epoch_has_targets_for_all_its_images() -> None:
-    targets = ready().targets.of(torch.arange(80))
+    targets = ready().clusters.targets.of(torch.arange(80))
     assert targets.shape == (3, 80)
     assert (targets >= 0).all()
 
@@ -53,7 +53,10 @@ def test_the_first_epoch_has_targets_for_all_its_images() -> None:
 def test_prototypes_are_centroids_of_the_bank() -> None:
     method = ready()
     for head, view in ((0, 0), (1, 1), (2, 0)):  # heads 0 and 2 cluster view 0
-        rows, targets = method.bank.embeddings(view), method.targets.of(method.bank.index)[head]
+        rows, targets = (
+            method.clusters.bank.embeddings(view),
+            method.clusters.targets.of(method.clusters.bank.index)[head],
+        )
         c = method.prototypes.sets[head].get_parameter("weight")
         assert torch.equal(targets, (rows @ c.t()).argmax(dim=1))
         assert c.norm(dim=1).tolist() == pytest.approx([1] * N_PROTOTYPES[head], abs=1e-5)
@@ -69,19 +72,19 @@ def test_prototypes_are_not_trained() -> None:
 
 def test_the_bank_takes_the_embeddings_of_training_when_the_step_is_done() -> None:
     method, found = ready(), batch()
-    before = method.bank.embeddings(1).clone()
+    before = method.clusters.bank.embeddings(1).clone()
     z = embeddings(method, found.views)
     method(found, progress(3))
-    assert torch.equal(method.bank.embeddings(1), before)
-    method.after_step(progress(3))
-    rows = method.bank.embeddings(1)
+    assert torch.equal(method.clusters.bank.embeddings(1), before)
+    method.commit(progress(3))
+    rows = method.clusters.bank.embeddings(1)
     torch.testing.assert_close(rows[24:32].double(), z[1], rtol=0, atol=1e-5)
     assert torch.equal(rows[:24], before[:24])
     assert torch.equal(rows[32:], before[32:])
 
 
 def test_small_crops_make_no_rows() -> None:
-    assert ready().bank.n_views == 2
+    assert ready().clusters.bank.n_views == 2
 
 
 def test_a_later_epoch_is_clustered_without_a_pass_over_it() -> None:
@@ -91,13 +94,13 @@ def test_a_later_epoch_is_clustered_without_a_pass_over_it() -> None:
 
     method = ready()
     method.before_epoch(progress(10), NoData())
-    assert (method.targets.of(torch.arange(80)) >= 0).all()
+    assert (method.clusters.targets.of(torch.arange(80)) >= 0).all()
 
 
 def test_images_without_a_cluster_have_no_loss() -> None:
     method, found = ready(), batch()
     for head in range(3):
-        method.targets.assign(head, torch.tensor([0]), torch.tensor([1]))
+        method.clusters.targets.assign(head, torch.tensor([0]), torch.tensor([1]))
     views = [view[:, 1:] for view in found.views]
     assert float(method(Batch(views, found.index[1:]), progress()).loss.detach()) == 0
 

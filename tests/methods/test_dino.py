@@ -35,10 +35,11 @@ def dino(*overrides: str) -> DINO:
 
 
 def step_of(method: DINO, step: int = 0, views: list[Tensor] | None = None) -> None:
-    """Forward pass and the hook that follows the optimizer, which stands still."""
+    """Forward pass and what follows the optimizer, which stands still."""
     views = batch().views if views is None else views
     method(Batch(views, torch.arange(views[0].shape[1])), progress(step))
     method.after_step(progress(step))
+    method.commit(progress(step))
 
 
 def scores_of(backbone: nn.Module, head: nn.Module, views: list[Tensor]) -> Tensor:
@@ -235,8 +236,8 @@ def test_parts_of_an_accumulated_batch_count_as_one() -> None:
     whole(scores, temperature=1.0)
     for part in scores.chunk(3):
         parts(part, temperature=1.0)
-    whole.update()
-    parts.update()
+    whole.commit(progress())
+    parts.commit(progress())
     torch.testing.assert_close(parts.center, whole.center)
 
 
@@ -261,7 +262,7 @@ def _centre_on_a_rank(scores: Tensor) -> Tensor:
     for step in range(3):
         own = (scores + step).chunk(distributed.world_size())[distributed.rank()]
         centering(own, temperature=1.0)
-        centering.update()
+        centering.commit(progress())
     center: Tensor = centering.center
     return center
 

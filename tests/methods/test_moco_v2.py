@@ -102,7 +102,7 @@ def test_a_batch_meets_itself_in_the_queue_only_after_its_step() -> None:
     before = method.queue.embeddings(torch.zeros(1)).clone()
     method(batch(), progress())
     assert torch.equal(method.queue.embeddings(torch.zeros(1)), before)
-    method.after_step(progress())
+    method.commit(progress())
     now = method.queue.embeddings(torch.zeros(1))
     assert torch.equal(now[8:], before[8:])
     assert not torch.isclose(now[:8], before[:8]).all(dim=1).any()
@@ -114,7 +114,7 @@ def test_the_queue_takes_the_teachers_keys_of_the_last_global_view() -> None:
     with torch.no_grad():
         keys = method.teacher.head(method.teacher.backbone(views[0][-1]))
     method(Batch(views, torch.arange(8)), progress())
-    method.after_step(progress())
+    method.commit(progress())
     rows = method.queue.embeddings(keys)[:8]
     torch.testing.assert_close(rows, normalize(keys, dim=1), rtol=1e-5, atol=1e-6)
 
@@ -122,7 +122,7 @@ def test_the_queue_takes_the_teachers_keys_of_the_last_global_view() -> None:
 def test_queued_keys_have_no_gradient() -> None:
     method = moco()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     assert not method.queue.embeddings(torch.zeros(1)).requires_grad
 
 
@@ -131,7 +131,7 @@ def test_accumulated_batches_are_queued_together() -> None:
     before = method.queue.embeddings(torch.zeros(1)).clone()
     for _ in range(2):
         method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     now = method.queue.embeddings(torch.zeros(1))
     assert not torch.isclose(now, before).all(dim=1).any()
 
@@ -140,7 +140,7 @@ def test_evaluation_queues_nothing() -> None:
     method = moco().eval()
     before = method.queue.embeddings(torch.zeros(1)).clone()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     assert torch.equal(method.queue.embeddings(torch.zeros(1)), before)
 
 
@@ -165,7 +165,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 def test_the_queue_survives_a_checkpoint() -> None:
     method, other = moco(), moco()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     other.load_rank_state([method.rank_state(), {}])
     for each in (method, other):
         each.queue.push(torch.zeros(8, 64))

@@ -86,7 +86,7 @@ def test_a_batch_meets_itself_in_the_queue_only_after_its_step() -> None:
     before = rows(method).clone()
     method(batch(), progress())
     assert torch.equal(rows(method), before)
-    method.after_step(progress())
+    method.commit(progress())
     assert torch.equal(rows(method)[8:], before[8:])
     assert not torch.isclose(rows(method)[:8], before[:8]).all(dim=1).any()
 
@@ -96,7 +96,7 @@ def test_the_queue_takes_the_embeddings_of_the_first_view_not_predictions() -> N
     views = batch(counts=SEVERAL).views
     z, _ = parts(method, views)
     method(Batch(views, torch.arange(8)), progress())
-    method.after_step(progress())
+    method.commit(progress())
     torch.testing.assert_close(rows(method)[:8].double(), z[0], rtol=1e-4, atol=1e-5)
 
 
@@ -105,14 +105,14 @@ def test_after_its_step_an_image_is_its_own_neighbour() -> None:
     views = batch(counts=WITHOUT_LOCAL).views
     for step in range(2):
         metrics = method(Batch(views, torch.arange(8)), progress(step)).metrics()
-        method.after_step(progress(step))
+        method.commit(progress(step))
     assert metrics["distinct_neighbors"] == 1
 
 
 def test_queued_embeddings_have_no_gradient() -> None:
     method = nnclr()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     assert not rows(method).requires_grad
 
 
@@ -121,7 +121,7 @@ def test_accumulated_batches_are_queued_together() -> None:
     before = rows(method).clone()
     for _ in range(2):
         method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     assert not torch.isclose(rows(method), before).all(dim=1).any()
 
 
@@ -129,14 +129,14 @@ def test_evaluation_queues_nothing() -> None:
     method = nnclr().eval()
     before = rows(method).clone()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     assert torch.equal(rows(method), before)
 
 
 def test_the_queue_survives_a_checkpoint() -> None:
     method, other = nnclr(), nnclr()
     method(batch(), progress())
-    method.after_step(progress())
+    method.commit(progress())
     other.load_rank_state([method.rank_state(), {}])
     for each in (method, other):
         each.queue.push(torch.zeros(8, 64))

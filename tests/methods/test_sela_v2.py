@@ -25,7 +25,7 @@ def test_loss_equals_a_slow_reference() -> None:
     with torch.no_grad():
         features = torch.cat([method.backbone(group.flatten(0, 1)) for group in found.views])
         z = normalize(method.head(features).double(), dim=1)
-    targets = method.targets.of(found.index)
+    targets = method.clusters.targets.of(found.index)
     terms: list[Tensor] = []
     for head, layer in enumerate(method.prototypes.sets):
         logits = (
@@ -39,7 +39,7 @@ def test_loss_equals_a_slow_reference() -> None:
 
 def test_each_prototype_gets_equally_many_images() -> None:
     method = ready("method.sharpness=200", "method.sinkhorn_iterations=5000")
-    for targets, k in zip(method.targets.of(torch.arange(80)), (8, 10), strict=True):
+    for targets, k in zip(method.clusters.targets.of(torch.arange(80)), (8, 10), strict=True):
         counts = torch.bincount(targets, minlength=k)
         assert int((counts - 80 // k).abs().max()) <= 1
 
@@ -47,13 +47,16 @@ def test_each_prototype_gets_equally_many_images() -> None:
 def test_targets_are_those_of_sinkhorn_in_float64() -> None:
     method = ready("method.sharpness=2", "method.sinkhorn_iterations=1000")
     for head, layer in enumerate(method.prototypes.sets):
-        z, c = method.bank.embeddings(head % 2).double(), layer.get_parameter("weight").double()
+        z, c = (
+            method.clusters.bank.embeddings(head % 2).double(),
+            layer.get_parameter("weight").double(),
+        )
         log_p = (z @ c.t() / method.config.temperature).log_softmax(dim=1)
         q = (2 * log_p).exp()  # SeLa: probabilities to the power of lambda
         for _ in range(1000):
             q = q / q.sum(dim=0, keepdim=True)
             q = q / q.sum(dim=1, keepdim=True)
-        agree = q.argmax(dim=1) == method.targets.of(method.bank.index)[head]
+        agree = q.argmax(dim=1) == method.clusters.targets.of(method.clusters.bank.index)[head]
         assert float(agree.float().mean()) >= 0.9  # iterations end within 1 % of fair shares
 
 
@@ -68,7 +71,7 @@ def test_prototypes_learn_once_they_are_free() -> None:
         method(batch(), progress(step)).loss.backward()
         method.after_backward(progress(step))
         optimizer.step()
-        method.after_step(progress(step))
+        method.commit(progress(step))
         now = list(method.prototypes.parameters())
         moved.append(not all(torch.equal(a, b) for a, b in zip(before, now, strict=True)))
     assert moved == [False, False, True]

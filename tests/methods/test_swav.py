@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.memory import EmbeddingQueue
 from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.methods.swav.method import code_metrics
@@ -71,7 +70,7 @@ def test_a_full_queue_joins_the_codes() -> None:
     method = swav("method.queue_length=16", "method.queue_start=0 epochs")
     for step in range(2):
         method(batch(), progress(step))
-        method.after_step(progress(step))
+        method.commit(progress(step))
     queued = method.queue.embeddings(torch.device("cpu"))
     assert queued is not None
     assert queued.shape == (2, 16, 64)
@@ -85,7 +84,7 @@ def test_a_full_queue_joins_the_codes() -> None:
 def test_the_queue_is_not_used_before_it_is_full() -> None:
     method = swav("method.queue_length=16", "method.queue_start=0 epochs")
     method(batch(), progress(0))
-    method.after_step(progress(0))
+    method.commit(progress(0))
     assert method.queue.embeddings(torch.device("cpu")) is None
 
 
@@ -93,7 +92,7 @@ def test_the_queue_does_not_fill_before_its_start() -> None:
     method = swav("method.queue_length=8", "method.queue_start=1 epoch")
     for step, filled in ((9, False), (10, True)):
         method(batch(), progress(step))
-        method.after_step(progress(step))
+        method.commit(progress(step))
         assert method.queue.is_full is filled
 
 
@@ -101,14 +100,14 @@ def test_a_batch_never_meets_itself_in_the_queue() -> None:
     method = swav("method.queue_length=8", "method.queue_start=0 epochs")
     method(batch(), progress(0))
     assert not method.queue.is_full
-    method.after_step(progress(0))
+    method.commit(progress(0))
     assert method.queue.is_full
 
 
 def test_queued_embeddings_are_scored_with_current_prototypes() -> None:
     method = swav("method.queue_length=8", "method.queue_start=0 epochs")
     method(batch(), progress(0))
-    method.after_step(progress(0))
+    method.commit(progress(0))
     queued = method.queue.embeddings(torch.device("cpu"))
     with torch.no_grad():
         for parameter in method.prototypes.parameters():
@@ -119,30 +118,6 @@ def test_queued_embeddings_are_scored_with_current_prototypes() -> None:
     assert float(loss.detach()) == pytest.approx(
         float(reference_loss(method, views, queued)), abs=1e-5
     )
-
-
-def test_a_queue_survives_another_number_of_ranks() -> None:
-    """Two ranks' queues, dealt out to four and back, hold the same global rows in each time slot."""
-    queues = [EmbeddingQueue(8, 1) for _ in range(2)]
-    for step in range(3):  # two ranks with 4 images each; the ring has wrapped half
-        for rank, queue in enumerate(queues):
-            rows = torch.arange(4) + 10 * rank + 100 * step
-            queue.push(rows.float().view(1, 4, 1))
-    dealt = [EmbeddingQueue(4, 1) for _ in range(4)]
-    for rank, queue in enumerate(dealt):
-        queue.load([old.state() for old in queues], rank=rank, world_size=4)
-    back = [EmbeddingQueue(8, 1) for _ in range(2)]
-    for rank, queue in enumerate(back):
-        queue.load([old.state() for old in dealt], rank=rank, world_size=2)
-    for group in (dealt, back):
-        assert all(queue.is_full for queue in group)
-        newest = [queue.state()["rows"].flatten()[: queue.length // 2] for queue in group]
-        expected = torch.cat([old.state()["rows"].flatten()[:4] for old in queues])
-        assert sorted(torch.cat(newest).tolist()) == sorted(expected.tolist())
-    for queue in dealt:  # the next batch replaces the oldest rows, those of step 1
-        queue.push(torch.full((1, 2, 1), -1.0))
-    left = torch.cat([queue.state()["rows"].flatten() for queue in dealt])
-    assert not ((left >= 100) & (left < 200)).any()
 
 
 def test_frozen_prototypes_do_not_move_under_momentum_and_weight_decay() -> None:
@@ -220,22 +195,10 @@ def test_more_prototypes_than_images_are_refused() -> None:
         swav("method.n_prototypes=[61]", n_samples=60)
 
 
-def test_a_pushed_batch_must_divide_the_queue() -> None:
-    with pytest.raises(ValueError, match="a queue of 8 rows cannot take batches of 3"):
-        EmbeddingQueue(8, 1).push(torch.zeros(2, 3, 1))
-
-
-def test_a_queue_of_another_length_is_refused() -> None:
-    queue = EmbeddingQueue(8, 1)
-    queue.push(torch.zeros(2, 8, 1))
-    with pytest.raises(UserError, match="queue holds 8 embeddings, this run's 16"):
-        EmbeddingQueue(16, 1).load([queue.state()], rank=0, world_size=1)
-
-
 def test_queue_scores_are_full_precision_under_autocast() -> None:
     method = swav("method.queue_length=8", "method.queue_start=0 epochs")
     method(batch(), progress(0))
-    method.after_step(progress(0))
+    method.commit(progress(0))
     seen: list[torch.dtype] = []
     codes = method.loss.codes
 
