@@ -1,5 +1,6 @@
 """The contract between methods and training: what a method is given, gives back and remembers."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -115,6 +116,21 @@ class Alarm:
     below: float = float("-inf")
     patience: int = 3
     """Logged values in a row that must be out of bounds."""
+
+    @classmethod
+    def at_chance(cls, advice: str, *, metric: str = "loss_over_chance") -> "Alarm":
+        """Returns the alarm for a cross entropy that stays at that of a guess among all choices.
+
+        Args:
+            advice: what to do about it.
+            metric: the cross entropy over that of a guess; see `over_chance`.
+        """
+        return cls(metric, f"the loss is that of a guess: {advice}", above=0.995, patience=5)
+
+
+def over_chance(loss: Tensor, n_choices: int) -> float:
+    """Returns a cross entropy over ln n, that of a guess among n choices, of which there are two at least."""
+    return float(loss.detach()) / math.log(max(2, n_choices))
 
 
 class Memory(nn.Module):

@@ -3,9 +3,9 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -167,12 +167,16 @@ class Ramp(Config):
         return self.start + (self.end - self.start) * step / length
 
 
-def bounded(ramp: Ramp, low: float, high: float) -> Ramp:
-    """Returns the ramp; for validators of settings.
+def within(low: float, high: float) -> AfterValidator:
+    """Returns an annotation under which a ramp is refused if it leaves `[low, high]`."""
 
-    Raises:
-        ValueError: it leaves `[low, high]`.
-    """
-    if not all(low <= value <= high for value in (ramp.start, ramp.end)):
-        raise ValueError(f"{ramp.start} to {ramp.end} must lie between {low} and {high}")
-    return ramp
+    def check(ramp: Ramp) -> Ramp:
+        if not all(low <= value <= high for value in (ramp.start, ramp.end)):
+            raise ValueError(f"{ramp.start} to {ramp.end} must lie between {low} and {high}")
+        return ramp
+
+    return AfterValidator(check)
+
+
+Share = Annotated[Ramp, within(0, 1)]
+"""A ramp between 0 and 1, such as the part of a teacher's weights that a step keeps."""

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Batch, Memory, Method, StepOutput
+from ssl_zoo.method import Alarm, Batch, Memory, Method, StepOutput, over_chance
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
+from ssl_zoo.training.alarms import AlarmBell
 from ssl_zoo.training.train import train
 from tests.small import LOCAL_CROPS, SHORT, batch, fast_config, progress, run_info, tiny_backbone
 
@@ -57,6 +58,18 @@ def test_diagnostics_of_a_run_ignore_features_of_local_crops(
         for name in ("whole", "spoilt")
     ]
     assert found[0] == found[1] != []
+
+
+def test_a_loss_is_told_over_that_of_a_guess() -> None:
+    assert over_chance(torch.tensor(9.0).log().requires_grad_(), 81) == pytest.approx(0.5)
+    assert over_chance(torch.tensor(0.0), 1) == 0
+
+
+def test_a_loss_that_stays_at_chance_rings() -> None:
+    bell = AlarmBell([Alarm.at_chance("lower optimizer.lr")], quiet_steps=0)
+    heard = [bell.hear(step, {"loss_over_chance": 0.999}) for step in range(1, 7)]
+    assert [len(lines) for lines in heard] == [0, 0, 0, 0, 1, 0]
+    assert "lower optimizer.lr" in heard[4][0]
 
 
 class Sum(Memory):

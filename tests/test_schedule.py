@@ -5,14 +5,25 @@ with both ends, then `final + (peak - final) / 2 * (1 + cos(pi * t / T))` from t
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from ssl_zoo.config import validate
+from ssl_zoo.config import Config, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import run_config
-from ssl_zoo.schedule import Duration, Progress, Ramp, ScheduleConfig, cosine, epochs
+from ssl_zoo.schedule import (
+    Duration,
+    Progress,
+    Ramp,
+    ScheduleConfig,
+    Share,
+    cosine,
+    epochs,
+    within,
+)
 
 STEPS_PER_EPOCH, TOTAL_STEPS, WARMUP_STEPS = 5, 50, 10
 PEAK, START, FINAL = 4.8, 0.3, 0.0048
@@ -136,6 +147,31 @@ def at(step: int, total_steps: int = 10) -> Progress:
 def test_a_plain_number_is_a_ramp_that_stays() -> None:
     ramp = Ramp.model_validate(0.5)
     assert [ramp.at(at(step)) for step in (0, 9)] == [0.5, 0.5]
+
+
+class Settings(Config):
+    """A share, and a ramp with bounds of its own."""
+
+    share: Share = Ramp(start=0.5, end=1.0)
+    temperature: Annotated[Ramp, within(0.1, 2)] = Ramp(start=1.0, end=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({"share": 1.5}, "between 0 and 1"),
+        ({"share": {"start": -0.1, "end": 1}}, "between 0 and 1"),
+        ({"temperature": {"start": 1, "end": 0.05}}, "between 0.1 and 2"),
+    ],
+)
+def test_a_ramp_that_leaves_its_bounds_is_refused(wrong: dict[str, object], rule: str) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        Settings.model_validate(wrong)
+
+
+def test_a_share_may_reach_its_bounds() -> None:
+    share = Settings.model_validate({"share": {"start": 0, "end": 1}}).share
+    assert (share.start, share.end) == (0, 1)
 
 
 def test_a_cosine_ramp_is_byols_momentum() -> None:

@@ -3,15 +3,13 @@ learning", arXiv:2006.07733), also with more than two views and with crops of se
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import field_validator
-
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.pairs import mean_cosine
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
-from ssl_zoo.schedule import Progress, Ramp, bounded
+from ssl_zoo.schedule import Progress, Share
 from ssl_zoo.teacher import Teacher
 
 _MLP = {"name": "mlp", "hidden_dims": [4096], "output_dim": 256, "output_bias": False}
@@ -40,13 +38,8 @@ class BYOL(Method):
         """Projection head between features and embeddings."""
         predictor: Annotated[NamedConfig, HEADS] = default(_MLP)
         """Maps the student's embeddings to predictions of the teacher's; as long as those."""
-        momentum: Ramp = default({"start": 0.99, "end": 1.0})
+        momentum: Share = default({"start": 0.99, "end": 1.0})
         """Share of the teacher's weights that a step keeps."""
-
-        @field_validator("momentum")
-        @classmethod
-        def _check_momentum(cls, value: Ramp) -> Ramp:
-            return bounded(value, 0, 1)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -3,10 +3,10 @@ arXiv:2104.14294), after its text and the facts of facebookresearch/dino."""
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
@@ -16,7 +16,7 @@ from ssl_zoo.losses.swapped_prediction import swapped_prediction
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
 from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
-from ssl_zoo.schedule import Duration, Progress, Ramp, bounded
+from ssl_zoo.schedule import Duration, Progress, Ramp, Share, within
 from ssl_zoo.teacher import Teacher
 
 
@@ -48,11 +48,11 @@ class DINO(Method):
         name: Literal["dino"] = "dino"
         head: HeadConfig = HeadConfig()
         """Head between features and scores, of the student and of the teacher."""
-        momentum: Ramp = Ramp(start=0.996, end=1.0)
+        momentum: Share = Ramp(start=0.996, end=1.0)
         """Share of the teacher's weights that stays at each step."""
         student_temperature: float = Field(default=0.1, ge=0.01, le=10)
         """Divides the student's scores."""
-        teacher_temperature: Ramp = Ramp(
+        teacher_temperature: Annotated[Ramp, within(0.001, 10)] = Ramp(
             start=0.04, end=0.07, shape="linear", over=Duration(value=30, unit="epochs")
         )
         """Divides the teacher's scores; lower than the student's, it sharpens."""
@@ -64,16 +64,6 @@ class DINO(Method):
         """Normalisations that make balanced codes."""
         freeze_prototypes: Duration = default("1 epoch")
         """How long the student's prototypes stay as they were drawn."""
-
-        @field_validator("momentum")
-        @classmethod
-        def _check_momentum(cls, value: Ramp) -> Ramp:
-            return bounded(value, 0, 1)
-
-        @field_validator("teacher_temperature")
-        @classmethod
-        def _check_temperature(cls, value: Ramp) -> Ramp:
-            return bounded(value, 0.001, 10)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -2,10 +2,9 @@
 arXiv:2003.04297) on MoCo (He et al., 2020, arXiv:1911.05722), after the text and the facts of
 facebookresearch/moco."""
 
-import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, RunSettings, default
@@ -13,8 +12,8 @@ from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
-from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
-from ssl_zoo.schedule import Progress, Ramp, bounded
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode, over_chance
+from ssl_zoo.schedule import Progress, Share
 from ssl_zoo.teacher import Teacher
 
 
@@ -24,13 +23,7 @@ class MoCoV2(Method):
 
     paper: ClassVar[str] = "Chen et al., 2020, arXiv:2003.04297"
     alarms: ClassVar[tuple[Alarm, ...]] = (
-        Alarm(
-            metric="loss_over_chance",
-            above=0.995,
-            patience=5,
-            advice="queries find their keys no better than by guessing: lower optimizer.lr, or "
-            "lengthen schedule.warmup",
-        ),
+        Alarm.at_chance("lower optimizer.lr, or lengthen schedule.warmup"),
     )
 
     class Config(InfoNCESettings, NamedConfig):
@@ -41,7 +34,7 @@ class MoCoV2(Method):
         """Projection head between features and embeddings, the teacher's too."""
         queue_length: int = Field(default=65536, ge=2)
         """Keys of earlier batches, over all processes, that serve as negatives."""
-        momentum: Ramp = default(0.999)
+        momentum: Share = default(0.999)
         """Share of the teacher's weights that a step keeps."""
         symmetric: bool = False
         """Whether every global view gives a key for all other views, not just the last one.
@@ -49,11 +42,6 @@ class MoCoV2(Method):
         Twice the pairs of a step for a teacher's pass over all global views; not in the paper, but in
         the authors' demo for CIFAR-10.
         """
-
-        @field_validator("momentum")
-        @classmethod
-        def _is_a_share(cls, momentum: Ramp) -> Ramp:
-            return bounded(momentum, 0, 1)
 
         def check(self, run: RunSettings) -> None:
             """Raises `ValueError` when the queue does not consist of whole batches."""
@@ -83,7 +71,7 @@ class MoCoV2(Method):
             loss,
             features[: len(asking) * batch.n_images],
             lambda: {
-                "loss_over_chance": float(loss.detach()) / math.log(1 + len(self.queue)),
+                "loss_over_chance": over_chance(loss, 1 + len(self.queue)),
                 "positive_cosine": float(positive_cosine(queries, keys, same_views=symmetric)),
             },
         )

@@ -1,10 +1,9 @@
 """MoCo v3 (Chen, Xie & He, 2021, "An empirical study of training self-supervised vision
 transformers", arXiv:2104.02057), after its Algorithm 1 and the facts of facebookresearch/moco-v3."""
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
@@ -12,8 +11,8 @@ from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
-from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
-from ssl_zoo.schedule import Progress, Ramp, bounded
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode, over_chance
+from ssl_zoo.schedule import Progress, Share
 from ssl_zoo.teacher import Teacher
 
 _HEAD: dict[str, Any] = {
@@ -41,13 +40,7 @@ class MoCoV3(Method):
 
     paper: ClassVar[str] = "Chen, Xie & He, ICCV 2021, arXiv:2104.02057"
     alarms: ClassVar[tuple[Alarm, ...]] = (
-        Alarm(
-            metric="loss_over_chance",
-            above=0.995,
-            patience=5,
-            advice="predictions find their keys no better than by guessing: lower optimizer.lr or "
-            "method.temperature, or lengthen schedule.warmup",
-        ),
+        Alarm.at_chance("lower optimizer.lr or method.temperature, or lengthen schedule.warmup"),
     )
 
     class Config(InfoNCESettings, NamedConfig):
@@ -60,13 +53,8 @@ class MoCoV3(Method):
         """Projection head between features and embeddings, the teacher's too; ViTs have three layers."""
         predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
         """Head that turns a student's embedding into a query; a ViT's ends on batch normalisation."""
-        momentum: Ramp = default({"start": 0.99, "end": 1.0})
+        momentum: Share = default({"start": 0.99, "end": 1.0})
         """Share of the teacher's weights that a step keeps."""
-
-        @field_validator("momentum")
-        @classmethod
-        def _is_a_share(cls, momentum: Ramp) -> Ramp:
-            return bounded(momentum, 0, 1)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -85,12 +73,12 @@ class MoCoV3(Method):
         queries = batch.by_view(self.predictor(self.head(features)))  # (V, B, d)
         keys = batch.by_view(self.teacher(batch.views[:1]))  # (V_g, B, d)
         cross_entropy = self.loss(queries, keys)
-        chance = math.log(max(2, batch.n_images * distributed.world_size()))
+        n_keys = batch.n_images * distributed.world_size()
         return StepOutput(
             2 * (2 * self.config.temperature) * cross_entropy,
             features,
             lambda: {
-                "loss_over_chance": float(cross_entropy.detach()) / chance,
+                "loss_over_chance": over_chance(cross_entropy, n_keys),
                 "positive_cosine": float(positive_cosine(queries, keys)),
             },
         )

@@ -1,7 +1,6 @@
 """NNCLR (Dwibedi et al., 2021, "With a little help from my friends: nearest-neighbor contrastive
 learning of visual representations", arXiv:2104.14548), after its equation 4 and pseudo-code."""
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -16,7 +15,17 @@ from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
-from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
+from ssl_zoo.method import (
+    METHODS,
+    Alarm,
+    Batch,
+    Method,
+    Metrics,
+    RunInfo,
+    StepOutput,
+    encode,
+    over_chance,
+)
 from ssl_zoo.schedule import Progress
 
 _HEAD: dict[str, Any] = {
@@ -40,12 +49,9 @@ class NNCLR(Method):
 
     paper: ClassVar[str] = "Dwibedi et al., ICCV 2021, arXiv:2104.14548"
     alarms: ClassVar[tuple[Alarm, ...]] = (
-        Alarm(
-            metric="loss_over_chance",
-            above=0.995,
-            patience=5,
-            advice="neighbours say nothing of their images: lower optimizer.lr, lengthen "
-            "schedule.warmup, or use a shorter support set (method.queue_length)",
+        Alarm.at_chance(
+            "lower optimizer.lr, lengthen schedule.warmup, or use a shorter support set "
+            "(method.queue_length)"
         ),
         Alarm(
             metric="distinct_neighbors",
@@ -113,7 +119,7 @@ def _metrics(loss: Tensor, neighbors: Tensor, predictions: Tensor, nearest: Tens
     """Returns what tells of trouble; `nearest` are the neighbours of one view, `(B,)`."""
     n_images = len(nearest) * distributed.world_size()
     return {
-        "loss_over_chance": float(loss.detach()) / math.log(max(2, n_images)),
+        "loss_over_chance": over_chance(loss, n_images),
         "positive_cosine": float(positive_cosine(neighbors, predictions)),
         "distinct_neighbors": len(torch.unique(nearest)) / len(nearest),
     }

@@ -22,7 +22,17 @@ from ssl_zoo.losses.swapped_prediction import (
     swapped_prediction,
 )
 from ssl_zoo.memory import EmbeddingQueue, check_whole_batches
-from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
+from ssl_zoo.method import (
+    METHODS,
+    Alarm,
+    Batch,
+    Method,
+    Metrics,
+    RunInfo,
+    StepOutput,
+    encode,
+    over_chance,
+)
 from ssl_zoo.schedule import Duration, Progress
 
 
@@ -32,12 +42,10 @@ class SwAV(Method):
 
     paper: ClassVar[str] = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
     alarms: ClassVar[tuple[Alarm, ...]] = (
-        Alarm(
+        Alarm.at_chance(
+            "freeze prototypes longer (method.freeze_prototypes), lower optimizer.lr or "
+            "method.epsilon, or use fewer prototypes",
             metric="loss_over_ln_k",
-            above=0.995,
-            patience=5,
-            advice="the loss sits at ln K, the value of uniform predictions: freeze prototypes longer "
-            "(method.freeze_prototypes), lower optimizer.lr or method.epsilon, or use fewer prototypes",
         ),
         Alarm(
             metric="active_prototypes",
@@ -138,14 +146,13 @@ def code_metrics(losses: list[Tensor], codes: list[Tensor]) -> Metrics:
     ratios, active, entropies = [], [], []
     for loss, code in zip(losses, codes, strict=True):
         n_prototypes = code.shape[-1]
-        ln_k = math.log(n_prototypes)
-        ratios.append(float(loss.detach()) / ln_k)
+        ratios.append(over_chance(loss, n_prototypes))
         used = torch.zeros(n_prototypes, device=code.device)
         used[code.flatten(0, 1).argmax(dim=1)] = 1
         distributed.all_reduce(used, "max")
         rows = code.shape[0] * code.shape[1] * distributed.world_size()
         active.append(float(used.sum()) / min(n_prototypes, rows))
-        entropies.append(float(torch.special.entr(code).sum(-1).mean()) / ln_k)
+        entropies.append(float(torch.special.entr(code).sum(-1).mean()) / math.log(n_prototypes))
     return {
         "loss_over_ln_k": sum(ratios) / len(ratios),
         "active_prototypes": sum(active) / len(active),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Alarm, Memory, Metrics, RunInfo
+from ssl_zoo.method import Alarm, Memory, Metrics, RunInfo, over_chance
 
 UNKNOWN = -100
 """Target of an image without a cluster; cross entropy ignores it."""
@@ -75,10 +75,7 @@ class Targets(Memory):
             clustered; `active_clusters`: share of clusters with images, of those that could have
             any; `cluster_entropy`: entropy of cluster sizes over ln K.
         """
-        ratios = [
-            loss / math.log(k)
-            for loss, k in zip(losses.detach().tolist(), self._n_clusters, strict=True)
-        ]
+        ratios = [over_chance(*one) for one in zip(losses, self._n_clusters, strict=True)]
         changed, active, entropy = self._facts.mean(dim=0).tolist()
         return {
             "loss_over_ln_k": sum(ratios) / len(ratios),
@@ -141,12 +138,9 @@ def cluster_alarms(setting: str) -> tuple[Alarm, ...]:
         setting: the setting that holds the number of clusters.
     """
     return (
-        Alarm(
+        Alarm.at_chance(
+            f"lower optimizer.lr, lengthen schedule.warmup, or use fewer clusters ({setting})",
             metric="loss_over_ln_k",
-            above=0.995,
-            patience=5,
-            advice="the loss sits at ln K, the value of uniform predictions: lower optimizer.lr, "
-            f"lengthen schedule.warmup, or use fewer clusters ({setting})",
         ),
         Alarm(
             metric="active_clusters",
