@@ -18,7 +18,6 @@ GROUP = "ssl_zoo.plugins"
 PARTS = (
     "ssl_zoo.backbones",
     "ssl_zoo.heads",
-    "ssl_zoo.losses",
     "ssl_zoo.augmentations",
     "ssl_zoo.data",
     "ssl_zoo.optim",

@@ -8,7 +8,6 @@ from ssl_zoo.data.base import DATASETS
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.formats.base import FORMATS
 from ssl_zoo.heads.base import HEADS
-from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.registry import Registry
@@ -30,7 +29,6 @@ KINDS: dict[str, Registry[Any]] = {
     "methods": METHODS,
     "backbones": BACKBONES,
     "heads": HEADS,
-    "losses": LOSSES,
     "augmentations": AUGMENTATIONS,
     "datasets": DATASETS,
     "optimizers": OPTIMIZERS,

@@ -26,7 +26,7 @@ from torch import Tensor, multiprocessing
 from torch.nn.functional import normalize
 
 from ssl_zoo.assignment.sinkhorn import sinkhorn
-from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss
+from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss, SwapSettings
 
 EPSILON = 0.05
 Call = Callable[[], Tensor]
@@ -79,7 +79,7 @@ def loss_case(views: int, n: int, k: int) -> dict[str, Call]:
     from lightly.loss import SwaVLoss
 
     scores = scores_of(views * n, k).view(views, n, k).requires_grad_()
-    loss, theirs = SwappedPredictionLoss(SwappedPredictionLoss.Config()), SwaVLoss()
+    loss, theirs = SwappedPredictionLoss(SwapSettings()), SwaVLoss()
 
     def ours() -> Tensor:
         return torch.autograd.grad(loss(scores, 2), scores)[0]

@@ -1,13 +1,12 @@
 """The loss of Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230), equations 1 and 2."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 from ssl_zoo.losses.moments import cross_moment, n_images, off_diagonal_square, standardized
 from ssl_zoo.losses.pairs import view_pairs
 
@@ -31,18 +30,12 @@ class CorrelationTerms(NamedTuple):
     redundancy: Tensor
 
 
-@LOSSES.register
 class BarlowTwinsLoss(nn.Module):
     """The distance of the cross-correlation of two views, over all ranks, to the identity.
 
     Args:
         config: any settings that hold those of the loss, such as a method's.
     """
-
-    class Config(BarlowTwinsSettings, NamedConfig):
-        """Settings of the loss."""
-
-        name: Literal["barlow_twins"] = "barlow_twins"
 
     def __init__(self, config: BarlowTwinsSettings) -> None:
         super().__init__()

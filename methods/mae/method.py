@@ -9,6 +9,7 @@ from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
 from ssl_zoo.config import NamedConfig, RunSettings
 from ssl_zoo.losses.masked_pixels import (
     MaskedPixelLoss,
+    MaskedPixelSettings,
     checked_masks,
     count_visible,
     explained_variance,
@@ -61,7 +62,7 @@ class MAE(Method):
             output_dim=3 * tokens.patch_size**2,
             grid=(side, side),
         )
-        loss = MaskedPixelLoss.Config(norm_pixels=config.norm_pixels, error="squared")
+        loss = MaskedPixelSettings(norm_pixels=config.norm_pixels, error="squared")
         self.loss = MaskedPixelLoss(loss, patch_size=tokens.patch_size)
         self._n_visible: int | None = None
 

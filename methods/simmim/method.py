@@ -10,7 +10,12 @@ from ssl_zoo.augmentations.masks import check_masked_run
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
 from ssl_zoo.config import NamedConfig, RunSettings
-from ssl_zoo.losses.masked_pixels import MaskedPixelLoss, checked_masks, explained_variance
+from ssl_zoo.losses.masked_pixels import (
+    MaskedPixelLoss,
+    MaskedPixelSettings,
+    checked_masks,
+    explained_variance,
+)
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput
 from ssl_zoo.schedule import Progress
 
@@ -49,7 +54,7 @@ class SimMIM(Method):
         self.mask_token = nn.Parameter(torch.zeros(tokens.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
         self.head = nn.Linear(tokens.width, 3 * tokens.patch_size**2)
-        loss = MaskedPixelLoss.Config(norm_pixels=config.norm_pixels, error="absolute")
+        loss = MaskedPixelSettings(norm_pixels=config.norm_pixels, error="absolute")
         self.loss = MaskedPixelLoss(loss, patch_size=tokens.patch_size)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -5,15 +5,14 @@ Where the equations and the authors' code differ in constant factors, this is th
 figures come: distances are means over coordinates, and variance terms of two views are averaged.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 from ssl_zoo.losses.moments import centred, cross_moment, n_images, off_diagonal_square
 from ssl_zoo.losses.pairs import view_pairs
 
@@ -40,18 +39,12 @@ class VICRegTerms(NamedTuple):
     covariance: Tensor
 
 
-@LOSSES.register
 class VICRegLoss(nn.Module):
     """Distance between views, with variance and covariance over the images of all ranks.
 
     Args:
         config: any settings that hold those of the loss, such as a method's.
     """
-
-    class Config(VICRegSettings, NamedConfig):
-        """Settings of the loss."""
-
-        name: Literal["vicreg"] = "vicreg"
 
     def __init__(self, config: VICRegSettings) -> None:
         super().__init__()

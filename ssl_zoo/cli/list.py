@@ -12,7 +12,6 @@ KIND_NAMES = (
     "methods",
     "backbones",
     "heads",
-    "losses",
     "augmentations",
     "datasets",
     "optimizers",
@@ -28,7 +27,7 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         for kind in KIND_NAMES:
-            if value in (kind, kind[:-1], kind[:-2] if kind == "losses" else kind):
+            if value in (kind, kind[:-1]):
                 return kind
         near = difflib.get_close_matches(value, KIND_NAMES, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -41,8 +40,7 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 def list_command(kind: str | None, as_json: bool) -> None:
     """Lists the components that can be named, of one KIND or of all.
 
-    KIND is methods, backbones, heads, losses, augmentations, datasets, optimizers, evaluators
-    or formats.
+    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators or formats.
     """
     from ssl_zoo import plugins
     from ssl_zoo.report.describe import listing

@@ -5,7 +5,7 @@ Pure functions stay in their modules, whose names they bear: exported here they 
 
 from ssl_zoo.losses.cluster_prediction import ClusterPredictionLoss, ClusterPredictionSettings
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings
-from ssl_zoo.losses.masked_pixels import MaskedPixelLoss
+from ssl_zoo.losses.masked_pixels import MaskedPixelLoss, MaskedPixelSettings
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings
 from ssl_zoo.losses.swapped_prediction import SwappedPredictionLoss, SwapSettings
 
@@ -15,6 +15,7 @@ __all__ = [
     "InfoNCELoss",
     "InfoNCESettings",
     "MaskedPixelLoss",
+    "MaskedPixelSettings",
     "NTXentLoss",
     "NTXentSettings",
     "SwapSettings",

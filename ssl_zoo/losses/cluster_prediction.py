@@ -5,7 +5,6 @@ crops as in DeepCluster-v2 (Caron et al., 2020, arXiv:2006.09882, appendix).
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_zoo import distributed
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 
 _UNKNOWN = -100
 
@@ -26,18 +24,12 @@ class ClusterPredictionSettings(Config):
     """Divides the scores (0.1: facebookresearch/swav, main_deepclusterv2.py)."""
 
 
-@LOSSES.register
 class ClusterPredictionLoss(nn.Module):
     """Cross entropy of all views with the targets of several clusterings.
 
     Args:
         config: any settings that hold those of cluster prediction, such as a method's.
     """
-
-    class Config(ClusterPredictionSettings, NamedConfig):
-        """Settings of cluster prediction."""
-
-        name: Literal["cluster_prediction"] = "cluster_prediction"
 
     def __init__(self, config: ClusterPredictionSettings) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ arXiv:1911.05722, equation 1) has it, between any number of views.
 """
 
 import math
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_zoo import distributed
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 
 
 class InfoNCESettings(Config):
@@ -24,18 +22,12 @@ class InfoNCESettings(Config):
     """Divides the cosine similarities (0.2: Chen et al., 2020, arXiv:2003.04297, section 3)."""
 
 
-@LOSSES.register
 class InfoNCELoss(nn.Module):
     """InfoNCE over the global batch of all ranks, or against negatives from elsewhere.
 
     Args:
         config: any settings that hold those of InfoNCE, such as a method's.
     """
-
-    class Config(InfoNCESettings, NamedConfig):
-        """Settings of InfoNCE."""
-
-        name: Literal["info_nce"] = "info_nce"
 
     def __init__(self, config: InfoNCESettings) -> None:
         super().__init__()

@@ -10,15 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import Config
 from ssl_zoo.errors import UserError
-from ssl_zoo.losses.base import LOSSES
 
 _EPSILON = 1e-6
 """Added to a patch's variance (facebookresearch/mae, models_mae.py)."""
 
 
-@LOSSES.register
+class MaskedPixelSettings(Config):
+    """Settings of the loss; defaults as in MAE."""
+
+    norm_pixels: bool = True
+    """Whether each patch is a target with mean 0 and variance 1."""
+    error: Literal["squared", "absolute"] = "squared"
+    """What is averaged."""
+
+
 class MaskedPixelLoss(nn.Module):
     """The error of predicted pixels, over hidden patches alone.
 
@@ -27,16 +34,7 @@ class MaskedPixelLoss(nn.Module):
         patch_size: height and width of a patch, in pixels.
     """
 
-    class Config(NamedConfig):
-        """Settings of the loss; defaults as in MAE."""
-
-        name: Literal["masked_pixels"] = "masked_pixels"
-        norm_pixels: bool = True
-        """Whether each patch is a target with mean 0 and variance 1."""
-        error: Literal["squared", "absolute"] = "squared"
-        """What is averaged."""
-
-    def __init__(self, config: Config, *, patch_size: int) -> None:
+    def __init__(self, config: MaskedPixelSettings, *, patch_size: int) -> None:
         super().__init__()
         self.config = config
         self.patch_size = patch_size

@@ -4,16 +4,13 @@ SimCLR (Chen et al., 2020, arXiv:2002.05709), equation 1. With multi-crop the pa
 SwAV (Caron et al., 2020, arXiv:2006.09882), equation 6.
 """
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_zoo import distributed
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 
 _NO_NEGATIVE = -1e9
 """Stands for minus infinity, whose gradient would be NaN for a sample without negatives."""
@@ -26,18 +23,12 @@ class NTXentSettings(Config):
     """Divides the cosine similarities (0.1: SimCLR, section 2.1 and Table 5)."""
 
 
-@LOSSES.register
 class NTXentLoss(nn.Module):
     """NT-Xent over the global batch of all ranks.
 
     Args:
         config: any settings that hold those of NT-Xent, such as a method's.
     """
-
-    class Config(NTXentSettings, NamedConfig):
-        """Settings of NT-Xent."""
-
-        name: Literal["nt_xent"] = "nt_xent"
 
     def __init__(self, config: NTXentSettings) -> None:
         super().__init__()

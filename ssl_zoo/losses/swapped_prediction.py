@@ -4,7 +4,7 @@ SwAV (Caron et al., 2020, arXiv:2006.09882), equations 2 and 6.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ssl_zoo.assignment.sinkhorn import sinkhorn
-from ssl_zoo.config import Config, NamedConfig
-from ssl_zoo.losses.base import LOSSES
+from ssl_zoo.config import Config
 
 _CHUNK_ELEMENTS = 1 << 17
 """Scores in a chunk on the CPU: half a megabyte of float32, which stays in the cache."""
@@ -30,18 +29,12 @@ class SwapSettings(Config):
     """Normalisations of prototypes and samples that make codes."""
 
 
-@LOSSES.register
 class SwappedPredictionLoss(nn.Module):
     """SwAV's loss: codes of global views, predicted from all other views.
 
     Args:
         config: any settings that hold those of swapped prediction, such as a method's.
     """
-
-    class Config(SwapSettings, NamedConfig):
-        """Settings of swapped prediction."""
-
-        name: Literal["swapped_prediction"] = "swapped_prediction"
 
     def __init__(self, config: SwapSettings) -> None:
         super().__init__()

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
-from ssl_zoo.losses.base import LOSSES
-from ssl_zoo.losses.cluster_prediction import ClusterPredictionLoss, cluster_prediction
+from ssl_zoo.losses.cluster_prediction import (
+    ClusterPredictionLoss,
+    ClusterPredictionSettings,
+    cluster_prediction,
+)
 from tests.distributed import run_on_ranks
 
 TARGETS = torch.tensor([[0, 3, -100, 1, 2, -100], [4, 4, 1, 0, -100, 2]])
@@ -64,9 +67,8 @@ def test_a_batch_without_targets_has_no_loss_and_no_gradient() -> None:
     assert not gradient.any()
 
 
-def test_is_registered_with_its_settings() -> None:
-    loss = LOSSES.build({"name": "cluster_prediction", "temperature": 0.5})
-    assert isinstance(loss, ClusterPredictionLoss)
+def test_the_module_takes_its_temperature_from_its_settings() -> None:
+    loss = ClusterPredictionLoss(ClusterPredictionSettings(temperature=0.5))
     expected = cluster_prediction(some_scores(), TARGETS, temperature=0.5)
     assert torch.equal(loss(some_scores(), TARGETS), expected)
 

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_zoo import distributed
-from ssl_zoo.losses.base import LOSSES
-from ssl_zoo.losses.info_nce import InfoNCELoss, info_nce, positive_cosine
+from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, info_nce, positive_cosine
 from tests.distributed import run_on_ranks
 
 T = 0.2
@@ -49,9 +48,8 @@ def negatives(n: int = 7) -> Tensor:
     return normalize(some(n, 4, seed=2), dim=1)
 
 
-def test_is_registered_with_its_settings() -> None:
-    loss = LOSSES.build({"name": "info_nce", "temperature": 0.5})
-    assert isinstance(loss, InfoNCELoss)
+def test_the_module_takes_its_temperature_from_its_settings() -> None:
+    loss = InfoNCELoss(InfoNCESettings(temperature=0.5))
     q, k = some(2, 5, 4), some(2, 5, 4, seed=1)
     expected = info_nce(q, k, negatives(), temperature=0.5, same_views=False)
     assert torch.equal(loss(q, k, negatives(), same_views=False), expected)

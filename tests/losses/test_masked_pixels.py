@@ -10,6 +10,7 @@ from torch import Tensor
 from ssl_zoo.errors import UserError
 from ssl_zoo.losses.masked_pixels import (
     MaskedPixelLoss,
+    MaskedPixelSettings,
     checked_masks,
     count_visible,
     explained_variance,
@@ -60,7 +61,7 @@ def test_value_and_gradient_are_those_of_the_formula(error: Error, norm_pixels: 
     images = torch.randn(2, 3, 8, 12, dtype=torch.float64)
     predicted = torch.randn(2, 6, 48, dtype=torch.float64, requires_grad=True)
     hidden = draw_masks(2, 6, 4)
-    config = MaskedPixelLoss.Config(norm_pixels=norm_pixels, error=error)
+    config = MaskedPixelSettings(norm_pixels=norm_pixels, error=error)
     ours = MaskedPixelLoss(config, patch_size=PATCH)
     value = ours(predicted, ours.targets(images), hidden)
     slow = slow_loss(predicted, images, hidden, error=error, norm_pixels=norm_pixels)
@@ -93,7 +94,7 @@ def test_the_mean_of_halves_is_that_of_the_whole() -> None:
     ("dtype", "result"), [(torch.float16, torch.float32), (torch.float64, torch.float64)]
 )
 def test_the_loss_is_float32_at_least(dtype: torch.dtype, result: torch.dtype) -> None:
-    loss = MaskedPixelLoss(MaskedPixelLoss.Config(), patch_size=PATCH)
+    loss = MaskedPixelLoss(MaskedPixelSettings(), patch_size=PATCH)
     images = torch.randn(1, 3, 8, 8).to(dtype)
     predicted = torch.full((1, 4, 48), 300.0, dtype=dtype)  # its square is beyond float16
     value = loss(predicted, loss.targets(images), draw_masks(1, 4, 2))

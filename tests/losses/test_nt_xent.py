@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_zoo import distributed
-from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings, nt_xent
 from tests.distributed import run_on_ranks
 
@@ -51,10 +50,8 @@ def some_embeddings(v: int = 2, b: int = 6, d: int = 4, *, seed: int = 0) -> Ten
     return torch.randn(v, b, d, generator=torch.Generator().manual_seed(seed))
 
 
-def test_is_registered_with_its_settings() -> None:
-    loss = LOSSES.build({"name": "nt_xent", "temperature": 0.5})
-    assert isinstance(loss, NTXentLoss)
-    assert isinstance(loss.config, NTXentSettings)
+def test_the_module_takes_its_temperature_from_its_settings() -> None:
+    loss = NTXentLoss(NTXentSettings(temperature=0.5))
     embeddings = some_embeddings()
     assert torch.equal(loss(embeddings, 2), nt_xent(embeddings, 2, temperature=0.5))
 

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ssl_zoo import distributed
-from ssl_zoo.losses.base import LOSSES
 from ssl_zoo.losses.swapped_prediction import (
     SwappedPredictionLoss,
     SwapSettings,
@@ -39,12 +38,11 @@ def some_codes(n: int = 2, b: int = 12, k: int = 20) -> Tensor:
 
 
 def loss_of(**settings: float) -> SwappedPredictionLoss:
-    return SwappedPredictionLoss(SwappedPredictionLoss.Config(**settings))
+    return SwappedPredictionLoss(SwapSettings(**settings))
 
 
-def test_is_registered_with_the_defaults_of_the_recipes() -> None:
-    config = LOSSES.build("swapped_prediction").config
-    assert isinstance(config, SwapSettings)
+def test_defaults_are_those_of_the_recipes() -> None:
+    config = SwapSettings()
     assert (config.temperature, config.epsilon, config.sinkhorn_iterations) == (0.1, 0.05, 3)
 
 

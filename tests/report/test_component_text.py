@@ -143,7 +143,7 @@ def test_indented_formulas_stay_as_they_are() -> None:
         ("datasets", "image_folder", "ssl-zoo train METHOD data=image_folder data.root=..."),
         ("datasets", "digits", "ssl-zoo train METHOD data=digits"),
         ("evaluators", "knn", "ssl-zoo evaluate RUN --evaluators knn"),
-        ("losses", "nt_xent", ""),
+        ("heads", "mlp", "ssl-zoo train METHOD method.head=mlp method.head.output_dim=128"),
     ],
 )
 def test_a_component_says_how_it_is_used(kind: str, name: str, usage: str) -> None:

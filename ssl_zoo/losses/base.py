@@ -1,7 +1,0 @@
-"""The registry of losses."""
-
-from torch import nn
-
-from ssl_zoo.registry import Registry, registry
-
-LOSSES: "Registry[nn.Module]" = registry("loss")
