@@ -54,11 +54,7 @@ class DeepCluster(Method):
             self.targets.of(batch.index),
             weights=[self.targets.weights(0)],
         )
-        return StepOutput(
-            losses.mean(),
-            features,
-            lambda: self.targets.metrics(losses),
-        )
+        return StepOutput(losses.mean(), features, lambda: self.targets.metrics(losses))
 
     @torch.no_grad()
     def before_epoch(self, progress: Progress, data: EpochData) -> None:

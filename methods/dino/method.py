@@ -83,11 +83,7 @@ class DINO(Method):
         targets = self.targets(self.teacher(batch.views[:1]), temperature=temperature)
         targets = batch.by_view(targets)  # (V_g, B, K)
         loss = swapped_prediction(scores, targets, temperature=self.config.student_temperature)
-        return StepOutput(
-            loss,
-            features,
-            lambda: target_metrics(loss, targets),
-        )
+        return StepOutput(loss, features, lambda: target_metrics(loss, targets))
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
         """Returns the student's prototypes while they are frozen."""

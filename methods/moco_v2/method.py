@@ -52,8 +52,7 @@ class MoCoV2(Method):
         check_fits_data(config.queue_length, run.n_samples, run.global_batch_size)
         self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
         self.teacher = Teacher(backbone, self.head)
-        self.dim = int(self.head.output_dim)  # type: ignore[arg-type]
-        self.queue = SharedQueue(config.queue_length, self.dim)
+        self.queue = SharedQueue(config.queue_length, int(self.head.output_dim))  # type: ignore[arg-type]
         self.loss = InfoNCELoss(config)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:

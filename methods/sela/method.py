@@ -51,11 +51,7 @@ class SeLa(Method):
         features = encode(self.backbone, batch.views)  # (V * B, D)
         scores = [classifier(features) for classifier in self.classifiers]
         losses = cluster_prediction(scores, self.targets.of(batch.index))
-        return StepOutput(
-            losses.mean(),
-            features,
-            lambda: self.targets.metrics(losses),
-        )
+        return StepOutput(losses.mean(), features, lambda: self.targets.metrics(losses))
 
     @torch.no_grad()
     def before_epoch(self, progress: Progress, data: EpochData) -> None:

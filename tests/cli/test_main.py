@@ -73,7 +73,7 @@ def run(
     return call
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "method", "loss", "dataset"])
+@pytest.mark.parametrize("kind", [*KINDS, "method", "dataset"])
 def test_kinds_are_listed_in_singular_and_plural(kind: str, run: Run) -> None:
     assert run("list", kind).out.splitlines()[0] in KINDS
 
