@@ -46,7 +46,7 @@ class Batch:
 
     def by_view(self, rows: Tensor) -> Tensor:
         """Cuts rows of views in order, `(V * B, ...)`, into views, `(V, B, ...)`."""
-        return rows.unflatten(0, (-1, self.n_images))
+        return rows.view(-1, self.n_images, *rows.shape[1:])
 
 
 class EpochData(Protocol):
