@@ -102,7 +102,7 @@ class StepOutput:
     metrics: Callable[[], Metrics] = field(default=dict)
 
     def __post_init__(self) -> None:
-        # Not later: DistributedDataParallel awaits a gradient of whatever its outputs depend on.
+        # Here, as DistributedDataParallel awaits gradients of all that its outputs depend on.
         object.__setattr__(self, "features", self.features.detach())
 
 
@@ -129,17 +129,17 @@ class Alarm:
 
 
 def over_chance(loss: Tensor, n_choices: int) -> float:
-    """Returns a cross entropy over ln n, that of a guess among n choices, of which there are two at least."""
+    """Returns a cross entropy over that of a guess, ln n; one choice counts as two."""
     return float(loss.detach()) / math.log(max(2, n_choices))
 
 
 class Memory(nn.Module):
     """What a method remembers from step to step on each rank, such as a queue.
 
-    A forward pass hands over what to remember: `keep`, with arguments of the memory's own. That is only
-    written after the optimizer's step, so that no batch meets itself. A memory is found like any other
-    submodule, of the method or of a part of it, and is no buffer: DistributedDataParallel would
-    overwrite buffers with rank 0's, and loading weights would want them to have one size.
+    A forward pass hands over what to remember: `keep`, with arguments of the memory's own, which does
+    nothing in evaluation mode. What was kept is written after the optimizer's step, so that no batch
+    meets itself. A memory is found like any other submodule, of the method or of a part of it. Its rows
+    are no buffers, because each rank has its own and checkpoints may hold them in any number of shares.
     """
 
     def commit(self, progress: Progress) -> None:
