@@ -20,7 +20,6 @@ __all__ = [
     "FORMATS",
     "HEADS",
     "KINDS",
-    "LOSSES",
     "METHODS",
     "OPTIMIZERS",
 ]
