@@ -76,7 +76,7 @@ def rebuilt_layers(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[st
     return layers
 
 
-def _build(config: dict[str, Any], *, step: int, epoch: int, image_size: int) -> Method:
+def _build(config: dict[str, Any], *, step: int, epoch: float, image_size: int) -> Method:
     """Builds the method as for a run of about this size; weights do not depend on the size."""
     batch = config["global_batch_size"]
     steps = max(1, round(step / epoch)) if epoch else 1
