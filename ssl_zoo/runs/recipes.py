@@ -1,14 +1,18 @@
-"""Recipes: the settings of a method for one data set, in YAML files beside the method."""
+"""Recipes: the settings of a method for one data set, in YAML files beside the method.
+
+A method that has none takes the generic ones in `ssl_zoo/runs/generic`: data, backbone, augmentation and
+optimizer without settings of any method.
+"""
 
 import importlib.resources
+import logging
 from typing import Any
 
-from ssl_zoo.config import (
-    closest,
-    parse_yaml,
-)
+from ssl_zoo.config import closest, parse_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_RECIPE = "digits"
 
@@ -16,28 +20,29 @@ DEFAULT_RECIPE = "digits"
 def recipe_names(method: str) -> list[str]:
     """Returns the recipes that a method's folder holds."""
     METHODS[method]
-    folder = _recipe_folder(method)
-    return (
-        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-        if folder
-        else []
-    )
+    return _names(_recipe_folder(method))
+
+
+def generic_names() -> list[str]:
+    """Returns the recipes that any method without recipes of its own can use."""
+    return _names(_generic_folder())
 
 
 def recipe_text(method: str, recipe: str) -> str:
-    """Returns the YAML of `method@recipe` with its comments.
+    """Returns the YAML of `method@recipe` with its comments; a generic one does not name the method.
 
     Raises:
         UserError: there is no such method or recipe.
     """
-    names = recipe_names(method)
+    own = recipe_names(method)
+    names = own or generic_names()
     if recipe not in names:
+        whose = "" if own else " and can use the generic ones"
         raise UserError(
-            f"method '{method}' has no recipe '{recipe}'.{closest(recipe, names)} "
-            f"Known: {', '.join(names) or 'none'}"
+            f"method '{method}' has no recipe '{recipe}'{whose}.{closest(recipe, names)} "
+            f"Known: {', '.join(names)}"
         )
-    folder = _recipe_folder(method)
-    assert folder is not None
+    folder = _recipe_folder(method) if own else _generic_folder()
     text: str = (folder / f"{recipe}.yaml").read_text(encoding="utf-8")
     return text
 
@@ -48,7 +53,22 @@ def read_recipe(method: str, recipe: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such method or recipe.
     """
-    return parse_yaml(recipe_text(method, recipe), source=f"{method}@{recipe}")
+    settings = parse_yaml(recipe_text(method, recipe), source=f"{method}@{recipe}")
+    if recipe_names(method):
+        return settings
+    logger.info(
+        "method '%s' has no recipes of its own; using the generic recipe '%s'", method, recipe
+    )
+    return {"method": method, **settings}
+
+
+def _names(folder: Any) -> list[str]:
+    entries = folder.iterdir() if folder is not None else ()
+    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".yaml"))
+
+
+def _generic_folder() -> Any:
+    return importlib.resources.files("ssl_zoo.runs") / "generic"
 
 
 def _recipe_folder(method: str) -> Any:
