@@ -1,29 +1,47 @@
-"""Finds everything that registers components: our parts, `ssl_zoo.methods.*`, and other packages.
+"""Finds everything that registers components: our parts, `ssl_zoo.methods.*`, other packages, and files.
 
 Another package names its modules under the entry-point group `ssl_zoo.plugins`; importing such a
 module must register its components. A plug-in that fails to import is kept by name and hides no other.
+A plug-in file is one Python file that a user names, with `--plugin` or in a run's settings; nothing
+else makes it run.
 """
 
+import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import pkgutil
+import re
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 GROUP = "ssl_zoo.plugins"
-PARTS = (
-    "ssl_zoo.backbones",
-    "ssl_zoo.heads",
-    "ssl_zoo.augmentations",
-    "ssl_zoo.data",
-    "ssl_zoo.optim",
-    "ssl_zoo.evaluators",
-    "ssl_zoo.formats",
+METHODS_PACKAGE = "ssl_zoo.methods"
+KINDS = {
+    "methods": "ssl_zoo.method:METHODS",
+    "backbones": "ssl_zoo.backbones.base:BACKBONES",
+    "heads": "ssl_zoo.heads.base:HEADS",
+    "augmentations": "ssl_zoo.augmentations.base:AUGMENTATIONS",
+    "datasets": "ssl_zoo.data.base:DATASETS",
+    "optimizers": "ssl_zoo.optim.base:OPTIMIZERS",
+    "evaluators": "ssl_zoo.evaluators.base:EVALUATORS",
+    "formats": "ssl_zoo.formats.base:FORMATS",
+}
+"""Where the registry of each kind of component is, by the plural that the command line uses."""
+PARTS = tuple(
+    place.partition(":")[0].removesuffix(".base")
+    for kind, place in KINDS.items()
+    if kind != "methods"
 )
+"""Packages that register our own components."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,27 @@ class Failure:
     trace: str
 
 
+@dataclass(frozen=True)
+class LoadedFile:
+    """A plug-in file that was run in this process.
+
+    Attributes:
+        path: where it was loaded from.
+        source: its content at that time.
+        digest: 12 hexadecimal digits of the content.
+        classes: the components that it registered.
+    """
+
+    path: Path
+    source: bytes
+    digest: str
+    classes: frozenset[type]
+
+
 FAILURES: dict[str, Failure] = {}
+FILES: dict[Path, LoadedFile] = {}
+"""Plug-in files that were loaded, by their absolute path."""
+_registered: list[type] = []
 _discovered = False
 
 
@@ -47,7 +85,7 @@ def discover() -> None:
     _discovered = True  # first, because parts look names up while they are imported
     for part in PARTS:
         importlib.import_module(part)
-    package = importlib.import_module("ssl_zoo.methods")
+    package = importlib.import_module(METHODS_PACKAGE)
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
         path = f"{package.__name__}.{module.name}"
         _try(path, lambda path=path: importlib.import_module(path))  # type: ignore[misc]
@@ -61,6 +99,102 @@ def discover() -> None:
 def failure_lines() -> list[str]:
     """Returns a line for each plug-in that could not be imported."""
     return [f"{failure.name}: {failure.reason}" for failure in FAILURES.values()]
+
+
+def note(cls: type) -> None:
+    """Notes that a component was registered; registries call it."""
+    _registered.append(cls)
+
+
+def load_file(path: str | Path) -> LoadedFile:
+    """Runs a plug-in file, which registers its components; a file of known content is not run again.
+
+    Raises:
+        UserError: it cannot be read or run, registers nothing, or a name is taken.
+    """
+    discover()
+    place = Path(path).absolute()
+    source = read_source(place, path)
+    digest = source_digest(source)
+    known = loaded(digest)
+    if known is not None:
+        return known
+    before = len(_registered)
+    _execute(place, source, path)
+    classes = frozenset(_registered[before:])
+    if not classes:
+        raise UserError.everywhere(
+            f"plug-in file '{path}' registers nothing; decorate a class, for example with "
+            "@METHODS.register"
+        )
+    FILES[place] = LoadedFile(place, source, digest, classes)
+    logger.info("loaded the plug-in file '%s'", path)
+    return FILES[place]
+
+
+def loaded(digest: str) -> LoadedFile | None:
+    """Returns the file of this content, if it was loaded."""
+    return next((file for file in FILES.values() if file.digest == digest), None)
+
+
+def read_source(place: Path, name: str | Path = "") -> bytes:
+    """Returns the content of a plug-in file, without running it.
+
+    Args:
+        name: what messages call it; by default its path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    shown = name or place
+    if place.suffix != ".py" or place.is_dir():
+        raise UserError.everywhere(f"plug-in '{shown}' is not a Python file; give FILE.py")
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        raise UserError.everywhere(f"plug-in file '{shown}' does not exist") from None
+    except OSError as error:
+        raise UserError.everywhere(
+            f"plug-in file '{shown}' cannot be read: {error.strerror}"
+        ) from None
+
+
+def source_digest(source: bytes) -> str:
+    """Returns 12 hexadecimal digits that plug-in files of equal content share."""
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def _execute(place: Path, source: bytes, shown: str | Path) -> None:
+    """Runs a file as a module; one of the same path takes the place of what it registered before."""
+    where = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+    name = f"plugin_{re.sub(r'[^A-Za-z0-9_]', '_', place.stem)}_{where}"
+    spec = importlib.util.spec_from_file_location(name, place)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # pydantic looks names up there
+    try:
+        exec(compile(source, str(place), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        reason = f": {' '.join(said.split())}" if said else ""
+        raise UserError.everywhere(
+            f"plug-in file '{shown}' cannot be loaded{_line(error, place)}: "
+            f"{type(error).__name__}{reason}"
+        ) from error
+
+
+def _line(error: BaseException, place: Path) -> str:
+    """Returns ` (line 3)`, the line of a file in which an error was raised."""
+    if isinstance(error, SyntaxError) and error.filename == str(place):
+        number = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        number = next((f.lineno for f in reversed(frames) if f.filename == str(place)), None)
+    return f" (line {number})" if number else ""
 
 
 def _try(name: str, load: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 """The registries of the zoo, one for each kind of component, for plug-ins and the command line."""
 
+import importlib
 from typing import Any
 
 from ssl_zoo.augmentations.base import AUGMENTATIONS
@@ -10,6 +11,7 @@ from ssl_zoo.formats.base import FORMATS
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.plugins import KINDS as PLACES
 from ssl_zoo.registry import Registry
 
 __all__ = [
@@ -24,14 +26,12 @@ __all__ = [
     "OPTIMIZERS",
 ]
 
-KINDS: dict[str, Registry[Any]] = {
-    "methods": METHODS,
-    "backbones": BACKBONES,
-    "heads": HEADS,
-    "augmentations": AUGMENTATIONS,
-    "datasets": DATASETS,
-    "optimizers": OPTIMIZERS,
-    "evaluators": EVALUATORS,
-    "formats": FORMATS,
-}
+
+def _at(place: str) -> Registry[Any]:
+    module, _, name = place.partition(":")
+    found: Registry[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+KINDS = {kind: _at(place) for kind, place in PLACES.items()}
 """Registries by the plural that the command line uses."""

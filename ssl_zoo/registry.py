@@ -51,14 +51,17 @@ class Registry(Generic[T]):
             ValueError: a name is already taken; the message names its owner.
             TypeError: the class has no `Config` with a `Literal` name.
         """
-        for name in _names_of(cls):
+        names = _names_of(cls)
+        for name in names:
             owner = self._classes.get(name)
             if owner is not None and _path_of(owner) != _path_of(cls):
                 raise ValueError(
                     f"{self.kind} '{name}' of {_path_of(cls)} is already registered by "
                     f"{_path_of(owner)}; choose another name"
                 )
+        for name in names:
             self._classes[name] = cls
+        plugins.note(cls)
         return cls
 
     def __getitem__(self, name: str) -> type[T]:

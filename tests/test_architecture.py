@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the ground
     "_version": set(),
     "errors": set(),
-    "plugins": set(),
+    "plugins": {"errors"},
     "files": set(),
     "distributed": {"errors"},
     "config": {"errors"},

@@ -20,6 +20,7 @@ from ssl_zoo.cli.jobs import (
     requeue_command,
 )
 from ssl_zoo.cli.list import list_command, schema_command, show_command
+from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 
@@ -39,6 +40,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, of other projects too
     ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
+    ssl-zoo train mine --plugin mine.py    a method of your own, from one file
     """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO
@@ -56,10 +58,13 @@ for _command in (
     compare_command,
     card_command,
     evaluate_command,
-    table_command,
     import_command,
     export_command,
     cluster_command,
+):
+    cli.add_command(takes_plugins(_command))
+for _command in (
+    table_command,
     submit_command,
     jobs_command,
     logs_command,
@@ -68,6 +73,9 @@ for _command in (
     release_command,
 ):
     cli.add_command(_command)
+for _command in submit_command.commands.values():
+    takes_plugins(_command)
+takes_plugins(cli)
 
 
 def main() -> None:

@@ -18,6 +18,30 @@ OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 CONFIG = click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
 
 
+def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
+    if files:
+        from ssl_zoo.plugins import load_file
+
+        for file in files:
+            load_file(file)
+
+
+def takes_plugins(command: click.Command) -> click.Command:
+    """Adds `--plugin FILE.py` to a command; what the files register is known when it runs."""
+    command.params.append(
+        click.Option(
+            ["--plugin", "_plugins"],
+            multiple=True,
+            metavar="FILE.py",
+            is_eager=True,
+            expose_value=False,
+            callback=_load_plugins,
+            help="Python file that registers a method or other components; may be given again.",
+        )
+    )
+    return command
+
+
 def resolved(method: str | None, overrides: tuple[str, ...], file: str | None) -> "RunConfig":
     """Returns the run that the arguments describe; what is wrong with it is wrong on all ranks."""
     from ssl_zoo.runs.config import run_config

@@ -5,7 +5,8 @@ import torch
 from ssl_zoo.config import NamedConfig, apply_overrides
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.weights.open import Opened
+from ssl_zoo.runs.plugin_files import require
+from ssl_zoo.weights.open import Opened, plugins_of
 
 
 def data_config(
@@ -20,6 +21,7 @@ def data_config(
         why = "does not say what it was trained on" if foreign else "was trained on no data"
         raise UserError(f"'{opened.what}' {why}; say which to use with --dataset NAME")
     if own is not None and name in (None, own["name"]):
+        require(opened.what, plugins_of(opened.facts), {"data": own})
         return DATASETS.config(apply_overrides(own, overrides))
     normalisation = {"mean": own["mean"], "std": own["std"]} if own is not None else {}
     normalisation = opened.facts.get("normalisation", normalisation)

@@ -16,6 +16,7 @@ from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.history import Event, History, host
 from ssl_zoo.runs.places import runs_folder
+from ssl_zoo.runs.plugin_files import keep_loaded, load_kept
 
 
 def scoring_folder(config: ScoringConfig) -> Path:
@@ -54,8 +55,9 @@ class ScoringFolder:
         return validate(ScoringConfig, settings, source=str(self.request_file))
 
     def create(self, config: ScoringConfig) -> None:
-        """Writes the request."""
+        """Writes the request, with copies of the plug-in files that are loaded now."""
         self.path.mkdir(parents=True, exist_ok=True)
+        keep_loaded(self.path)
         write_text(self.request_file, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
 
     def run(self) -> None:
@@ -64,6 +66,7 @@ class ScoringFolder:
 
         if distributed.broadcast_object(self.is_complete):
             return
+        load_kept(self.path)
         config = self.config()
         if distributed.is_main():
             self.history.add(Event("started", world_size=distributed.world_size(), host=host()))

@@ -112,7 +112,9 @@ def _submit_again(now: RunStatus) -> str:
     from ssl_zoo.launch.submit import execute, plan_runs
     from ssl_zoo.runs.folder import RunFolder
 
-    (job,) = execute(plan_runs([RunFolder(now.folder).config()], [now.folder], site=""), "slurm")
+    (job,) = execute(
+        plan_runs([RunFolder(now.folder).resume_config()], [now.folder], site=""), "slurm"
+    )
     return f"job {now.job} of '{now.name}' had ended ({_words(now)}); submitted again as job {job}"
 
 

@@ -84,7 +84,7 @@ def _train(folder: Path, store: Any, request: StopRequest) -> int:
     run = RunFolder(folder)
     with distributed.process_group(store):
         distributed.on_main(lambda: _refuse_in_vain(run))
-        config = run.config()
+        config = run.resume_config()
         try:
             train(config, folder, bar=False)
         except Interrupted as stop:

@@ -22,6 +22,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, read_recipe
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
@@ -89,6 +90,8 @@ class RunConfig(Config):
     """Steps between two lines of metrics."""
     slurm: SlurmConfig = SlurmConfig()
     """How jobs of this run are submitted; see `ssl-zoo submit`."""
+    plugins: list[PluginFile] = []
+    """Python files that register components of this run; their content is part of what defines it."""
 
     @field_validator("sync_batch_norm", mode="before")
     @classmethod
@@ -138,7 +141,13 @@ class RunConfig(Config):
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that configs share which lead to equal weights."""
-        return digest(self.model_dump(mode="json", exclude=set(OPERATIONAL)))
+        return digest(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the settings that define the weights; of plug-in files, the digests."""
+        settings = self.model_dump(mode="json", exclude={*OPERATIONAL, "plugins"})
+        digests = sorted(file.digest for file in self.plugins)
+        return {**settings, "plugins": digests} if digests else settings
 
 
 def run_config(
@@ -149,6 +158,8 @@ def run_config(
     settings: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Resolves a run: a recipe or a file, with overrides on top.
+
+    Plug-in files that the settings name are loaded.
 
     Args:
         method: `swav` or `swav@cifar10`; without a recipe the one called `digits`.
@@ -175,11 +186,20 @@ def run_config(
             f"name a method ({', '.join(METHODS)}), METHOD@RECIPE, or a file with --config"
         )
     _check_method(base, name, source)
+    base = load_named(base, Path(file).parent if file is not None else Path())
     resolved = validate(RunConfig, base, source=source)
     overrides = list(overrides)
-    if not overrides:
-        return resolved
-    return validate(RunConfig, apply_overrides(resolved.model_dump(mode="json"), overrides))
+    if overrides:
+        changed = apply_overrides(resolved.model_dump(mode="json"), overrides)
+        resolved = validate(RunConfig, load_named(changed, Path()))
+    return _with_plugins_in_use(resolved)
+
+
+def _with_plugins_in_use(config: RunConfig) -> RunConfig:
+    """Adds the plug-in files that were loaded by name and are needed to build this run."""
+    named = {file.digest for file in config.plugins}
+    more = [file for file in in_use(config) if file.digest not in named]
+    return config.model_copy(update={"plugins": [*config.plugins, *more]}) if more else config
 
 
 def _check_method(base: Mapping[str, Any], name: str, source: str) -> None:

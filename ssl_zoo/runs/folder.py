@@ -4,6 +4,7 @@ config.yaml      resolved settings      metrics.jsonl    one line each time some
 checkpoints/     the newest ones        complete.json    written when the run has reached its end
 history.jsonl    starts, stops, jobs    owner.json       the process that may write here
 code/, submit/   of submitted runs: the code that runs, and what the launcher wrote
+plugins/         copies of the plug-in files that the run needs
 """
 
 import json
@@ -13,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ssl_zoo.config import dump_yaml, read_yaml
+from ssl_zoo.config import dump_yaml, read_yaml, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import locked, write_text
-from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs import checkpoint, plugin_files
 from ssl_zoo.runs.config import OPERATIONAL, RunConfig, run_config
 from ssl_zoo.runs.history import History
 from ssl_zoo.runs.ownership import SECONDS_FOR_THE_OTHER, Ownership
@@ -46,14 +47,27 @@ class RunFolder:
         return self.config_file.is_file()
 
     def config(self) -> RunConfig:
-        """Reads the settings of the run.
+        """Reads the settings of the run; its plug-in files are not loaded.
 
         Raises:
-            UserError: this is not a run folder.
+            UserError: this is not a run folder, or it needs a plug-in file that is not loaded.
         """
         if not self.exists():
             raise UserError(f"'{self.path}' is not a run folder: it has no config.yaml")
-        return run_config(settings=read_yaml(self.config_file))
+        settings = read_yaml(self.config_file)
+        parts = {part: settings.get(part) for part in ("method", "backbone", "data")}
+        plugin_files.require(str(self.path), settings.get("plugins"), parts)
+        return validate(RunConfig, settings)
+
+    def resume_config(self) -> RunConfig:
+        """Reads the settings of a run that is to be trained, and loads its plug-in files.
+
+        Raises:
+            UserError: this is not a run folder, or a plug-in file cannot be loaded.
+        """
+        if not self.exists():
+            raise UserError(f"'{self.path}' is not a run folder: it has no config.yaml")
+        return run_config(file=self.config_file)
 
     def check(self, config: RunConfig) -> None:
         """Sees whether this config may train here; changes nothing.
@@ -70,22 +84,30 @@ class RunFolder:
                     f"'{self.path}' holds files but no run; use an empty or new folder as --output"
                 )
         elif self.is_complete or checkpoint.found(self.checkpoints):
-            old, new = (c.model_dump(mode="json") for c in (self._trained_config(), config))
-            differing = _differences(old, new)
+            differing = _differences(self._trained_identity(), config.identity())
             if differing:
                 raise UserError(
                     f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
                     "use another --output, or the settings it was made with"
                 )
 
-    def _trained_config(self) -> RunConfig:
-        """Returns the settings that the newest checkpoint was made with."""
+    def _trained_identity(self) -> dict[str, Any]:
+        """Returns what defines the weights of the newest checkpoint."""
+        settings: dict[str, Any] = {}
         for path in checkpoint.found(self.checkpoints):
             try:
-                return run_config(settings=checkpoint.read_manifest(path).config)
+                settings = checkpoint.read_manifest(path).config
+                break
             except (checkpoint.DamagedCheckpoint, KeyError):
                 continue
-        return self.config()
+        settings = settings or read_yaml(self.config_file)
+        try:
+            return validate(RunConfig, settings).identity()
+        except UserError:
+            if not settings.get("plugins"):
+                raise
+            digests = [file.get("digest") for file in settings["plugins"]]
+            return {**settings, "plugins": digests}  # of files that are not loaded
 
     @contextmanager
     def claim(self, config: RunConfig) -> Iterator[None]:
@@ -112,6 +134,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            plugin_files.keep(self.path, config.plugins)
             write_text(self.config_file, dump_yaml(config))
         except OSError as error:
             raise UserError(f"'{self.config_file}' cannot be written: {error.strerror}") from None

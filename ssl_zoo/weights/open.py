@@ -25,6 +25,7 @@ from ssl_zoo.formats.recognition import import_file
 from ssl_zoo.heads.top import Top
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
@@ -121,6 +122,11 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
     )
 
 
+def plugins_of(facts: dict[str, Any]) -> Any:
+    """Returns the plug-in files that a checkpoint was trained with, as its settings record them."""
+    return (facts.get("config") or {}).get("plugins")
+
+
 def newest_checkpoint(run: RunFolder) -> Path:
     """Returns the newest complete checkpoint of a run.
 
@@ -202,7 +208,12 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
         "config": config,
     }
     opened = _fill(what, facts, weights)
-    return replace(opened, layers=partial(method_layers, path))
+    return replace(opened, layers=partial(_layers, what, path, config))
+
+
+def _layers(what: str, path: Path, config: dict[str, Any]) -> dict[str, nn.Module]:
+    require(what, config.get("plugins"), {"method": config["method"]})
+    return method_layers(path)
 
 
 def _fetch(address: str) -> Path:
@@ -267,6 +278,7 @@ def _with_top(opened: Opened, top: Top | None) -> Opened:
 
 def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
     settings = dict(facts["backbone"])
+    require(what, plugins_of(facts), {"backbone": settings})
     if settings.get("pretrained"):  # its weights are loaded next; skip the download
         settings["pretrained"] = False
     backbone = BACKBONES.build(settings)
