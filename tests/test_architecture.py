@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {*RUNS, "formats", "weights"},
     "training": SCORES,
     "explore": SCORES,
+    "testing": {*SCORES, "training"},
     "comparison": {*SCORES, "training"},
     "launch": {*SCORES, "training", "jobs"},
     "report": {*SCORES, "registries", "jobs", "explore", "comparison"},

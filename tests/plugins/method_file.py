@@ -27,7 +27,7 @@ class Sketch(Method):
 
     def __init__(self, config, *, backbone, run):
         super().__init__(config, backbone=backbone, run=run)
-        self.head = nn.Linear(backbone.feature_dim, 8)
+        self.head = nn.Linear(backbone.feature_dim, 8, bias=False)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         n_images = batch.views[0].shape[1]

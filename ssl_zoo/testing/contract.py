@@ -1,0 +1,232 @@
+"""What training relies on in every method, as checks that say in one line what is wrong."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from ssl_zoo.method import METHODS, Batch, Method
+from ssl_zoo.testing.examples import Example, progress_at
+from ssl_zoo.testing.ranks import check_ranks
+
+Check = Callable[[Example], None]
+
+
+def check_method(name: str, *, overrides: Iterable[str] = (), ranks: int = 1) -> None:
+    """Checks that a registered method does what training relies on.
+
+    A network of a few thousand parameters takes a few steps on random images: losses are finite, without
+    local crops and in half precision too; every parameter gets a gradient or is named in `frozen`; a
+    method restored from a checkpoint takes the same step. Some seconds on a CPU.
+
+    Args:
+        name: registered name; its recipe `digits` is used, or the generic one.
+        overrides: settings of the run, such as `method.queue_length=64`.
+        ranks: with 2 or more, that many processes are started on this machine, whose losses and
+            gradients must be those of one process.
+
+    Raises:
+        AssertionError: the method breaks a rule; the message says which.
+        UserError: there is no such method, or the settings are wrong.
+    """
+    overrides = list(overrides)
+    example = Example.of(name, overrides)
+    trains = METHODS[name].trains
+    for check in (*ALWAYS, *(TRAINING if trains else ())):
+        check(example)
+    if trains and ranks > 1:
+        check_ranks(name, overrides=overrides, n_ranks=ranks)
+
+
+def check_finite_loss(example: Example) -> None:
+    """Checks that the losses of two steps are finite scalars."""
+    method, optimizer = _prepared(example)
+    for step in range(2):
+        _finite(example, take_step(example, method, optimizer, step), f"in step {step}")
+
+
+def check_without_local_crops(example: Example) -> None:
+    """Checks that there may be no views but the global crops."""
+    method, optimizer = _prepared(example)
+    loss = take_step(example, method, optimizer, 0, local_crops=False)
+    _finite(example, loss, "without local crops")
+
+
+def check_features(example: Example) -> None:
+    """Checks that a step returns features of the backbone, a row for each of some views of a batch."""
+    method, _ = _prepared(example)
+    method.before_epoch(progress_at(), example.epoch())
+    batch = example.batch()
+    features = method(batch, progress_at()).features
+    rows, width = features.shape
+    assert width == method.backbone.feature_dim, _say(
+        example, f"features have {width} numbers, the backbone's {method.backbone.feature_dim}"
+    )
+    assert rows % batch.n_images == 0, _say(
+        example, f"{rows} rows of features for {batch.n_images} images; return whole views"
+    )
+
+
+def check_duplicates(example: Example) -> None:
+    """Checks that a batch of equal images gives a finite loss and finite gradients."""
+    method, _ = _prepared(example)
+    method.before_epoch(progress_at(50), example.epoch())
+    same = example.batch(1)
+    views = [view.expand(-1, 8, -1, -1, -1).contiguous() for view in same.views]
+    labels, masks = torch.zeros(8, dtype=torch.long), example.batch(8).masks
+    loss = method(Batch(views, torch.arange(8), labels, masks), progress_at(50)).loss
+    _finite(example, loss, "for a batch of equal images")
+    loss.backward()
+    wrong = [key for key, p in method.named_parameters() if not _is_finite(p.grad)]
+    assert not wrong, _say(example, f"gradients of a batch of equal images: {_list(wrong)}")
+
+
+def check_half_precision(example: Example, dtype: torch.dtype) -> None:
+    """Checks that the loss is finite and in float32 when the networks compute in half precision."""
+    method, _ = _prepared(example)
+    method.before_epoch(progress_at(), example.epoch())
+    with torch.autocast("cpu", dtype):
+        loss = method(example.batch(), progress_at()).loss
+    assert loss.dtype == torch.float32, _say(
+        example, f"the loss is {loss.dtype} under autocast; compute it from embeddings.float()"
+    )
+    loss.backward()
+    _finite(example, loss, f"in {dtype}")
+
+
+def check_bfloat16(example: Example) -> None:
+    """Checks half precision in bfloat16."""
+    check_half_precision(example, torch.bfloat16)
+
+
+def check_every_parameter_moves(example: Example) -> None:
+    """Checks that two steps change every trainable parameter that `frozen` does not name."""
+    method, optimizer = _prepared(example)
+    before = copy.deepcopy(method.state_dict())
+    without = {key for key, p in method.named_parameters() if p.requires_grad}
+    for step in range(2):
+        take_step(example, method, optimizer, step)
+        without -= {key for key, p in method.named_parameters() if p.grad is not None}
+    named = {id(p) for step in range(2) for p in method.frozen(progress_at(step))}
+    unmoved = [
+        key
+        for key, p in method.named_parameters()
+        if p.requires_grad and torch.equal(p, before[key]) and id(p) not in named
+    ]
+    missing = [key for key in unmoved if key in without]
+    advice = "use them in the loss, name them in frozen(), or set requires_grad_(False)"
+    assert not missing, _say(example, f"no gradient for {_list(missing)}; {advice}")
+    assert not unmoved, _say(example, f"the gradient is zero for {_list(unmoved)}; {advice}")
+
+
+def check_frozen_parameters_stay(example: Example) -> None:
+    """Checks that a step leaves the parameters that `frozen` names as they are."""
+    method, optimizer = _prepared(example)
+    before = copy.deepcopy(method.state_dict())
+    take_step(example, method, optimizer, 0)
+    frozen = {id(p) for p in method.frozen(progress_at(0))}
+    moved = [
+        key
+        for key, p in method.named_parameters()
+        if id(p) in frozen and not torch.allclose(p, before[key], atol=1e-6)
+    ]
+    assert not moved, _say(example, f"frozen() names {_list(moved)}, and a step changes them")
+
+
+def check_resume(example: Example) -> None:
+    """Checks that a method restored from a checkpoint takes the same step as one that went on."""
+    method, optimizer = _prepared(example)
+    for step in range(3):
+        take_step(example, method, optimizer, step)
+    other, other_optimizer = _prepared(example)
+    other.load_state_dict(method.state_dict())
+    other_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    other.load_rank_state([copy.deepcopy(method.rank_state())])
+    loss = float(take_step(example, method, optimizer, 3))
+    again = float(take_step(example, other, other_optimizer, 3))
+    assert loss == again, _say(
+        example,
+        f"the step after a checkpoint has loss {again}, without one {loss}; keep all state in "
+        "parameters, buffers or memories, and draw random numbers from torch's generator",
+    )
+
+
+def check_settings(example: Example) -> None:
+    """Checks that settings survive JSON, as checkpoints hold them."""
+    config = METHODS.config(example.name)
+    read = METHODS.config(type(config).model_validate_json(config.model_dump_json()))
+    assert read == config, _say(example, f"its settings read back from JSON as {read}")
+
+
+def check_exported(example: Example) -> None:
+    """Checks that the network that is evaluated is part of the method."""
+    method = example.method()
+    inside = any(module is method.exported for module in method.modules())
+    assert inside, _say(example, "`exported` is not one of its submodules, so it is not saved")
+
+
+ALWAYS: tuple[Check, ...] = (check_settings, check_exported)
+"""Checks for every method, also for those that do not train."""
+TRAINING: tuple[Check, ...] = (
+    check_finite_loss,
+    check_without_local_crops,
+    check_features,
+    check_duplicates,
+    check_bfloat16,
+    check_every_parameter_moves,
+    check_frozen_parameters_stay,
+    check_resume,
+)
+"""Checks for methods that train."""
+
+
+def take_step(
+    example: Example,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    *,
+    local_crops: bool = True,
+) -> torch.Tensor:
+    """Takes a step of training on random images and returns its loss."""
+    torch.manual_seed(step)
+    progress = progress_at(step)
+    if step % 10 == 0:
+        method.before_epoch(progress, example.epoch(local_crops=local_crops))
+    method.before_step(progress)
+    optimizer.zero_grad()
+    loss: torch.Tensor = method(example.batch(local_crops=local_crops), progress).loss
+    assert loss.ndim == 0, _say(
+        example, f"the loss has shape {tuple(loss.shape)}; return a scalar"
+    )
+    loss.backward()
+    method.after_backward(progress)
+    optimizer.step()
+    method.after_step(progress)
+    method.commit(progress)
+    return loss.detach()
+
+
+def _prepared(example: Example) -> tuple[Method, torch.optim.Optimizer]:
+    method = example.method()
+    return method, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+
+
+def _finite(example: Example, loss: torch.Tensor, when: str) -> None:
+    value = float(loss.detach())
+    assert math.isfinite(value), _say(example, f"the loss is {value} {when}")
+
+
+def _is_finite(gradient: torch.Tensor | nn.Parameter | None) -> bool:
+    return gradient is None or bool(torch.isfinite(gradient).all())
+
+
+def _say(example: Example, what: str) -> str:
+    return f"method '{example.name}': {what}"
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,174 @@
+"""Small runs, methods of a few thousand parameters, and batches of random images to test them with."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.method import METHODS, Batch, Method, RunInfo
+from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.schedule import Progress
+
+TINY = {
+    "tiny_resnet": ("backbone.widths=[8, 16]", "backbone.stem_stride=4"),
+    "vit": ("backbone.width=16", "backbone.depth=1", "backbone.heads=2"),
+}
+"""Overrides that leave the backbone of a `digits` recipe a few thousand parameters."""
+QUICK = (
+    "global_batch_size=32",
+    "schedule.warmup=2 steps",
+    "log_every=5",
+    "evaluation.every=0 epochs",
+)
+"""Overrides that make a step of a recipe with such a backbone take milliseconds."""
+COUNTS = ((32, 2), (16, 2))
+"""Sizes and numbers of the views of a batch."""
+N_PATCHES = 64
+"""Patches of 4x4 pixels in the first view of a batch."""
+
+
+def fast_config(method: str, *overrides: str) -> RunConfig:
+    """Returns a run of the `digits` recipe with a network of a few thousand parameters."""
+    backbone = run_config(method).backbone.name
+    return run_config(method, overrides=[*TINY.get(backbone, ()), *QUICK, *overrides])
+
+
+def run_info(
+    batch_size: int = 8,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    image_size: int = 32,
+    n_global: int = 2,
+) -> RunInfo:
+    """Returns sizes of a run with 10 steps an epoch."""
+    return RunInfo(
+        n_samples=10 * batch_size,
+        global_batch_size=batch_size,
+        steps_per_epoch=10,
+        total_steps=100,
+        image_size=image_size,
+        n_global=n_global,
+        n_classes=4,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def progress_at(step: int = 0) -> Progress:
+    """Returns the progress of a run with 10 steps an epoch."""
+    return Progress(step, step // 10, 100, 10)
+
+
+def random_batch(
+    n_images: int = 8,
+    counts: Iterable[tuple[int, int]] = COUNTS,
+    *,
+    start: int = 0,
+    n_patches: int = N_PATCHES,
+) -> Batch:
+    """Returns random views, `(size, count)` each, labels and masks; seeded by the global generator.
+
+    Args:
+        start: position of the first image in the data set.
+        n_patches: patches of the first view, of which half are hidden.
+    """
+    views: list[Tensor] = [torch.randn(count, n_images, 3, size, size) for size, count in counts]
+    hidden = torch.rand(n_images, n_patches).argsort(dim=1) < n_patches // 2
+    index = torch.arange(start, start + n_images)
+    return Batch(views, index, labels=index % 4, masks=hidden)
+
+
+class RandomEpoch:
+    """Ten random batches, the data of an epoch of `run_info`'s run; the same each time."""
+
+    def __init__(
+        self,
+        n_images: int = 8,
+        counts: Iterable[tuple[int, int]] = COUNTS,
+        *,
+        n_patches: int = N_PATCHES,
+    ) -> None:
+        self.n_images, self.counts, self.n_patches = n_images, tuple(counts), n_patches
+
+    def views(self) -> Iterator[Batch]:
+        """Yields the batches."""
+        return self._batches(self.counts)
+
+    def images(self) -> Iterator[Batch]:
+        """Yields one view of each image."""
+        return self._batches(((self.counts[0][0], 1),))
+
+    def _batches(self, counts: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            batches = [
+                random_batch(
+                    self.n_images, counts, start=step * self.n_images, n_patches=self.n_patches
+                )
+                for step in range(10)
+            ]
+        yield from batches
+
+
+def build_small(config: RunConfig, run: RunInfo) -> Method:
+    """Builds the method of a run around its backbone."""
+    backbone = BACKBONES.build(config.backbone)
+    method: Method = METHODS.build(config.method, backbone=backbone, run=run)
+    return method
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small run of a method and the batches that fit it.
+
+    Attributes:
+        name: of the method.
+        config: a run of its `digits` recipe.
+    """
+
+    name: str
+    config: RunConfig
+
+    @classmethod
+    def of(cls, name: str, overrides: Iterable[str] = ()) -> "Example":
+        """Returns the example of a registered method."""
+        return cls(name, fast_config(name, *overrides))
+
+    @property
+    def n_global(self) -> int:
+        """Global crops of an image."""
+        return max(2, METHODS[self.name].min_global)
+
+    @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """Sizes and numbers of the views of a batch: global crops, and local ones of half their size."""
+        size = self.config.image_size
+        return (size, self.n_global), (size // 2, 2)
+
+    @property
+    def n_patches(self) -> int:
+        """Patches of the first view that masks speak of."""
+        mask: Any = getattr(self.config.augmentation, "mask", None)
+        patch_size = mask.patch_size if mask is not None else 4
+        return int(self.config.image_size // patch_size) ** 2
+
+    def method(self) -> Method:
+        """Returns a new method with the weights of seed 0."""
+        torch.manual_seed(0)
+        run = run_info(400, image_size=self.config.image_size, n_global=self.n_global)
+        return build_small(self.config, run)
+
+    def batch(self, n_images: int = 8, *, local_crops: bool = True) -> Batch:
+        """Returns random views, labels and masks."""
+        return random_batch(n_images, self._shown(local_crops), n_patches=self.n_patches)
+
+    def epoch(self, *, local_crops: bool = True) -> RandomEpoch:
+        """Returns ten such batches."""
+        return RandomEpoch(counts=self._shown(local_crops), n_patches=self.n_patches)
+
+    def _shown(self, local_crops: bool) -> tuple[tuple[int, int], ...]:
+        return self.counts if local_crops else self.counts[:1]

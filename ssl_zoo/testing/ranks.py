@@ -1,0 +1,158 @@
+"""Two ranks take the steps of one: the same global batches, the same losses and gradients.
+
+In float64, because in float32 a flat image background can put a ReLU's input within rounding of zero,
+and a flip there changes gradients visibly without anything being wrong.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing
+
+from ssl_zoo import distributed, plugins
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.loader import LoadedBatch
+from ssl_zoo.method import Batch
+from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.schedule import Progress
+from ssl_zoo.testing.examples import fast_config
+from ssl_zoo.training import build
+
+TIMEOUT = timedelta(seconds=60)
+N_STEPS = 4
+Step = tuple[float, dict[str, Tensor]]
+"""The loss over all ranks, and the gradients by the names of their parameters."""
+
+
+def check_ranks(name: str, *, overrides: Iterable[str] = (), n_ranks: int = 2) -> None:
+    """Checks that several processes take the steps of one.
+
+    Args:
+        name: a registered method.
+        overrides: settings of the run.
+
+    Raises:
+        AssertionError: losses or gradients differ.
+        ProcessRaisedException: a process failed; the message holds its traceback.
+    """
+    overrides = list(overrides)
+    files = [str(file.path) for file in plugins.FILES.values()]
+    on_ranks = run_on_ranks(_steps_with_files, n_ranks, files, name, overrides)
+    assert_same_steps(name, steps(name, overrides), on_ranks)
+
+
+def steps(name: str, overrides: Iterable[str] = ()) -> list[Step]:
+    """Trains a few steps from the global batches of this world size; all ranks call it together."""
+    config = fast_config(name, "optimizer.lr=0.01", *overrides)
+    device = torch.device("cpu")
+    dataset = DATASETS.build(config.data, split="train")
+    loader = build.build_loader(config, dataset, device)
+    torch.manual_seed(0)
+    method = build.build_method(config, dataset, loader.steps_per_epoch, device).double()
+    wrapped = build.wrap(method, device)
+    optimizer = OPTIMIZERS.build(config.optimizer, params=list(method.param_groups()))
+    found: list[Step] = []
+    data = _InDouble(loader, 0, config, device)
+    method.before_epoch(Progress(0, 0, 44, 44), data)
+    for step, batch in zip(range(N_STEPS), data.views(), strict=False):
+        progress = Progress(step, 0, 44, 44)
+        method.before_step(progress)
+        optimizer.zero_grad()
+        output = wrapped(batch, progress)
+        output.loss.backward()
+        method.after_backward(progress)
+        loss = distributed.all_reduce(output.loss.detach().clone()) / distributed.world_size()
+        named = method.named_parameters()
+        found.append((float(loss), {k: p.grad.clone() for k, p in named if p.grad is not None}))
+        optimizer.step()
+        method.after_step(progress)
+        method.commit(progress)
+    return found
+
+
+def assert_same_steps(
+    name: str, alone: Sequence[Step], on_ranks: Sequence[Sequence[Step]]
+) -> None:
+    """Raises `AssertionError` where the steps of ranks differ from those of one process."""
+    assert [len(found) for found in (alone, *on_ranks)] == [N_STEPS] * (1 + len(on_ranks))
+    for number, (loss, gradients) in enumerate(alone):
+        for rank, found in enumerate(on_ranks):
+            loss_there, gradients_there = found[number]
+            where = f"method '{name}': step {number} on rank {rank} of {len(on_ranks)}"
+            assert math.isclose(loss_there, loss, rel_tol=1e-6, abs_tol=1e-10), (
+                f"{where} has loss {loss_there}, a single process {loss}; gather what the loss needs "
+                "of other ranks through ssl_zoo.distributed"
+            )
+            assert loss_there == on_ranks[0][number][0], f"{where} has another loss than rank 0"
+            assert gradients.keys() == gradients_there.keys(), f"{where} has other gradients"
+            for key, gradient in gradients.items():
+                _assert_close(gradients_there[key], gradient, f"{where}, gradient of {key}")
+                same = torch.equal(gradients_there[key], on_ranks[0][number][1][key])
+                assert same, f"{where}, gradient of {key}: differs from that of rank 0"
+
+
+def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
+    """Returns the results of `function(*args)` on each rank of a process group, in rank order.
+
+    Args:
+        function: stands at module level, since each rank imports it; reads its own rank.
+        args: travel by pickle, like the results; tensors are copied.
+
+    Raises:
+        ProcessRaisedException: a rank failed; the message holds its traceback.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
+            _run, (function, world_size, args, folder), nprocs=world_size
+        )
+        return [
+            torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
+            for rank in range(world_size)
+        ]
+
+
+class _InDouble(build.LoadedEpoch):
+    """The batches of an epoch in float64."""
+
+    def _batches(self, loaded: Iterator[LoadedBatch]) -> Iterator[Batch]:
+        for batch in super()._batches(loaded):
+            yield replace(batch, views=[group.double() for group in batch.views])
+
+
+def _steps_with_files(files: Sequence[str], name: str, overrides: Sequence[str]) -> list[Step]:
+    for file in files:
+        plugins.load_file(file)
+    return steps(name, overrides)
+
+
+def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
+    torch.testing.assert_close(
+        found, expected, rtol=1e-7, atol=1e-10, msg=lambda text: f"{what}: {text}"
+    )
+
+
+def _run(
+    rank: int, function: Callable[..., Any], world_size: int, args: tuple[Any, ...], folder: str
+) -> None:
+    torch.set_num_threads(1)
+    # As under torchrun, so that code which reads the environment sees what it would see there.
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/init",
+        rank=rank,
+        world_size=world_size,
+        timeout=TIMEOUT,
+    )
+    try:
+        torch.save(function(*args), Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
