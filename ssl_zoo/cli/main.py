@@ -20,6 +20,7 @@ from ssl_zoo.cli.jobs import (
     requeue_command,
 )
 from ssl_zoo.cli.list import list_command, schema_command, show_command
+from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
@@ -40,7 +41,8 @@ def cli(quiet: bool) -> None:
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, of other projects too
     ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
-    ssl-zoo train mine --plugin mine.py    a method of your own, from one file
+    ssl-zoo new method mine          a package with a method of your own, to start from
+    ssl-zoo train mine --plugin mine.py    or a method from one file
     """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO
@@ -64,6 +66,7 @@ for _command in (
 ):
     cli.add_command(takes_plugins(_command))
 for _command in (
+    new_command,
     table_command,
     submit_command,
     jobs_command,

@@ -1,0 +1,85 @@
+"""`ssl-zoo new`: packages to start from."""
+
+import importlib.resources
+import keyword
+import re
+from pathlib import Path
+from string import Template
+
+import click
+
+from ssl_zoo.errors import UserError
+
+FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "setup.cfg": "setup.cfg",
+    "README.md": "README.md",
+    "ssl_zoo_{name}/__init__.py": "init.py",
+    "ssl_zoo_{name}/method.py": "method.py",
+    "ssl_zoo_{name}/recipes/digits.yaml": "digits.yaml",
+    "tests/test_{name}.py": "test_method.py",
+}
+"""Files of a package and the templates in `new_method/` that they are made from."""
+
+
+@click.group("new", short_help="Writes a package to start from.")
+def new_command() -> None:
+    """Writes a package to start from.
+
+    \b
+    ssl-zoo new method mine
+    """
+
+
+@new_command.command("method", short_help="A package with a method.")
+@click.argument("name")
+@click.option("--output", "-o", metavar="DIR", help="New or empty folder; by default NAME.")
+def new_method_command(name: str, output: str | None) -> None:
+    """Writes a package with a method that trains at once: class, recipe, test, setup, README.
+
+    NAME is what the method goes by: lower-case letters, digits and underscores. No file is ever
+    overwritten.
+
+    \b
+    ssl-zoo new method mine
+    pip install -e mine
+    ssl-zoo train mine
+    """
+    folder = Path(output if output is not None else name)
+    _check_name(name)
+    _check_folder(folder)
+    fields = {
+        "name": name,
+        "dashed": name.replace("_", "-"),
+        "cls": "".join(part.capitalize() for part in name.split("_")),
+        "title": name.replace("_", " ").capitalize(),
+    }
+    templates = importlib.resources.files("ssl_zoo.cli") / "new_method"
+    for place, template in FILES.items():
+        path = folder / place.format(name=name)
+        text = (templates / f"{template}.txt").read_text(encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(Template(text).substitute(fields))
+    click.echo(folder)
+    click.echo(f"ssl-zoo: next: pip install -e {folder}; ssl-zoo train {name}", err=True)
+
+
+def _check_name(name: str) -> None:
+    """Raises `UserError` where a method cannot have this name."""
+    from ssl_zoo.method import METHODS
+
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise UserError(
+            f"'{name}' cannot be the name of a method; use lower-case letters, digits and single "
+            "underscores, as in 'my_method'"
+        )
+    if name in METHODS:
+        owner = METHODS[name].__module__
+        raise UserError(f"there is a method '{name}' already, in {owner}; choose another name")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises `UserError` where files could be overwritten."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"'{folder}' exists and is not an empty folder; choose another --output")
