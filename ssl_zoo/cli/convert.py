@@ -7,8 +7,7 @@ import click
 
 from ssl_zoo.cli.options import FORMAT, output_file
 from ssl_zoo.errors import UserError
-
-EXPORTS = ("safetensors", "torchvision", "timm", "onnx", "hub")
+from ssl_zoo.weights.export_kinds import EXPORT_KINDS
 
 
 @click.command("import")
@@ -49,7 +48,7 @@ def import_command(file: str, output: str, format: Any) -> None:
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(EXPORTS),
+    type=click.Choice(EXPORT_KINDS),
     default="safetensors",
     show_default=True,
     help="What is written.",

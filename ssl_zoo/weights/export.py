@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from torch import Tensor
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.networks import DEPTHS, to_timm
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.weights.export_kinds import ExportKind
 from ssl_zoo.weights.open import Opened, export
 
 logger = logging.getLogger(__name__)
-
-Kind = Literal["safetensors", "torchvision", "timm", "onnx", "hub"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WEIGHTS = "weights.safetensors"
 """Name of the weights file next to a `hubconf.py`."""
@@ -64,7 +62,7 @@ _WITH_TORCHVISION = """    net = models.{name}()
     return net.eval()"""
 
 
-def write(opened: Opened, path: Path, kind: Kind) -> str:
+def write(opened: Opened, path: Path, kind: ExportKind) -> str:
     """Writes a backbone; files are written atomically.
 
     Args:

@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.cli import convert
 from ssl_zoo.cli.main import main
 from ssl_zoo.errors import UserError
 from ssl_zoo.weights import export
 from ssl_zoo.weights.export import write
+from ssl_zoo.weights.export_kinds import ExportKind
 from ssl_zoo.weights.open import Opened, open_checkpoint
 from tests.formats import files
 from tests.formats.files import features, images
@@ -72,7 +72,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", ["torchvision", "timm"])
 def test_a_transformer_comes_back_from_either_naming(
-    kind: export.Kind, vit: Opened, tmp_path: Path
+    kind: ExportKind, vit: Opened, tmp_path: Path
 ) -> None:
     write(vit, tmp_path / "x.pth", kind)
     again = open_checkpoint(tmp_path / "x.pth", format={"name": kind, "heads": 2})
@@ -97,7 +97,7 @@ def test_timms_transformer_takes_what_is_written_for_it(vit: Opened, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["torchvision", "timm"])
-def test_a_network_of_neither_library_is_refused(kind: export.Kind, tmp_path: Path) -> None:
+def test_a_network_of_neither_library_is_refused(kind: ExportKind, tmp_path: Path) -> None:
     opened = open_checkpoint("untrained:tiny_resnet")
     with pytest.raises(
         UserError, match=f"'tiny_resnet' .* is none of {kind}'s .* --as safetensors"
@@ -202,7 +202,3 @@ def test_mistakes_are_one_line(
     assert complaint.startswith("ssl-zoo: ")
     assert message in complaint
     assert [path.name for path in tmp_path.iterdir()] == ["resnet18.pth"]
-
-
-def test_the_kinds_of_the_command_are_those_that_are_written() -> None:
-    assert convert.EXPORTS == export.KINDS
