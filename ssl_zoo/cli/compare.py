@@ -6,11 +6,18 @@ from typing import Any
 
 import click
 
+from ssl_zoo.cli import completion
 from ssl_zoo.cli.options import EVALUATORS
 
 
 @click.command("compare")
-@click.argument("methods", nargs=-1, required=True, metavar="METHOD[@RECIPE]...")
+@click.argument(
+    "methods",
+    nargs=-1,
+    required=True,
+    metavar="METHOD[@RECIPE]...",
+    shell_complete=completion.methods,
+)
 @click.option(
     "--recipe",
     default="digits",

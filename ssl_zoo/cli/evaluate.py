@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
+from ssl_zoo.cli import completion
 from ssl_zoo.cli.options import CACHE, adds, features_folder, how_it_is_scored, output_file
 from ssl_zoo.errors import UserError
 
 
 @click.command("evaluate")
-@click.argument("what", nargs=-1, required=True, metavar="[CHECKPOINT]... [KEY=VALUE]...")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="[CHECKPOINT]... [KEY=VALUE]...",
+    shell_complete=completion.files,
+)
 @how_it_is_scored
 @adds(*CACHE)
 @click.option("--watch", is_flag=True, help="Score the checkpoints of a run as they land.")

@@ -6,18 +6,10 @@ from typing import Any
 
 import click
 
+from ssl_zoo.cli import completion
+from ssl_zoo.cli.completion import singular
 from ssl_zoo.errors import UserError
-
-KIND_NAMES = (
-    "methods",
-    "backbones",
-    "heads",
-    "augmentations",
-    "datasets",
-    "optimizers",
-    "evaluators",
-    "formats",
-)
+from ssl_zoo.plugins import KINDS
 
 
 class _Kind(click.ParamType):  # type: ignore[type-arg]
@@ -25,29 +17,44 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 
     name = "kind"
 
+    def __init__(self, *more: str) -> None:
+        self.words = (*KINDS, *more)
+
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        for kind in KIND_NAMES:
-            if value in (kind, kind[:-1]):
+        for kind in self.words:
+            if value in (kind, singular(kind)):
                 return kind
-        near = difflib.get_close_matches(value, KIND_NAMES, n=1)
+        near = difflib.get_close_matches(value, self.words, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"unknown kind '{value}'.{hint} Known: {', '.join(KIND_NAMES)}")
+        raise UserError(f"unknown kind '{value}'.{hint} Known: {', '.join(self.words)}")
 
 
 @click.command("list")
-@click.argument("kind", type=_Kind(), required=False)
+@click.argument(
+    "kind", type=_Kind(*completion.MORE_LISTS), required=False, shell_complete=completion.kinds
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(kind: str | None, as_json: bool) -> None:
     """Lists the components that can be named, of one KIND or of all.
 
-    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators or formats.
+    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators
+    or formats; or recipes, or models, the weights that come with ssl-zoo.
+
+    \b
+    ssl-zoo list methods
+    ssl-zoo list recipes
     """
     from ssl_zoo import plugins
-    from ssl_zoo.report.describe import listing
+    from ssl_zoo.report import describe
 
     plugins.discover()
-    kinds = [kind] if kind else list(KIND_NAMES)
-    found = {each: listing(each) for each in kinds}
+    if kind == "recipes":
+        _list_recipes(describe.recipe_rows(), as_json)
+        return
+    if kind == "models":
+        _list_models(describe.model_rows(), as_json)
+        return
+    found = {each: describe.listing(each) for each in ([kind] if kind else KINDS)}
     if as_json:
         click.echo(json.dumps({**found, "broken_plugins": plugins.failure_lines()}, indent=1))
         return
@@ -60,9 +67,30 @@ def list_command(kind: str | None, as_json: bool) -> None:
         show(listing_table(each, rows))
 
 
+def _list_recipes(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from ssl_zoo.cli.console import show
+    from ssl_zoo.report.component_text import recipe_table
+
+    if as_json:
+        click.echo(json.dumps({"recipes": rows}, indent=1))
+    else:
+        show(recipe_table(rows))
+
+
+def _list_models(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from ssl_zoo.cli.console import show
+    from ssl_zoo.report.component_text import model_table
+    from ssl_zoo.report.describe import OTHER_WEIGHTS
+
+    if as_json:
+        click.echo(json.dumps({"models": rows, "other_weights": OTHER_WEIGHTS}, indent=1))
+    else:
+        show(model_table(rows, OTHER_WEIGHTS))
+
+
 @click.command("show")
-@click.argument("kind", type=_Kind())
-@click.argument("name")
+@click.argument("kind", type=_Kind(), shell_complete=completion.kinds)
+@click.argument("name", shell_complete=completion.named)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(kind: str, name: str, as_json: bool) -> None:
     """Shows one component and each of its settings.

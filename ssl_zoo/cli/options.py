@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ssl_zoo.cli import completion
 from ssl_zoo.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_zoo.runs.config import RunConfig
 
-METHOD = click.argument("method", required=False, metavar="[METHOD[@RECIPE]]")
+METHOD = click.argument(
+    "method", required=False, metavar="[METHOD[@RECIPE]]", shell_complete=completion.methods
+)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-CONFIG = click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
+CONFIG = click.option(
+    "--config",
+    "file",
+    help="YAML file in place of a recipe.",
+    metavar="FILE",
+    shell_complete=completion.files,
+)
 
 
 def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
@@ -36,6 +45,7 @@ def takes_plugins(command: click.Command) -> click.Command:
             is_eager=True,
             expose_value=False,
             callback=_load_plugins,
+            shell_complete=completion.files,
             help="Python file that registers a method or other components; may be given again.",
         )
     )
@@ -116,6 +126,7 @@ FORMAT = click.option(
     "--format",
     type=_Settings(),
     metavar="NAME",
+    shell_complete=completion.formats,
     help="Format of a foreign file, where it is not recognised; see: ssl-zoo list formats.",
 )
 
@@ -126,6 +137,7 @@ EVALUATORS = click.option(
     show_default=True,
     type=_Evaluators(),
     metavar="A,B",
+    shell_complete=completion.evaluators,
     help="What is scored: knn, knn:instdisc, '{name: knn, k: [1, 5]}'; see: ssl-zoo list evaluators.",
 )
 
@@ -155,7 +167,10 @@ _FEATURES = (
 
 _SCORES = (
     click.option(
-        "--dataset", metavar="NAME", help="Data set; by default the one it was trained on."
+        "--dataset",
+        metavar="NAME",
+        shell_complete=completion.datasets,
+        help="Data set; by default the one it was trained on.",
     ),
     EVALUATORS,
     *_FEATURES,

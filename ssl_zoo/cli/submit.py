@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_zoo.cli.options import how_it_is_scored
+from ssl_zoo.cli.options import CONFIG, METHOD, OVERRIDES, how_it_is_scored
 
 if TYPE_CHECKING:
     from ssl_zoo.launch.submit import Plan
@@ -50,9 +50,9 @@ def submit_command() -> None:
 
 
 @submit_command.command("train", short_help="A training run, or a sweep.")
-@click.argument("method", required=False, metavar="[METHOD[@RECIPE]]")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--config", "file", help="YAML file in place of a recipe.", metavar="FILE")
+@METHOD
+@OVERRIDES
+@CONFIG
 @click.option(
     "--sweep",
     "sweeps",

@@ -29,6 +29,36 @@ def listing_table(kind: str, rows: list[dict[str, str]]) -> Group:
     return Group(Text(kind, style="bold"), table)
 
 
+def recipe_table(rows: list[dict[str, Any]]) -> Table:
+    """Returns `METHOD@RECIPE`, data and a line of what it runs."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("recipe", "data", "what it runs"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        what = f"generic: {row['summary']}" if row["generic"] else row["summary"]
+        table.add_row(row["name"], row["data"], Text(what))
+    return table
+
+
+def model_table(rows: list[dict[str, Any]], others: dict[str, str]) -> Group:
+    """Returns the models that come with us, and how other weights are named."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "method", "backbone", "data", "epochs"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(_cell(row[key]) for key in ("name", "method", "backbone", "data", "epochs"))
+        )
+    more = Table(box=None, pad_edge=False, show_header=False)
+    for name, what in others.items():
+        more.add_row(Text(name), Text(what))
+    return Group(table, Text(""), Text("Other weights", style="bold"), more)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def component_text(found: dict[str, Any], *, width: int) -> Text:
     """Returns what a component is and each of its settings: default, type, bounds, meaning."""
     text = Text()

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ssl_zoo.backbones.base import BACKBONES
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import NamedConfig, parse_yaml
 from ssl_zoo.method import METHODS
 from ssl_zoo.registries import KINDS
 from ssl_zoo.registry import Registry
-from ssl_zoo.runs.recipes import recipe_names, recipe_text
+from ssl_zoo.runs.recipes import generic_names, recipe_names, recipe_text
+from ssl_zoo.weights.open import card_files, file_facts
 
 USAGE = {
     "methods": "ssl-zoo train {name} method.{setting}",
@@ -28,6 +29,15 @@ USAGE = {
     "formats": "ssl-zoo evaluate FILE --format {name}",
 }
 """The command that uses a component, for each kind that a command line can name."""
+
+OTHER_WEIGHTS = {
+    "torchvision:MODEL[@WEIGHTS]": "weights of torchvision, such as torchvision:resnet50 or "
+    "torchvision:resnet50@IMAGENET1K_V1",
+    "timm:MODEL": "weights of timm, such as timm:vit_small_patch16_224; needs ssl-zoo[timm]",
+    "untrained:BACKBONE": "random weights, such as untrained:resnet50",
+    "FILE": "a run folder, a file of ours or a checkpoint of another project; see: ssl-zoo list formats",
+}
+"""What else commands take as a checkpoint."""
 
 _ATTRIBUTES = {
     Ge: "ge",
@@ -55,6 +65,44 @@ def summary(registry: Registry[Any], name: str) -> dict[str, str]:
 def listing(kind: str) -> list[dict[str, str]]:
     """Returns a summary of every component of a kind, given in the plural."""
     return [summary(KINDS[kind], name) for name in KINDS[kind]]
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    """Returns each `METHOD@RECIPE` with its data and what it runs; generic ones where there are no others."""
+    rows = []
+    for method in METHODS:
+        own = recipe_names(method)
+        for recipe in own or generic_names():
+            text = recipe_text(method, recipe)
+            data = parse_yaml(text, source=f"{method}@{recipe}").get("data")
+            rows.append(
+                {
+                    "name": f"{method}@{recipe}",
+                    "data": data["name"] if isinstance(data, dict) else data,
+                    "summary": _title(method, recipe),
+                    "generic": not own,
+                }
+            )
+    return rows
+
+
+def model_rows() -> list[dict[str, Any]]:
+    """Returns name, method, backbone, data, epochs and file of each model card that comes with us."""
+    rows = []
+    for name, file in card_files().items():
+        facts = file_facts(file)
+        rows.append(
+            {
+                "name": name,
+                "method": facts.get("method"),
+                "backbone": facts["backbone"]["name"],
+                "data": (facts.get("data") or {}).get("name"),
+                "image_size": facts.get("image_size"),
+                "epochs": facts.get("epoch"),
+                "file": str(file),
+            }
+        )
+    return rows
 
 
 def details(kind: str, name: str) -> dict[str, Any]:

@@ -158,6 +158,19 @@ def card_files() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def file_facts(path: Path) -> dict[str, Any]:
+    """Returns what a released file of ours says of itself, without reading its weights.
+
+    Raises:
+        UserError: it is not such a file.
+    """
+    metadata = _metadata(str(path), path)
+    if METADATA not in metadata:
+        raise UserError(f"'{path}' is not in our own format")
+    facts: dict[str, Any] = json.loads(metadata[METADATA])
+    return facts
+
+
 def export(opened: Opened, path: Path) -> None:
     """Writes a backbone and its metadata as one safetensors file, with head and prototypes if any."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from ssl_zoo.cli.list import KIND_NAMES
 from ssl_zoo.cli.main import cli, main
 from ssl_zoo.config import parse_yaml
 from ssl_zoo.method import METHODS
@@ -80,7 +79,6 @@ def test_kinds_are_listed_in_singular_and_plural(kind: str, run: Run) -> None:
 
 def test_all_kinds_are_listed_with_all_names(run: Run) -> None:
     listed = run("list").out
-    assert tuple(KINDS) == KIND_NAMES
     for kind, registry in KINDS.items():
         assert f"\n{kind}\n" in "\n" + listed
         assert [name for name in registry.names() if name not in listed] == []
@@ -162,7 +160,7 @@ def test_help_fits_and_teaches_by_example(arguments: list[str], run: Run) -> Non
     assert outcome.status == 0
     assert max(len(line) for line in outcome.out.splitlines()) <= 100
     assert "..." not in outcome.out.replace("]...", "")
-    if arguments not in (["list"], ["card"]):
+    if arguments != ["card"]:
         assert "  ssl-zoo " in outcome.out
 
 

@@ -1,0 +1,68 @@
+"""`ssl-zoo list recipes` and `list models`, as text and as JSON."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ssl_zoo import plugins
+from ssl_zoo.cli.list import list_command
+from ssl_zoo.method import METHODS
+from ssl_zoo.runs.config import run_config
+from ssl_zoo.runs.recipes import generic_names, recipe_names
+from ssl_zoo.weights.open import card_files
+from tests.plugins.method_file import write_method
+
+
+def listed(*words: str) -> str:
+    found = CliRunner().invoke(list_command, list(words), catch_exceptions=False)
+    return found.stdout
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(listed(kind, "--json"))[kind]
+    return found
+
+
+def test_every_recipe_is_listed_with_its_data() -> None:
+    found = {row["name"]: row for row in rows("recipes")}
+    expected = {f"{name}@{recipe}" for name in METHODS for recipe in recipe_names(name)}
+    assert set(found) == expected
+    for name in ("simclr@digits", "simclr@cifar10"):
+        assert found[name]["data"] == run_config(name).data.name
+        assert found[name]["summary"].startswith("SimCLR on ")
+        assert found[name]["generic"] is False
+
+
+def test_recipes_are_a_table_for_people() -> None:
+    lines = listed("recipes").splitlines()
+    (line,) = [line for line in lines if line.startswith("simclr@digits ")]
+    assert "digits_affine" in line
+
+
+def test_a_method_without_recipes_is_listed_with_the_generic_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    METHODS.names()
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS._classes))
+    monkeypatch.setattr(plugins, "FILES", {})
+    plugins.load_file(write_method(tmp_path / "bare.py", "bare"))
+    found = [row for row in rows("recipes") if row["name"].startswith("bare@")]
+    assert [row["name"] for row in found] == [f"bare@{name}" for name in generic_names()]
+    assert all(row["generic"] for row in found)
+
+
+def test_models_that_come_with_us_are_listed() -> None:
+    found = {row["name"]: row for row in rows("models")}
+    assert set(found) == set(card_files())
+    row = found["simclr_tiny_resnet_digits_affine_45ep"]
+    assert (row["method"], row["backbone"]) == ("simclr", "tiny_resnet")
+    assert (row["data"], row["epochs"]) == ("digits_affine", 45)
+
+
+def test_other_weights_are_named_below_the_models() -> None:
+    text = listed("models")
+    for name in ("simclr_tiny_resnet_digits_affine_45ep", "torchvision:MODEL", "timm:MODEL"):
+        assert name in text
+    assert "torchvision:MODEL[@WEIGHTS]" in json.loads(listed("models", "--json"))["other_weights"]
