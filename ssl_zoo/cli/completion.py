@@ -72,8 +72,8 @@ folders: Completer = partial(paths, kind="dir")
 
 
 def singular(kind: str) -> str:
-    """Returns `loss` for `losses`."""
-    return kind[:-2] if kind.endswith("sses") else kind[:-1]
+    """Returns `head` for `heads`."""
+    return kind.removesuffix("s")
 
 
 def names(kind: str) -> list[str]:
@@ -141,8 +141,9 @@ def _registered(file: Path, registry: str) -> list[str]:
 def _literal_names(component: ast.ClassDef) -> Iterator[str]:
     """Yields `swav` for `class Config: name: Literal["swav"]` in a class."""
     for node in ast.walk(component):
-        is_name = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name"
-        if is_name and isinstance(node.annotation, ast.Subscript):
+        if not isinstance(node, ast.AnnAssign) or ast.unparse(node.target) != "name":
+            continue
+        if isinstance(node.annotation, ast.Subscript):
             held: Any = node.annotation.slice
             parts = held.elts if isinstance(held, ast.Tuple) else [held]
             yield from (str(part.value) for part in parts if isinstance(part, ast.Constant))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from ssl_zoo.method import METHODS, Batch, Method
+from ssl_zoo.method import METHODS, Batch, Method, StepOutput
 from ssl_zoo.testing.examples import Example, progress_at
 from ssl_zoo.testing.ranks import check_ranks
 
@@ -197,7 +197,8 @@ def take_step(
         method.before_epoch(progress, example.epoch(local_crops=local_crops))
     method.before_step(progress)
     optimizer.zero_grad()
-    loss: torch.Tensor = method(example.batch(local_crops=local_crops), progress).loss
+    output: StepOutput = method(example.batch(local_crops=local_crops), progress)
+    loss = output.loss
     assert loss.ndim == 0, _say(
         example, f"the loss has shape {tuple(loss.shape)}; return a scalar"
     )

@@ -30,7 +30,7 @@ def completed(*words: str) -> list[str]:
         ("list back", ["backbones", "backbone"]),
         ("list mod", ["models"]),
         ("list rec", ["recipes"]),
-        ("show los", ["losses", "loss"]),
+        ("show hea", ["heads", "head"]),
         ("show mod", []),
         ("show method simc", ["simclr"]),
         ("show backbone resnet50_", ["resnet50_w2", "resnet50_w4", "resnet50_w5"]),

@@ -84,7 +84,7 @@ class Forgets(Sketch):
 
 class FrozenMoves(Sketch):
     def frozen(self, progress: Progress) -> list[nn.Parameter]:
-        return [self.head.weight]
+        return [*self.head.parameters()][:1]
 
     def after_backward(self, progress: Progress) -> None:
         pass
