@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.distributed_c10d import _get_default_store, _set_pg_timeout
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
@@ -309,8 +309,14 @@ def test_what_the_user_did_wrong_on_rank_0_is_raised_on_all_ranks() -> None:
     assert run_on_ranks(refuse_on_main, 2) == ["no room", "no room"]
 
 
+def wait_for_the_other() -> None:
+    """Waits on rank 0 of two until the other waits for it."""
+    _get_default_store().wait(["ssl_zoo/turns/1"])
+
+
 def fail_on_main() -> str:
     def fail() -> None:
+        wait_for_the_other()
         raise ZeroDivisionError
 
     expected = ZeroDivisionError if distributed.is_main() else UserError
@@ -330,12 +336,17 @@ from pathlib import Path
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.launch.rendezvous import rendezvous
+from tests.test_distributed import wait_for_the_other
+
+def die() -> None:
+    wait_for_the_other()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 rank = int(sys.argv[1])
 with rendezvous(Path("."), rank=rank, local_rank=rank, world_size=2) as store:
     distributed.init_from_environment(store)
     try:
-        distributed.on_main(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        distributed.on_main(die)
     except UserError as error:
         print(error)
         sys.stdout.flush()
@@ -349,6 +360,7 @@ def test_ranks_stop_waiting_for_a_rank_0_that_was_killed(tmp_path: Path) -> None
         subprocess.Popen(
             [sys.executable, "-c", RANK_THAT_WAITS, str(rank)],
             cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,
         )
