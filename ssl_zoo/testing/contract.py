@@ -3,11 +3,12 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-from ssl_zoo.method import METHODS, Batch, Method, StepOutput
+from ssl_zoo.method import METHODS, Batch, Method
 from ssl_zoo.testing.examples import Example, progress_at
 from ssl_zoo.testing.ranks import check_ranks
 
@@ -197,8 +198,7 @@ def take_step(
         method.before_epoch(progress, example.epoch(local_crops=local_crops))
     method.before_step(progress)
     optimizer.zero_grad()
-    output: StepOutput = method(example.batch(local_crops=local_crops), progress)
-    loss = output.loss
+    loss: Any = method(example.batch(local_crops=local_crops), progress).loss
     assert loss.ndim == 0, _say(
         example, f"the loss has shape {tuple(loss.shape)}; return a scalar"
     )
@@ -207,7 +207,8 @@ def take_step(
     optimizer.step()
     method.after_step(progress)
     method.commit(progress)
-    return loss.detach()
+    detached: torch.Tensor = loss.detach()
+    return detached
 
 
 def _prepared(example: Example) -> tuple[Method, torch.optim.Optimizer]:
