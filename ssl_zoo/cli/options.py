@@ -28,7 +28,7 @@ CONFIG = click.option(
 
 
 def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
-    if files:
+    if files and not ctx.resilient_parsing:  # completion runs nothing
         from ssl_zoo.plugins import load_file
 
         for file in files:

@@ -86,6 +86,14 @@ def test_a_method_without_recipes_is_offered_the_generic_ones(
     ]
 
 
+def test_completion_runs_no_plug_in_file(tmp_path: Path) -> None:
+    file, mark = tmp_path / "mine.py", tmp_path / "was_run"
+    file.write_text(f"open({str(mark)!r}, 'w')\n")
+    assert completed("train", "--plugin", str(file), "simc") == ["simclr"]
+    assert completed("--plugin", str(file), "train", "simc") == ["simclr"]
+    assert not mark.exists()
+
+
 def test_completion_is_light(tmp_path: Path) -> None:
     code = (
         "from click.shell_completion import ShellComplete\n"
