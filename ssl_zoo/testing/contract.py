@@ -55,7 +55,7 @@ def check_without_local_crops(example: Example) -> None:
     _finite(example, loss, "without local crops")
 
 
-def check_features(example: Example) -> None:
+def check_feature_rows(example: Example) -> None:
     """Checks that a step returns features of the backbone, a row for each of some views of a batch."""
     method, _ = _prepared(example)
     method.before_epoch(progress_at(), example.epoch())
@@ -173,7 +173,7 @@ ALWAYS: tuple[Check, ...] = (check_settings, check_exported)
 TRAINING: tuple[Check, ...] = (
     check_finite_loss,
     check_without_local_crops,
-    check_features,
+    check_feature_rows,
     check_duplicates,
     check_bfloat16,
     check_every_parameter_moves,
