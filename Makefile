@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= auto
+# A file is tested by one process, since its tests share what takes long to make.
+PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-all lint install clean
 
@@ -17,10 +20,11 @@ demo: install
 	$(BIN)/ssl-zoo compare swav simclr --output runs/demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not distributed and not packaging and not slurm"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not long and not distributed and not packaging and not slurm"
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slurm"
+	$(BIN)/python -m pytest -m slurm
 
 lint: install
 	$(BIN)/ruff check .

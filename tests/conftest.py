@@ -2,11 +2,42 @@
 more than they give; a cache of their own, and a finished run."""
 
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes inherit it
+os.environ.pop("COLUMNS", None)  # of the terminal, which tables would be fitted into
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--drawn",
+        metavar="YYYY-MM-DD",
+        type=date.fromisoformat,
+        help="of the selected tests that are marked `long`, run the one of this day of the year",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # when -m and -k have selected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    day: date | None = config.getoption("drawn")
+    long = [item for item in items if item.get_closest_marker("long")]
+    if day is None or not long:
+        return
+    drawn = long[day.timetuple().tm_yday % len(long)]
+    left_out = [item for item in long if item is not drawn]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str:
+    day: date | None = config.getoption("drawn")
+    if day is None:
+        return ""
+    long = [item.nodeid for item in items if item.get_closest_marker("long")]
+    return f"drawn for day {day.timetuple().tm_yday} of the year ({day}): {' '.join(long)}"
 
 
 @pytest.fixture(scope="session", autouse=True)

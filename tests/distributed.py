@@ -1,7 +1,4 @@
-"""Runs a test function on several gloo ranks of this machine.
-
-Ranks are forked from a server that has imported what they need: importing takes seconds, a fork none.
-"""
+"""Runs a test function on several gloo ranks of this machine."""
 
 import os
 import tempfile
@@ -14,11 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
+from tests import forks
+
 TIMEOUT = timedelta(minutes=5)
 """Generous: a machine may be busy, and a rank that fails ends the others at once."""
-PRELOADED = ["torch._dynamo", "ssl_zoo.training", "ssl_zoo.evaluation", "ssl_zoo.registries"]
-PRELOADED += ["sklearn.datasets", "pytest"]
-"""What ranks would spend their time on; forking is safe, as importing starts no thread."""
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -31,7 +27,7 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
     Raises:
         ProcessRaisedException: a rank failed; the message holds its traceback.
     """
-    multiprocessing.set_forkserver_preload(PRELOADED)
+    forks.context()
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.start_processes(  # type: ignore[attr-defined, no-untyped-call]
             _run,
@@ -54,7 +50,7 @@ def _run(
     environment: dict[str, str],
 ) -> None:
     torch.set_num_threads(1)
-    os.environ.update(environment)  # the server keeps that of its own start
+    forks.take_over(environment)
     # As under torchrun, so that code which reads the environment sees what it would see there.
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group(

@@ -1,31 +1,49 @@
 """Runs the commands of README and docs/ in order; `tests/slurm/test_docs.py` runs those for SLURM."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ssl_zoo.cli.main import main
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.evaluators.knn.protocols import PROTOCOLS
 from ssl_zoo.formats.base import FORMATS
+from tests import forks
 from tests.documents import blocks, dead_links, read
+from tests.slurm import brief
 
 SCORING = "docs/scoring.md"
 
 
 def run(command: str, folder: Path) -> None:
-    binaries = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": binaries + os.pathsep + os.environ["PATH"]}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    """Runs a command as a shell would, `ssl-zoo` in a fork and with brief trainings."""
+    words = shlex.split(command, comments=True)
+    if words[0] == "ssl-zoo":
+        output = folder / "output"
+        arguments = (words, folder, output, dict(os.environ))
+        process = forks.context().Process(target=_type, args=arguments)
+        process.start()
+        process.join()
+        status, said = process.exitcode, output.read_text()
+    else:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        status, said = done.returncode, done.stdout + done.stderr
+    assert status == 0, f"{command}\n{said}"
+
+
+def _type(words: list[str], folder: Path, output: Path, environment: dict[str, str]) -> None:
+    forks.take_over(environment)
+    os.chdir(folder)
+    with output.open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    brief.install(pace_s=0)
+    sys.argv = words
+    main()
 
 
 @pytest.mark.slow
@@ -33,18 +51,20 @@ def run(command: str, folder: Path) -> None:
     ("page", "n_commands", "n_programs"), [("README.md", 9, 2), (SCORING, 8, 0)]
 )
 def test_every_command_of_a_page_runs(
-    page: str, n_commands: int, n_programs: int, tmp_path: Path
+    page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [line for block in blocks(page, "bash") if not block.needs for line in block.commands]
     commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun"))]
     assert len(commands) >= n_commands
+    binaries = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", binaries + os.pathsep + os.environ["PATH"])
     for command in commands:
         run(command, tmp_path)
     programs = blocks(page, "python")
     assert len(programs) == n_programs
     for program in programs:
         (tmp_path / "program.py").write_text(program.text)
-        run(f"{sys.executable} program.py", tmp_path)
+        run("python program.py", tmp_path)
 
 
 def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:

@@ -15,6 +15,7 @@ from ssl_zoo.runs.ownership import Ownership
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.train import train
 from tests.small import SHORT, fast_config
+from tests.waiting import PATIENCE_S
 
 
 def as_job(monkeypatch: pytest.MonkeyPatch, job: str, restart: int = 0) -> None:
@@ -158,13 +159,14 @@ def test_a_checkpoint_is_not_published_by_one_who_lost_the_folder(tmp_path: Path
 
 def test_the_rightful_process_waits_for_the_lock(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    folder, entered, left = RunFolder(tmp_path / "run"), threading.Event(), threading.Event()
+    folder, (entered, refused, left) = RunFolder(tmp_path / "run"), _events(3)
     folder.ownership.take()
 
     def left_over() -> None:
         with folder.lock():
             entered.set()
-            time.sleep(0.5)
+            refused.wait()
+            time.sleep(0.2)  # so that the other most likely waits
             left.set()
 
     thread = threading.Thread(target=left_over)
@@ -175,9 +177,14 @@ def test_the_rightful_process_waits_for_the_lock(tmp_path: Path) -> None:
         RunFolder(folder.path).lock(),
     ):
         pass
-    with RunFolder(folder.path).lock(patience_s=30):
+    refused.set()
+    with RunFolder(folder.path).lock(patience_s=PATIENCE_S):
         assert left.is_set()
     thread.join()
+
+
+def _events(count: int) -> list[threading.Event]:
+    return [threading.Event() for _ in range(count)]
 
 
 def test_the_rightful_process_goes_on_when_the_other_hangs(

@@ -16,8 +16,8 @@ BATCH = 16
 PACE_S = 0.2
 
 
-def install() -> None:
-    """Puts short runs into the trainer of this process."""
+def install(pace_s: float = PACE_S) -> None:
+    """Puts short runs into the trainer of this process, with so many seconds more for each step."""
     from ssl_zoo.runs.config import RunConfig
     from ssl_zoo.training.train import Trainer
 
@@ -32,7 +32,7 @@ def install() -> None:
         return itertools.takewhile(lambda _: self.step < self.total_steps, batches(self))
 
     def finish_slowly(self: Trainer, *arguments: Any, **named: Any) -> None:
-        time.sleep(PACE_S)
+        time.sleep(pace_s)
         finish_step(self, *arguments, **named)
 
     Trainer.__init__ = build_small  # type: ignore[method-assign]
