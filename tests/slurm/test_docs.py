@@ -164,7 +164,7 @@ def test_the_readme_leads_from_a_job_to_a_comparison(told: Told) -> None:
     assert {row["name"] for row in rows} == {"swav", "simclr", "random_init", "raw_pixels"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_cookbook_does_what_it_says(cookbook: Reader) -> None:
     reader, runs = cookbook, cookbook.folder / "runs"
     reader.type("ssl-zoo jobs --wait")  # fails unless all are complete
