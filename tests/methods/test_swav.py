@@ -10,7 +10,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.methods.swav.method import code_metrics
-from tests.small import batch, fast_config, progress, run_info, tiny_backbone
+from tests.small import batch, fast_config, progress, run_info, small_method, tiny_backbone
 
 
 def swav(*overrides: str, batch_size: int = 8, n_samples: int = 1000) -> SwAV:
@@ -211,3 +211,23 @@ def test_queue_scores_are_full_precision_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         method(batch(), progress(1))
     assert seen == [torch.float32]
+
+
+def test_one_rank_takes_up_the_queue_of_two() -> None:
+    settings = (
+        "method.queue_length=64",
+        "method.queue_start=0 epochs",
+        "method.n_prototypes=[10]",
+    )
+    on = [run_info(32, rank=rank, world_size=2) for rank in range(2)]
+    ranks = [small_method("swav", *settings, run=run) for run in on]
+    for method in ranks:
+        method(batch(16), progress(0))
+        method.commit(progress(0))
+    alone = small_method("swav", *settings, run=run_info(32))
+    alone.load_rank_state([method.rank_state() for method in ranks])
+    parts = [method.rank_state()["queue.rows"][:, :16] for method in ranks]
+    together = torch.stack(parts, dim=2).flatten(1, 2)  # the same place on each rank side by side
+    state = alone.rank_state()
+    assert torch.equal(state["queue.rows"][:, :32], together)
+    assert int(state["queue.position"]) == int(state["queue.filled"]) == 32
