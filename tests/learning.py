@@ -106,9 +106,9 @@ def _measure(names: Sequence[str], file: Path) -> None:
 
     os.environ["SSL_ZOO_CACHE"] = tempfile.mkdtemp()
     scores = measured(file)
-    for seed in SEEDS:
-        for name in names:
-            for threads in THREADS:
+    for threads in THREADS:
+        for seed in SEEDS:
+            for name in names:
                 of_method = scores.setdefault(name, {}).setdefault(str(threads), {})
                 if str(seed) in of_method:
                     continue
