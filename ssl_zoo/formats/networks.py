@@ -240,7 +240,7 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
     hidden = weights.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if hidden is None or any(name not in weights for name in needed):
         raise UserError(
-            f"the vision transformer in '{what}' is not a plain vision transformer; its names start with  "
+            f"the vision transformer in '{what}' is not a plain vision transformer; its names start with "
             f"{first_names(weights)}"
         )
     width, patch = weights["conv_proj.weight"].shape[0], weights["conv_proj.weight"].shape[-1]

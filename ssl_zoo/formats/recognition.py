@@ -47,7 +47,7 @@ def account(file: ForeignFile, name: str, imported: Imported) -> str:
         seen = f"by mean {mean} and std {std}"
     return (
         f"'{file.what}' is read as {name}: {len(imported.weights)} weights of backbone "
-        f"{imported.backbone['name']}{where}{layers}; ignored: {others or 'nothing'}; images of  "
+        f"{imported.backbone['name']}{where}{layers}; ignored: {others or 'nothing'}; images of "
         f"{imported.image_size} pixels, normalised {seen}"
     )
 

@@ -40,7 +40,7 @@ def cancel(folder: Path) -> str:
         return f"'{now.name}' is already complete; there is nothing to cancel"
     if not is_done:
         return (
-            f"job {now.job} of '{now.name}' was asked to stop and may still be saving;  "
+            f"job {now.job} of '{now.name}' was asked to stop and may still be saving; "
             f"see: ssl-zoo jobs {now.name}"
         )
     return f"job {now.job} of '{now.name}' is cancelled; {_saved(after)}; {how_to_go_on(folder)}"

@@ -120,7 +120,7 @@ def _importable(folder: Path) -> Path:
     path = folder.absolute()
     if os.pathsep in str(path):
         raise UserError(
-            f"Python cannot import from '{path}', because '{os.pathsep}' separates paths;  "
+            f"Python cannot import from '{path}', because '{os.pathsep}' separates paths; "
             "choose another --output"
         )
     return path

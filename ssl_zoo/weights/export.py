@@ -150,7 +150,7 @@ def _onnx(opened: Opened, path: Path) -> str:
             program.save(str(aside), external_data=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
-            f"backbone '{opened.facts['backbone']['name']}' cannot be exported to ONNX  "
+            f"backbone '{opened.facts['backbone']['name']}' cannot be exported to ONNX "
             f"({str(error).splitlines()[0]})"
         ) from None
     finally:

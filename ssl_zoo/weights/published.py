@@ -50,7 +50,7 @@ def _torchvision(what: str, model: str) -> Imported:
     choices = models.get_model_weights(name)
     if wanted and wanted not in choices.__members__:
         raise UserError(
-            f"torchvision's '{name}' has no weights '{wanted}'; available:  "
+            f"torchvision's '{name}' has no weights '{wanted}'; available: "
             f"{', '.join(choices.__members__)}"
         )
     weights: Any = choices[wanted] if wanted else choices.DEFAULT

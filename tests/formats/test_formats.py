@@ -72,11 +72,12 @@ def test_what_is_read_and_what_is_ignored_is_logged(
     caplog.set_level(logging.INFO)
     path = write(tmp_path, "moco_v2_800ep.pth.tar")
     open_checkpoint(path)
-    assert (
-        f"'{path}' is read as moco_v2: 120 weights of backbone resnet18 from its 'state_dict'; left "
-        "aside: the classifier (4), the momentum network (120), the queue (1), its position (1); images "
-        "of 224 pixels, normalised by mean 0.485 0.456 0.406 and std 0.229 0.224 0.225"
-    ) in caplog.text
+    for fact in (
+        f"'{path}' is read as moco_v2: 120 weights of backbone resnet18 from its 'state_dict'",
+        "ignored: the classifier (4), the momentum network (120), the queue (1), its position (1)",
+        "images of 224 pixels, normalised by mean 0.485 0.456 0.406 and std 0.229 0.224 0.225",
+    ):
+        assert fact in caplog.text
 
 
 def test_the_deviation_of_swav_is_kept(tmp_path: Path) -> None:
@@ -109,16 +110,18 @@ def test_a_file_of_no_known_format_lists_its_names_and_the_formats(tmp_path: Pat
     content = {"epoch": 3, "weights": {f"net.{n}.weight": torch.zeros(1) for n in range(7)}}
     with pytest.raises(UserError) as raised:
         opened(tmp_path, "x.pth", content)
-    assert (
-        "is not recognised; its weights are named weights.net.0.weight, weights.net.1.weight, "
-        "weights.net.2.weight, weights.net.3.weight, weights.net.4.weight and 2 more. Say it with "
-        "--format, one of: barlow_twins, dino"
-    ) in str(raised.value)
+    for fact in (
+        "is not recognised",
+        "weights.net.0.weight, weights.net.1.weight, weights.net.2.weight, weights.net.3.weight, "
+        "weights.net.4.weight and 2 more",
+        "--format, one of: barlow_twins, dino",
+    ):
+        assert fact in str(raised.value)
 
 
 def test_a_file_of_two_formats_is_not_guessed(tmp_path: Path) -> None:
     content = {"state_dict": MOCO, "teacher": TEACHER, "student": STUDENT}
-    with pytest.raises(UserError, match="may be dino or moco_v2; say which with --format"):
+    with pytest.raises(UserError, match="may be dino or moco_v2; .*--format"):
         opened(tmp_path, "x.pth", content)
     assert torch.equal(compute(opened(tmp_path, "x.pth", content, "dino")), features())
 
@@ -173,9 +176,7 @@ def test_a_prefix_and_a_path_can_be_set(tmp_path: Path) -> None:
     found = opened(tmp_path, "x.pth", content, format)
     assert torch.equal(compute(found), features())
     assert found.facts["normalisation"]["std"] == [1.0, 1.0, 1.0]
-    with pytest.raises(
-        UserError, match=r"no weights at 'net'; there are some at: 'net.ema', 'net.now'"
-    ):
+    with pytest.raises(UserError, match=r"no weights at 'net'; .*: 'net.ema', 'net.now'"):
         opened(tmp_path, "x.pth", content, {**format, "place": "net"})
 
 
@@ -252,10 +253,10 @@ def test_a_momentum_copy_is_not_what_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lost", "complaint"),
     [
-        ("layer1.0.conv1.weight", r"of another architecture .* \(missing: trunk.layer1.0.conv1"),
+        ("layer1.0.conv1.weight", r"the architecture .*\(missing: trunk.layer1.0.conv1"),
         (
             "layer3.1.bn2.weight",
-            r"of another architecture .* \(missing: trunk.layer3.1.bn2.weight",
+            r"the architecture .*\(missing: trunk.layer3.1.bn2.weight",
         ),
         ("conv1.weight", "the ResNet in '.*' lacks conv1.weight"),
     ],

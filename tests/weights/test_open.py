@@ -103,7 +103,7 @@ def test_another_architecture_lists_missing_unexpected_and_misshapen_weights(
     del weights["stem.1.bias"]
     with pytest.raises(UserError) as raised:
         load(write(tmp_path / "other.safetensors", weights))
-    assert "are of another architecture than its backbone 'tiny_resnet'" in str(raised.value)
+    assert "architecture of its backbone 'tiny_resnet'" in str(raised.value)
     assert "missing: stem.1.bias; unexpected: fc.weight; of another shape: stem.0.weight" in str(
         raised.value
     )
@@ -112,7 +112,7 @@ def test_another_architecture_lists_missing_unexpected_and_misshapen_weights(
 def test_a_cut_off_file_is_refused(exported: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     path.write_bytes(exported.read_bytes()[:-10])
-    with pytest.raises(UserError, match="'.*cut.safetensors' not a complete safetensors file"):
+    with pytest.raises(UserError, match="'.*cut.safetensors' is not a complete safetensors file"):
         load(path)
 
 
@@ -120,7 +120,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(
-        UserError, match="format of '.*' is not recognised; .* are named a. Say it"
+        UserError, match="format of '.*' is not recognised; .* are named a. .*--format"
     ):
         load(path)
 
@@ -128,7 +128,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("facts", ["{", "[]", '{"backbone": 3}', '{"backbone": {}}'])
 def test_a_file_that_does_not_say_what_it_holds_is_refused(facts: str, tmp_path: Path) -> None:
     path = write(tmp_path / "odd.safetensors", {"a": torch.zeros(1)}, facts)
-    with pytest.raises(UserError, match="does not say what backbone it holds"):
+    with pytest.raises(UserError, match="does not name its backbone"):
         load(path)
 
 
@@ -150,7 +150,7 @@ def test_pickled_code_never_runs(kind: str, name: str, tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     else:
         torch.save({"state_dict": Bomb(tmp_path / "exploded")}, path)
-    with pytest.raises(UserError, match="not read, because it asks for 'posix.mkdir' .* run code"):
+    with pytest.raises(UserError, match="asks for 'posix.mkdir' .* run code"):
         load(path)
     assert not (tmp_path / "exploded").exists()
 

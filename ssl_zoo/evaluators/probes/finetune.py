@@ -175,7 +175,7 @@ def _train_classes(evaluator: str, train: Dataset) -> tuple[NDArray[np.int64], N
     classes, found = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise UserError.everywhere(
-            f"{evaluator} needs at least 2 classes, but all {len(labels)} images of the train  "
+            f"{evaluator} needs at least 2 classes, but all {len(labels)} images of the train "
             f"split are of class {classes[0]}; choose another data set"
         )
     return classes, found
