@@ -32,8 +32,9 @@ def listing_table(kind: str, rows: list[dict[str, str]]) -> Group:
 def recipe_table(rows: list[dict[str, Any]]) -> Table:
     """Returns `METHOD@RECIPE`, data and a line of what it runs."""
     table = Table(box=None, pad_edge=False)
-    for title in ("recipe", "data", "what it runs"):
-        table.add_column(title, overflow="fold")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("data", no_wrap=True)
+    table.add_column("what it runs")
     for row in rows:
         what = f"generic: {row['summary']}" if row["generic"] else row["summary"]
         table.add_row(row["name"], row["data"], Text(what))
@@ -41,15 +42,16 @@ def recipe_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def model_table(rows: list[dict[str, Any]], others: dict[str, str]) -> Group:
-    """Returns the models that come with us, and how other weights are named."""
+    """Returns the models that come with us, whose names begin with the method, and how others are named."""
     table = Table(box=None, pad_edge=False)
-    for title in ("model", "method", "backbone", "data", "epochs"):
+    table.add_column("model", no_wrap=True, overflow="fold")
+    for title in ("backbone", "data", "epochs"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(
-            *(_cell(row[key]) for key in ("name", "method", "backbone", "data", "epochs"))
-        )
+        table.add_row(*(_cell(row[key]) for key in ("name", "backbone", "data", "epochs")))
     more = Table(box=None, pad_edge=False, show_header=False)
+    more.add_column(no_wrap=True)
+    more.add_column()
     for name, what in others.items():
         more.add_row(Text(name), Text(what))
     return Group(table, Text(""), Text("Other weights", style="bold"), more)

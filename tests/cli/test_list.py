@@ -61,8 +61,13 @@ def test_models_that_come_with_us_are_listed() -> None:
     assert (row["data"], row["epochs"]) == ("digits_affine", 45)
 
 
-def test_other_weights_are_named_below_the_models() -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_other_weights_are_named_below_the_models(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     text = listed("models")
     for name in ("simclr_tiny_resnet_digits_affine_45ep", "torchvision:MODEL", "timm:MODEL"):
         assert name in text
+    assert max(len(line) for line in text.splitlines()) <= width
     assert "torchvision:MODEL[@WEIGHTS]" in json.loads(listed("models", "--json"))["other_weights"]
