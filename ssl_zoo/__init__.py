@@ -12,8 +12,17 @@ from ssl_zoo._version import __version__
 
 if TYPE_CHECKING:
     from ssl_zoo.comparison.compare import compare
+    from ssl_zoo.comparison.ranking import Comparison
+    from ssl_zoo.errors import UserError
+    from ssl_zoo.evaluation.config import EvaluationConfig
     from ssl_zoo.evaluation.evaluate import evaluate
+    from ssl_zoo.evaluation.result import Result
+    from ssl_zoo.explore.cluster import cluster
+    from ssl_zoo.explore.clustered import Clusters
+    from ssl_zoo.explore.config import ClusterConfig
     from ssl_zoo.launch.submit import submit
+    from ssl_zoo.report.names import list_methods, list_models
+    from ssl_zoo.report.score_table import table
     from ssl_zoo.runs.config import RunConfig, run_config
     from ssl_zoo.runs.slurm import SlurmConfig
     from ssl_zoo.training.train import train
@@ -25,25 +34,45 @@ if (_ROOT / "methods" / "__init__.py").is_file() and (_ROOT / "setup.cfg").is_fi
     __path__.append(str(_ROOT))
 
 _EXPORTS = {
+    "ClusterConfig": "ssl_zoo.explore.config",
+    "Clusters": "ssl_zoo.explore.clustered",
+    "Comparison": "ssl_zoo.comparison.ranking",
+    "EvaluationConfig": "ssl_zoo.evaluation.config",
+    "Result": "ssl_zoo.evaluation.result",
     "RunConfig": "ssl_zoo.runs.config",
     "SlurmConfig": "ssl_zoo.runs.slurm",
+    "UserError": "ssl_zoo.errors",
+    "cluster": "ssl_zoo.explore.cluster",
     "compare": "ssl_zoo.comparison.compare",
     "evaluate": "ssl_zoo.evaluation.evaluate",
+    "list_methods": "ssl_zoo.report.names",
+    "list_models": "ssl_zoo.report.names",
     "load": "ssl_zoo.weights.open",
     "run_config": "ssl_zoo.runs.config",
     "submit": "ssl_zoo.launch.submit",
+    "table": "ssl_zoo.report.score_table",
     "train": "ssl_zoo.training.train",
 }
 
 __all__ = [
+    "ClusterConfig",
+    "Clusters",
+    "Comparison",
+    "EvaluationConfig",
+    "Result",
     "RunConfig",
     "SlurmConfig",
+    "UserError",
     "__version__",
+    "cluster",
     "compare",
     "evaluate",
+    "list_methods",
+    "list_models",
     "load",
     "run_config",
     "submit",
+    "table",
     "train",
 ]
 

@@ -86,7 +86,7 @@ def trained(
     if name in PREDICTS:
         return 100 * float(RunFolder(path).metrics()[-1][EXPLAINED])
     result = evaluate(path, evaluators=["knn"])
-    return float(result["evaluators"]["knn"]["scores"]["top1@k=20"])
+    return float(result.evaluators["knn"].scores["top1@k=20"])
 
 
 def brief(name: str, folder: Path, *, seed: int = 0) -> float:

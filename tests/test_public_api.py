@@ -13,6 +13,11 @@ from tests import subprocesses
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [name for name in ssl_zoo.__all__ if name != "__version__"]
+PROMISED = {
+    *("train", "evaluate", "compare", "cluster", "load", "submit", "run_config", "list_methods"),
+    *("list_models", "table", "RunConfig", "EvaluationConfig", "SlurmConfig", "Result"),
+    *("Comparison",),
+}
 TAKES_ALL_NAMES = """
 import inspect, sys
 import ssl_zoo
@@ -41,7 +46,15 @@ def test_no_public_name_is_that_of_a_module(name: str) -> None:
 
 
 def test_all_public_names_are_listed() -> None:
-    assert set(ssl_zoo.__all__) <= set(dir(ssl_zoo))
+    assert PROMISED <= set(ssl_zoo.__all__) <= set(dir(ssl_zoo))
+
+
+def test_methods_and_models_are_listed_by_name() -> None:
+    assert {"simclr", "swav"} <= set(ssl_zoo.list_methods())
+    models = ssl_zoo.list_models()
+    assert "torchvision:resnet50" in models
+    assert "swav_tiny_resnet_digits_affine_30ep" in models
+    assert len(set(models)) == len(models)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [line for block in blocks(page, "bash") if not block.needs for line in block.commands]
-    commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun"))]
+    commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun", "printf"))]
     assert len(commands) >= n_commands
     binaries = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", binaries + os.pathsep + os.environ["PATH"])

@@ -8,22 +8,22 @@ cifar10=${CIFAR10:-data} imagenette=${IMAGENETTE:-data/imagenette2} runs=${RUNS:
 ssl-zoo train --config "$here/cifar10.yaml" "data.root=$cifar10" -o "$runs/swav-cifar10"
 ssl-zoo train --config "$here/imagenette.yaml" "data.root=$imagenette" -o "$runs/swav-imagenette"
 
-ssl-zoo evaluate untrained:pixels --dataset cifar10 "root=$cifar10" mean=[0,0,0] std=[1,1,1] \
+ssl-zoo evaluate untrained:pixels --dataset cifar10 "data.root=$cifar10" data.mean=[0,0,0] data.std=[1,1,1] \
   --evaluators knn:nearest -o "$here/result-cifar10-nearest.json"
-ssl-zoo evaluate untrained:pixels --dataset cifar10 "root=$cifar10" limit=10000 \
+ssl-zoo evaluate untrained:pixels --dataset cifar10 "data.root=$cifar10" data.limit=10000 \
   --evaluators knn,clustering,linear,retrieval,health,svm -o "$here/result-cifar10-pixels.json"
 ssl-zoo evaluate "untrained:{name: tiny_resnet, widths: [32, 64, 128, 256]}" "$runs/swav-cifar10" \
-  --dataset cifar10 "root=$cifar10" limit=10000 \
+  --dataset cifar10 "data.root=$cifar10" data.limit=10000 \
   --evaluators knn,clustering,linear,retrieval,health,svm -o "$here/result-cifar10-networks.json"
-ssl-zoo evaluate "$runs/swav-cifar10" --dataset cifar10 "root=$cifar10" limit=10000 \
+ssl-zoo evaluate "$runs/swav-cifar10" --dataset cifar10 "data.root=$cifar10" data.limit=10000 \
   --evaluators "prototypes,{name: linear_sgd, epochs: 5},{name: finetune, epochs: 10}" \
   -o "$here/result-cifar10-trained.json"
 # A support vector machine on the 12,288 numbers of pixels takes more than ten minutes.
-ssl-zoo evaluate untrained:pixels --dataset image_folder "root=$imagenette" --image-size 64 \
+ssl-zoo evaluate untrained:pixels --dataset image_folder "data.root=$imagenette" --image-size 64 \
   --evaluators knn,clustering,linear,retrieval,health -o "$here/result-imagenette-pixels.json"
-ssl-zoo evaluate untrained:resnet18 "$runs/swav-imagenette" --dataset image_folder "root=$imagenette" --image-size 64 \
+ssl-zoo evaluate untrained:resnet18 "$runs/swav-imagenette" --dataset image_folder "data.root=$imagenette" --image-size 64 \
   --evaluators knn,clustering,linear,retrieval,health,svm -o "$here/result-imagenette-networks.json"
-ssl-zoo evaluate "$runs/swav-imagenette" --dataset image_folder "root=$imagenette" \
+ssl-zoo evaluate "$runs/swav-imagenette" --dataset image_folder "data.root=$imagenette" \
   --evaluators "prototypes,{name: linear_sgd, epochs: 5, lr: 0.01},{name: finetune, epochs: 10, head_lr: 0.01}" \
   -o "$here/result-imagenette-trained.json"
 

@@ -34,8 +34,8 @@ from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import evaluation_batches
-from ssl_zoo.evaluation.config import Precision
 from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features
 from ssl_zoo.evaluators.knn.evaluator import Knn
 from ssl_zoo.evaluators.search.exact import nearest
@@ -63,10 +63,8 @@ class First(Dataset):
 
 def ours(network: nn.Module, data: Dataset, workers: int, precision: Precision) -> Features:
     """Extracts with the library."""
-    return extract(
-        network, data, image_size=224, resize=256, batch_size=BATCH, precision=precision,
-        num_workers=workers, progress=False,
-    )  # fmt: skip
+    view = ViewSpec(224, resize=256, precision=precision)
+    return extract(network, data, view, batch_size=BATCH, num_workers=workers, progress=False)
 
 
 def only_network(network: nn.Module, data: Dataset) -> Callable[[], None]:

@@ -1,14 +1,19 @@
 """The view used for evaluation, and the normalisation of uint8 views."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.augmentations.base import Augmentation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -59,6 +64,55 @@ def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) ->
         images = F.interpolate(images, (height, width), mode=interpolation, antialias=True)
     top, left = round((height - size) / 2), round((width - size) / 2)
     return images[..., top : top + size, left : left + size].contiguous()
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Turns images into what a network is scored on: resized, cut and normalised.
+
+    Attributes:
+        image_size: height and width of the crop, in pixels.
+        resize: shorter side before the crop, in pixels.
+        mean: of each channel, for values in [0, 1].
+        std: of each channel, for values in [0, 1].
+        interpolation: `bicubic`, which most evaluators see, or `bilinear`.
+    """
+
+    image_size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bicubic"
+
+    def __call__(self, image: "Image | Tensor") -> Tensor:
+        """Returns float32 `(3, image_size, image_size)` of an image, `(B, 3, ...)` of a batch.
+
+        Args:
+            image: of Pillow in any mode, or uint8 `(3, H, W)` or `(B, 3, H, W)`.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        pixels = image if isinstance(image, Tensor) else _pixels(image)
+        if pixels.dtype != torch.uint8 or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3:
+            raise TypeError(
+                f"a {pixels.dtype} tensor of shape {tuple(pixels.shape)} is not an image; give "
+                "uint8 of shape (3, H, W) or (B, 3, H, W), or an image of Pillow"
+            )
+        batch = pixels if pixels.dim() == 4 else pixels[None]
+        views = evaluation_view(
+            batch, self.image_size, resize=self.resize, interpolation=self.interpolation
+        )
+        found = normalize(views, self.mean, self.std)
+        return found if pixels.dim() == 4 else found[0]
+
+
+def _pixels(image: Any) -> Tensor:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"{type(image).__name__} is not an image; give one of Pillow, or a tensor")
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 class PlainView(Augmentation[None]):

@@ -1,6 +1,7 @@
 """The contract of a backbone: maps each image to one feature vector."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,10 +15,15 @@ class Backbone(nn.Module):
     Attributes:
         feature_dim: length of a feature vector.
         usual_image_size: image height and width at which its cost is reported, in pixels.
+        image_size: image height and width at which it is scored, in pixels; set by `ssl_zoo.load`.
+        transform: maps a Pillow image, or uint8 `(3, H, W)` or `(N, 3, H, W)`, to its input; set by
+            `ssl_zoo.load`.
     """
 
     feature_dim: int
     usual_image_size: int = 224
+    image_size: int
+    transform: Callable[[Any], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns features `(N, feature_dim)`."""

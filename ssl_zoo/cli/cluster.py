@@ -1,13 +1,15 @@
 """The command `ssl-zoo cluster`."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_zoo.cli.options import features_folder, how_features_are_taken
+from ssl_zoo.cli.options import how_features_are_taken, with_cache
+
+if TYPE_CHECKING:
+    from ssl_zoo.explore.clustered import Clusters
 
 
 @click.command("cluster")
@@ -25,50 +27,46 @@ from ssl_zoo.cli.options import features_folder, how_features_are_taken
 @click.option(
     "--split",
     type=click.Choice(["train", "test"]),
-    default="test",
-    show_default=True,
+    show_default="test",
     help="Which images of a data set.",
 )
 @click.option(
-    "--prototypes", is_flag=True, help="Take a run's own prototypes for clusters, not k-means."
+    "--prototypes",
+    is_flag=True,
+    default=None,
+    help="Take a run's own prototypes for clusters, not k-means.",
 )
 @how_features_are_taken
 @click.option(
     "--restarts",
     "n_restarts",
-    default=5,
-    show_default=True,
+    show_default="5",
     type=click.IntRange(1, 1000),
     help="Random starts of k-means, of which the best is kept.",
 )
 @click.option(
     "--iterations",
     "n_iterations",
-    default=25,
-    show_default=True,
+    show_default="25",
     type=click.IntRange(1, 10_000),
     help="Rounds of k-means.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 @click.option(
     "--table",
     type=click.Choice(["csv", "parquet"]),
-    default="csv",
-    show_default=True,
+    show_default="csv",
     help="Format of the assignments; parquet needs pyarrow.",
 )
 @click.option(
     "--sheets",
     "n_sheets",
-    default=100,
-    show_default=True,
+    show_default="100",
     type=click.IntRange(0),
     help="Contact sheets at most, of the largest clusters.",
 )
 @click.option(
     "--sheet-images",
-    default=25,
-    show_default=True,
+    show_default="25",
     type=click.IntRange(1, 400),
     help="Images on a contact sheet.",
 )
@@ -77,16 +75,19 @@ from ssl_zoo.cli.options import features_folder, how_features_are_taken
 def cluster_command(
     checkpoint: str,
     data: str,
-    cache: str | None,
+    overrides: tuple[str, ...],
+    output: str,
+    file: str | None,
     no_cache: bool,
+    overwrite: bool,
     as_json: bool,
-    **settings: Any,
+    **fields: Any,
 ) -> None:
     """Clusters images by the features of a checkpoint and shows what is in the clusters.
 
     CHECKPOINT is whatever `ssl-zoo evaluate` takes. DATA is the name of a data set, or a folder of
-    images, nested or flat; a folder needs no labels, and with labels=folders the folders in it are
-    taken as classes. KEY=VALUE sets fields of the data set.
+    images, nested or flat; a folder needs no labels, and with data.labels=folders the folders in it
+    are taken as classes. KEY=VALUE sets any field of the request; see: ssl-zoo schema cluster.
 
     DIR then holds a table of assignments, clusters.json (sizes, scores, settings), the centroids,
     a contact sheet of the images nearest to each centroid, and index.html that shows them all.
@@ -95,22 +96,26 @@ def cluster_command(
     ssl-zoo cluster runs/swav digits_affine -o clusters
     ssl-zoo cluster runs/swav photos --clusters 50 -o clusters
     ssl-zoo cluster runs/swav photos --prototypes -o clusters
-    ssl-zoo cluster runs/swav photos labels=folders -o clusters --overwrite
-    ssl-zoo cluster runs/swav cifar10 root=data --clusters 100 --split train -o clusters
+    ssl-zoo cluster runs/swav photos data.labels=folders -o clusters --overwrite
+    ssl-zoo cluster runs/swav cifar10 data.root=data --clusters 100 --split train -o clusters
     """
+    from ssl_zoo.evaluation.config import read_request
     from ssl_zoo.explore.cluster import cluster
+    from ssl_zoo.explore.config import ClusterConfig
 
-    result = cluster(checkpoint, data, cache=features_folder(cache, no_cache), **settings)
+    request = read_request(ClusterConfig, file=file, fields=fields, overrides=overrides)
+    config = with_cache(request, no_cache)
+    result = cluster(checkpoint, data, config, output=output, overwrite=overwrite)
     if os.environ.get("RANK", "0") == "0":
-        click.echo(json.dumps(result, indent=1) if as_json else _told(result, settings["output"]))
+        click.echo(result.json_text() if as_json else _told(result, output))
 
 
-def _told(result: dict[str, Any], output: str) -> str:
+def _told(result: "Clusters", output: str) -> str:
     from ssl_zoo.explore.folder import PAGE
     from ssl_zoo.explore.page import scores_line
 
-    sizes = [one["size"] for one in result["clusters"]]
+    sizes = [one.size for one in result.clusters]
     return (
-        f"{result['n_clusters']} clusters of {result['n_images']} images, {sizes[-1]} to "
-        f"{sizes[0]} images each\n{scores_line(result['scores'])}\n{Path(output) / PAGE}"
+        f"{result.n_clusters} clusters of {result.n_images} images, {sizes[-1]} to "
+        f"{sizes[0]} images each\n{scores_line(result.scores)}\n{Path(output) / PAGE}"
     )

@@ -1,21 +1,20 @@
 """`ssl-zoo compare` and `ssl-zoo card`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ssl_zoo.cli import completion
-from ssl_zoo.cli.options import EVALUATORS
+from ssl_zoo.cli.options import EVALUATORS, is_override
 
 
 @click.command("compare")
 @click.argument(
-    "methods",
+    "contenders",
     nargs=-1,
     required=True,
-    metavar="METHOD[@RECIPE]...",
+    metavar="[METHOD|FILE|RUN]... [[METHOD:]KEY=VALUE]...",
     shell_complete=completion.methods,
 )
 @click.option(
@@ -30,6 +29,12 @@ from ssl_zoo.cli.options import EVALUATORS
 )
 @EVALUATORS
 @click.option(
+    "--evaluation",
+    "file",
+    metavar="FILE",
+    help="YAML file of how runs are scored.",
+)
+@click.option(
     "--output",
     "-o",
     default="runs/compare",
@@ -38,14 +43,15 @@ from ssl_zoo.cli.options import EVALUATORS
     help="Folder of the runs and of comparison.json.",
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Setting for all runs."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="The same as KEY=VALUE."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(
-    methods: tuple[str, ...],
+    contenders: tuple[str, ...],
     recipe: str,
     seeds: int,
-    evaluators: list[Any],
+    evaluators: list[Any] | None,
+    file: str | None,
     output: str,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -53,26 +59,34 @@ def compare_command(
     """Trains methods side by side and ranks them.
 
     An untrained network and raw pixels stand beside them. Runs that are complete are not trained
-    again.
+    again. FILE is the YAML file of a run, and RUN the folder of one that is trained already; the
+    folder of a comparison, given alone, is shown. KEY=VALUE is a setting of all runs, and
+    METHOD:KEY=VALUE one of those of a single method.
 
     \b
     ssl-zoo compare swav simclr
-    ssl-zoo compare swav simclr --seeds 3 --set epochs=20
+    ssl-zoo compare swav simclr --seeds 3 epochs=20
+    ssl-zoo compare swav simclr epochs=20 swav:method.n_prototypes=[50]
+    ssl-zoo compare runs/mine swav@digits other.yaml
     """
     from ssl_zoo.cli.console import show, width
     from ssl_zoo.comparison.compare import compare
+    from ssl_zoo.comparison.contenders import is_for_one
+    from ssl_zoo.evaluation.config import EvaluationConfig, read_request
     from ssl_zoo.report.tables import leaderboard
 
+    settings = [each for each in contenders if is_override(each) or is_for_one(each)]
+    config = read_request(EvaluationConfig, file=file, fields={"evaluators": evaluators})
     result = compare(
-        list(methods),
+        [each for each in contenders if each not in settings],
+        config,
         recipe=recipe,
         seeds=seeds,
-        evaluators=evaluators,
         output=output,
-        overrides=overrides,
+        overrides=[*overrides, *settings],
     )
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        click.echo(result.json_text())
     else:
         show(leaderboard(result, width=width()))
 

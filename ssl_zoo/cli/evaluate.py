@@ -2,15 +2,22 @@
 
 import json
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_zoo.cli import completion
-from ssl_zoo.cli.options import CACHE, adds, features_folder, how_it_is_scored, output_file
+from ssl_zoo.cli.options import CACHE, adds, how_it_is_scored, is_override, output_file, with_cache
 from ssl_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_zoo.comparison.ranking import Comparison
+    from ssl_zoo.evaluation.config import EvaluationConfig
+    from ssl_zoo.evaluation.differences import Difference
+    from ssl_zoo.evaluation.result import Result
+    from ssl_zoo.report.score_table import ScoreTable
 
 
 @click.command("evaluate")
@@ -35,13 +42,13 @@ from ssl_zoo.errors import UserError
 @click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
 def evaluate_command(
     what: tuple[str, ...],
-    cache: str | None,
+    file: str | None,
     no_cache: bool,
     watch: bool,
     every: float,
     as_json: bool,
     output: str | None,
-    **settings: Any,
+    **fields: Any,
 ) -> None:
     """Scores a checkpoint by kNN, clustering, and whatever --evaluators names.
 
@@ -49,7 +56,7 @@ def evaluate_command(
     model card, untrained:BACKBONE, a checkpoint of another project, whose format is recognised, or
     published weights: torchvision:resnet50, timm:MODEL.
     Several stand side by side, and the best is tested against the others on the same images.
-    KEY=VALUE sets fields of the data set.
+    KEY=VALUE sets any field of the request, such as data.root=DIR; see: ssl-zoo schema evaluation.
 
     Features are kept on disk, so that a second look, or one after an interruption, is quick: in
     --cache, in SSL_ZOOCACHE, or in ~/.cache/ssl-zoo/features. Remove them there at will.
@@ -57,87 +64,143 @@ def evaluate_command(
     \b
     ssl-zoo evaluate runs/swav
     ssl-zoo evaluate runs/swav runs/simclr untrained:tiny_resnet --dataset digits_affine
-    ssl-zoo evaluate runs/swav --dataset cifar10 root=data --evaluators knn:instdisc,linear,health
+    ssl-zoo evaluate runs/swav --dataset cifar10 data.root=data --evaluators knn,linear
     ssl-zoo evaluate runs/swav --layer trunk.layer3 --precision bf16
-    ssl-zoo evaluate swav_800ep_pretrain.pth.tar --dataset image_folder root=imagenette2
-    ssl-zoo evaluate torchvision:resnet50 --dataset cifar10 root=data --image-size 64
+    ssl-zoo evaluate swav_800ep_pretrain.pth.tar --dataset image_folder data.root=imagenette2
+    ssl-zoo evaluate torchvision:resnet50 --dataset cifar10 data.root=data --image-size 64
+    ssl-zoo evaluate runs/swav --config eval.yaml
     ssl-zoo evaluate runs/swav --watch
     torchrun --nproc-per-node 2 -m ssl_zoo evaluate runs/swav
     """
+    from ssl_zoo.evaluation.config import EvaluationConfig, read_request
+
     checkpoints, overrides = _apart(what)
     target = output_file(output) if output else None
-    settings |= {"overrides": overrides, "cache": features_folder(cache, no_cache)}
+    request = read_request(EvaluationConfig, file=file, fields=fields, overrides=overrides)
+    config = with_cache(request, no_cache)
     if watch:
         if target:
             raise UserError("--watch keeps results in RUN/scores; leave --output out")
-        _watch(checkpoints, every, as_json, settings)
+        _watch(checkpoints, every, as_json, config)
         return
-    from ssl_zoo.evaluation.evaluate import evaluate
-
-    results = [evaluate(each, **settings) for each in checkpoints]
+    results = _scored(checkpoints, config, target)
     if os.environ.get("RANK", "0") == "0":
-        _tell(results, target, as_json)
+        _tell(results, as_json)
+
+
+def _scored(
+    checkpoints: list[str], config: "EvaluationConfig", target: Path | None
+) -> "list[Result]":
+    """Opens all checkpoints, then scores them in turn; the file holds what is done so far."""
+    from ssl_zoo.evaluation.evaluate import check_request, evaluate, open_for
+
+    opened = [open_for(each, config) for each in checkpoints]
+    for each in opened:
+        check_request(each, config)
+    results: list[Result] = []
+    for each in opened:
+        results.append(evaluate(each, config))
+        if target and os.environ.get("RANK", "0") == "0":
+            from ssl_zoo.files import write_text
+
+            write_text(target, _json_of(results) + "\n")
+    return results
 
 
 @click.command("table")
 @click.argument("files", nargs=-1, required=True, metavar="[RESULT]...")
 @click.option("--score", metavar="NAME", help="What is tested, such as knn/top1@k=20.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def table_command(files: tuple[str, ...], score: str | None, as_json: bool) -> None:
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Write a line for each score as CSV, or JSON by its ending.",
+)
+def table_command(
+    files: tuple[str, ...], score: str | None, as_json: bool, output: str | None
+) -> None:
     """Puts results side by side and tests the best against the others.
 
-    RESULT is a file that `evaluate --output` wrote, or a run folder with evaluation.json. Scores of
-    different protocols or data are in different rows, and what differs is said; to ask for a test
-    of such a pair, with --score, is an error.
+    RESULT is a file that `evaluate --output` wrote, a run folder with evaluation.json, or the folder
+    of a comparison. Scores of different protocols or data are in different rows, and what differs is
+    said; to ask for a test of such a pair, with --score, is an error.
 
     \b
     ssl-zoo table swav.json simclr.json
     ssl-zoo table swav.json simclr.json --score knn/top1@k=200
+    ssl-zoo table runs/compare -o scores.csv
     """
-    from ssl_zoo.evaluation.differences import differences, read_result, try_differences
+    from ssl_zoo.report.score_table import read_scored, table
 
-    results = [result for file in files for result in read_result(file)]
-    if score is None:
-        found, why_not = try_differences(results)
-    else:
-        found, why_not = differences(results, score=score), ""
-    _show(results, found, as_json)
-    if why_not and not as_json:
-        click.echo(f"not tested against each other: {why_not}")
-
-
-def _tell(results: list[dict[str, Any]], target: Path | None, as_json: bool) -> None:
-    from ssl_zoo.evaluation.differences import try_differences
-
-    found, why_not = try_differences(results)
-    text = json.dumps(
-        results[0] if len(results) == 1 else {"results": results, "differences": found}, indent=1
-    )
-    if target:
+    target = output_file(output) if output else None
+    if target and target.suffix not in (".csv", ".json"):
+        raise UserError(f"'{output}' has no format; end its name with .csv or .json")
+    sources = [one for file in files for one in read_scored(file)]
+    found = table(*sources, score=score)
+    if target and target.suffix == ".csv":
+        found.to_csv(target)
+    text = _as_json(sources, found.differences)
+    if target and target.suffix == ".json":
         from ssl_zoo.files import write_text
 
         write_text(target, text + "\n")
     if as_json:
         click.echo(text)
-        return
-    _show(results, found, False)
-    if why_not:
-        click.echo(f"not tested against each other: {why_not}")
+    else:
+        _show(sources, found)
 
 
-def _show(results: list[dict[str, Any]], differences: list[dict[str, Any]], as_json: bool) -> None:
-    from ssl_zoo.cli.console import show
-    from ssl_zoo.report.tables import results_table, scores_table
+def _tell(results: "list[Result]", as_json: bool) -> None:
+    from ssl_zoo.report.score_table import table
 
     if as_json:
-        click.echo(json.dumps({"results": results, "differences": differences}, indent=1))
-    elif len(results) == 1:
-        show(scores_table(results[0]))
+        click.echo(_json_of(results))
     else:
-        show(results_table(results, differences))
+        _show([*results], table(*results))
 
 
-def _watch(checkpoints: list[str], every: float, as_json: bool, settings: dict[str, Any]) -> None:
+def _json_of(results: "list[Result]") -> str:
+    """Returns one result as it is, several with the tests between them."""
+    from ssl_zoo.evaluation.differences import try_differences
+
+    if len(results) == 1:
+        return results[0].json_text()
+    return _as_json(results, try_differences(results)[0])
+
+
+def _as_json(sources: "Sequence[Result | Comparison]", found: "Sequence[Difference]") -> str:
+    """Returns a comparison alone as it is, several sources with the tests between them."""
+    from ssl_zoo.comparison.ranking import Comparison
+
+    if len(sources) == 1 and isinstance(sources[0], Comparison):
+        return sources[0].json_text()
+    listed = {
+        "results": [one.model_dump(mode="json") for one in sources],
+        "differences": [one.model_dump(mode="json") for one in found],
+    }
+    return json.dumps(listed, indent=1)
+
+
+def _show(sources: "Sequence[Result | Comparison]", found: "ScoreTable") -> None:
+    from ssl_zoo.cli.console import show, width
+    from ssl_zoo.comparison.ranking import Comparison
+    from ssl_zoo.report.tables import leaderboard, results_table, scores_table
+
+    first = sources[0]
+    if len(sources) > 1:
+        show(results_table(found, width=width()))
+    elif isinstance(first, Comparison):
+        show(leaderboard(first, width=width()))
+    else:
+        show(scores_table(first))
+    if found.why_not:
+        click.echo(f"not tested against each other: {found.why_not}")
+
+
+def _watch(
+    checkpoints: list[str], every: float, as_json: bool, config: "EvaluationConfig"
+) -> None:
     from ssl_zoo.evaluation.watch import Watch
     from ssl_zoo.report.tables import result_line
 
@@ -146,17 +209,15 @@ def _watch(checkpoints: list[str], every: float, as_json: bool, settings: dict[s
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError.everywhere("--watch runs in one process; start several watchers instead")
 
-    def report(result: dict[str, Any]) -> None:
-        click.echo(json.dumps(result) if as_json else result_line(result))
+    def report(result: "Result") -> None:
+        click.echo(json.dumps(result.model_dump(mode="json")) if as_json else result_line(result))
 
-    Watch(checkpoints[0], **settings).follow(report, every_s=every)
+    Watch(checkpoints[0], config).follow(report, every_s=every)
 
 
 def _apart(what: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Returns checkpoints and overrides."""
-    overrides = [
-        each for each in what if re.match(r"[A-Za-z_][\w.]*=", each) and not Path(each).exists()
-    ]
+    overrides = [each for each in what if is_override(each)]
     checkpoints = [each for each in what if each not in overrides]
     if not checkpoints:
         raise UserError("evaluate needs a checkpoint; see: ssl-zoo evaluate --help")

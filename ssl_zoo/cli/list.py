@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from ssl_zoo.cli import completion
 from ssl_zoo.cli.completion import singular
 from ssl_zoo.errors import UserError
 from ssl_zoo.plugins import KINDS
+
+if TYPE_CHECKING:
+    from ssl_zoo.config import Config
 
 
 class _Kind(click.ParamType):  # type: ignore[type-arg]
@@ -112,14 +115,31 @@ def show_command(kind: str, name: str, as_json: bool) -> None:
 
 
 @click.command("schema")
-def schema_command() -> None:
-    """Prints the JSON schema of a run.
+@click.argument(
+    "kind",
+    type=click.Choice(["run", "evaluation", "cluster", "scoring"]),
+    default="run",
+    metavar="[run|evaluation|cluster|scoring]",
+)
+def schema_command(kind: str) -> None:
+    """Prints the JSON schema of a run or another request.
 
+    A file of evaluation is for evaluate --config, of cluster for cluster, of scoring for submit
+    evaluate.
     Editors complete and check YAML by it:
 
     \b
     ssl-zoo schema > run.schema.json
+    ssl-zoo schema evaluation > evaluation.schema.json
     """
+    from ssl_zoo.evaluation.config import EvaluationConfig, ScoringConfig
+    from ssl_zoo.explore.config import ClusterConfig
     from ssl_zoo.runs.config import RunConfig
 
-    click.echo(json.dumps(RunConfig.model_json_schema(), indent=1))
+    models: dict[str, type[Config]] = {
+        "run": RunConfig,
+        "evaluation": EvaluationConfig,
+        "cluster": ClusterConfig,
+        "scoring": ScoringConfig,
+    }
+    click.echo(json.dumps(models[kind].model_json_schema(), indent=1))

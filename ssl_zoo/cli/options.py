@@ -12,7 +12,10 @@ from ssl_zoo.cli import completion
 from ssl_zoo.errors import UserError
 
 if TYPE_CHECKING:
+    from ssl_zoo.evaluation.config import FeatureConfig
     from ssl_zoo.runs.config import RunConfig
+
+RequestT = TypeVar("RequestT", bound="FeatureConfig")
 
 METHOD = click.argument(
     "method", required=False, metavar="[METHOD[@RECIPE]]", shell_complete=completion.methods
@@ -133,8 +136,7 @@ FORMAT = click.option(
 
 EVALUATORS = click.option(
     "--evaluators",
-    default="knn,clustering",
-    show_default=True,
+    show_default="knn,clustering",
     type=_Evaluators(),
     metavar="A,B",
     shell_complete=completion.evaluators,
@@ -142,25 +144,33 @@ EVALUATORS = click.option(
 )
 
 
+# None stands for what a file of --config says, else for the default of the request.
 _FEATURES = (
+    click.option(
+        "--config", "file", metavar="FILE", help="YAML file of a request; options go before it."
+    ),
     FORMAT,
-    click.option("--layer", default="pooled", show_default=True, help="Where features are taken."),
+    click.option("--layer", show_default="pooled", help="Where features are taken."),
     click.option("--image-size", type=click.IntRange(2), metavar="PIXELS", help="Of the images."),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
-        show_default=True,
+        show_default="fp32",
         help="Of the network's arithmetic.",
     ),
-    click.option("--batch-size", default=256, show_default=True, type=click.IntRange(1)),
+    click.option("--batch-size", show_default="256", type=click.IntRange(1)),
     click.option(
         "--workers",
         "num_workers",
-        default=0,
-        show_default=True,
+        show_default="0",
         type=click.IntRange(0),
         help="Loader processes, for image files.",
+    ),
+    click.option(
+        "--seed",
+        show_default="0",
+        type=click.IntRange(0, 2**31 - 1),
+        help="Of clusters, draws and intervals.",
     ),
 )
 
@@ -168,9 +178,10 @@ _FEATURES = (
 _SCORES = (
     click.option(
         "--dataset",
+        "data",
         metavar="NAME",
         shell_complete=completion.datasets,
-        help="Data set; by default the one it was trained on.",
+        help="Data set; by default the one it was trained on. Short for data=NAME.",
     ),
     EVALUATORS,
     *_FEATURES,
@@ -180,13 +191,6 @@ _SCORES = (
         type=_Megabytes(),
         metavar="SIZE",
         help="For neighbours and rankings, beside the features: 2GB.",
-    ),
-    click.option(
-        "--seed",
-        default=0,
-        show_default=True,
-        type=click.IntRange(0, 2**31 - 1),
-        help="Of clusters, draws and intervals.",
     ),
 )
 
@@ -216,16 +220,21 @@ how_features_are_taken = adds(*_FEATURES, *CACHE)
 
 
 how_it_is_scored = adds(*_SCORES)
-"""Adds the options that say how a checkpoint is scored; they are arguments of `evaluate`."""
+"""Adds the options that say how a checkpoint is scored; they are fields of `EvaluationConfig`."""
 
 
-def features_folder(cache: str | None, no_cache: bool) -> Path | None:
-    """Returns the folder that features are kept in, as the options say."""
+def with_cache(config: RequestT, no_cache: bool) -> RequestT:
+    """Returns a request whose features are kept, where it and `--no-cache` do not say otherwise."""
     from ssl_zoo.evaluation.cache import cache_folder
 
     if no_cache:
-        return None
-    return Path(cache) if cache else cache_folder()
+        return config.model_copy(update={"cache": None})
+    return config if config.cache else config.model_copy(update={"cache": str(cache_folder())})
+
+
+def is_override(text: str) -> bool:
+    """Says whether an argument is `KEY=VALUE`, and not a file of that name."""
+    return re.match(r"[A-Za-z_][\w.]*=", text) is not None and not Path(text).exists()
 
 
 def output_file(path: str) -> Path:

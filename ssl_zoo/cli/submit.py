@@ -132,23 +132,26 @@ def submit_evaluate_command(
     site: str | None,
     launcher: Any,
     dry_run: bool,
-    **settings: Any,
+    file: str | None,
+    **fields: Any,
 ) -> None:
     """Submits a job that scores a checkpoint as 'ssl-zoo evaluate' does.
 
     The result is evaluation.json in the job's folder, which lies in the run folder that is scored.
-    KEY=VALUE sets fields of the data set, and slurm.KEY=VALUE those of the job.
+    KEY=VALUE sets any field of the request, such as data.root=DIR, and slurm.KEY=VALUE those of the
+    job; see: ssl-zoo schema scoring.
 
     \b
     ssl-zoo submit evaluate runs/swav --after runs/swav slurm.partition=gpu
     ssl-zoo submit evaluate runs/swav --precision bf16 --evaluators knn:dino,knn:instdisc
-    ssl-zoo submit evaluate untrained:resnet50 --dataset cifar10 root=data
+    ssl-zoo submit evaluate untrained:resnet50 --dataset cifar10 data.root=data
     """
-    from ssl_zoo.evaluation.config import scoring_config
+    from ssl_zoo.evaluation.config import ScoringConfig, read_request
     from ssl_zoo.evaluation.folder import scoring_folder
     from ssl_zoo.launch import submit as submission
 
-    config = scoring_config(checkpoint, overrides=overrides, **settings)
+    fields["checkpoint"] = checkpoint
+    config = read_request(ScoringConfig, file=file, fields=fields, overrides=overrides)
     folder = Path(output) if output else scoring_folder(config)
     runs = [Path(run) for run in after]
     plan = submission.plan_scoring(config, folder, after=runs, site=site)

@@ -1,31 +1,36 @@
 """`compare(methods)`: the same data, backbone and evaluation for each, over seeds, with baselines."""
 
-import json
 import logging
 import os
 import statistics
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
+
+import torch
+from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
+from ssl_zoo.comparison.contenders import Contender, contenders
+from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row, ScoreSummary
 from ssl_zoo.config import digest
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.at_layer import POOLED, at_layer
-from ssl_zoo.evaluation.evaluate import DEFAULT_EVALUATORS, by_label, evaluate
-from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.evaluation.at_layer import at_layer
+from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
+from ssl_zoo.evaluation.data import merged_data
+from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
+from ssl_zoo.evaluation.result import RESULT_FILE, Result
 from ssl_zoo.evaluators.checks import check_splits
-from ssl_zoo.files import write_text
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.places import point_folder
 from ssl_zoo.training.train import Trainer, train
-from ssl_zoo.weights.open import newest_checkpoint
+from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -34,22 +39,26 @@ _NAMED = 3  # fields that a message names
 
 def compare(
     methods: Sequence[str],
+    config: EvaluationConfig | None = None,
     *,
     recipe: str = "digits",
     seeds: int = 1,
-    evaluators: Sequence[Any] = DEFAULT_EVALUATORS,
     output: str | Path = "runs/compare",
     overrides: Iterable[str] = (),
-) -> dict[str, Any]:
+    **fields: Unpack[EvaluationFields],
+) -> Comparison:
     """Trains what is not trained yet, scores everything, and returns the rows of a leaderboard.
 
     Args:
-        methods: `swav` or `swav@cifar10`.
+        methods: `swav`, `swav@cifar10`, a YAML file of a run, or the folder of a run that is trained
+            already; or alone the folder of a comparison, which is read.
+        config: what is asked of each run; the defaults of `EvaluationConfig` unless given.
         recipe: for methods named without one.
         seeds: runs of each method, with seeds 0, 1, ...
-        evaluators: names or settings.
         output: folder of the runs and of `comparison.json`.
-        overrides: settings for all runs, `epochs=20`.
+        overrides: settings for all runs, `epochs=20`, or for those of one method,
+            `swav:epochs=20`.
+        fields: fields of `EvaluationConfig`, in place of those of `config`.
 
     Raises:
         UserError: the methods differ in data or backbone, a run, the data or an evaluator cannot be
@@ -59,45 +68,50 @@ def compare(
         raise UserError.everywhere(
             "compare runs in one process; train the runs under torchrun and evaluate them"
         )
-    configs = {
-        name: _configs(name, recipe, seeds, list(overrides)) for name in dict.fromkeys(methods)
-    }
-    first = next(iter(configs.values()))[0]
-    _same_footing(configs, first)
-    configs |= _lower_bounds(configs, first, seeds)
+    evaluation = with_fields(EvaluationConfig, config, fields)
+    if len(methods) == 1 and (Path(methods[0]) / COMPARISON_FILE).is_file():
+        return Comparison.load(methods[0])
+    compared = contenders(methods, recipe=recipe, seeds=seeds, overrides=overrides)
+    first = compared[0].configs[0]
+    _same_footing(compared, first)
+    compared += _lower_bounds(compared, first, seeds)
     folder = Path(output)
-    _check(configs, first, evaluators, folder)
+    _check(compared, first, evaluation, folder)
     rows, headline = [], ""
-    for name, per_seed in configs.items():
-        results = [_run(name, config, folder, evaluators) for config in per_seed]
-        headline = headline or _headline(results[0])
-        rows.append(_row(name, results, per_seed[0]))
-    rows.sort(key=lambda row: (not row["epochs"], -row["scores"][headline]["mean"]))
-    comparison = {
-        "rows": rows,
-        "data": first.data.name,
-        "backbone": first.backbone.name,
-        "seeds": seeds,
-        "headline": headline,
-        "protocols": _one_protocol(rows),
-    }
-    write_text(folder / "comparison.json", json.dumps(comparison, indent=1) + "\n")
+    for one in compared:
+        results = [_run(one, each, folder, evaluation) for each in one.configs]
+        headline = headline or _headline(results[0].result)
+        rows.append(_row(one.name, results, one.configs[0]))
+    rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean))
+    comparison = Comparison(
+        rows=tuple(rows),
+        data=first.data.name,
+        backbone=first.backbone.name,
+        seeds=seeds,
+        headline=headline,
+        protocols=_one_protocol(rows),
+    )
+    comparison.save(folder / COMPARISON_FILE)
     return comparison
 
 
-def _configs(name: str, recipe: str, seeds: int, overrides: list[str]) -> list[RunConfig]:
-    spec = name if "@" in name else f"{name}@{recipe}"
-    return [run_config(spec, overrides=[*overrides, f"seed={seed}"]) for seed in range(seeds)]
+@dataclass(frozen=True)
+class _Scored:
+    """A run with its scores and what its training took."""
+
+    result: Result
+    training_seconds: float
 
 
-def _same_footing(configs: dict[str, list[RunConfig]], first: RunConfig) -> None:
-    first_name = next(iter(configs))
-    for name, (config, *_) in configs.items():
+def _same_footing(compared: list[Contender], first: RunConfig) -> None:
+    first_name = compared[0].name
+    for one in compared:
+        name, config = one.name, one.configs[0]
         theirs, ours = (each.model_dump(mode="json") for each in (config, first))
         for part in ("data", "backbone"):
             fields = _differing(part, theirs[part], ours[part])
             if fields:
-                lines = [f"{key}: {one} against {other}" for key, one, other in fields[:_NAMED]]
+                lines = [f"{key}: {own} against {other}" for key, own, other in fields[:_NAMED]]
                 more = f" and {len(fields) - _NAMED} more" if len(fields) > _NAMED else ""
                 key, _, value = fields[0]
                 raise UserError(
@@ -127,65 +141,76 @@ def _differing(key: str, theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _check(
-    configs: dict[str, list[RunConfig]],
+    compared: list[Contender],
     first: RunConfig,
-    evaluators: Sequence[Any],
+    evaluation: EvaluationConfig,
     folder: Path,
 ) -> None:
     """Builds the data, the evaluators and each run, so that mistakes show before any training."""
-    settings = by_label([EVALUATORS.config(item) for item in evaluators])
-    built = {name: EVALUATORS.build(config) for name, config in settings.items()}
-    train, test = (DATASETS.build(first.data, split=split) for split in ("train", "test"))
+    built = built_evaluators(evaluation)
+    data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
+    train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
     for name, one in built.items():
         check_splits(name, one, train=train, test=test)
     with distributed.process_group() as device:
-        for name, per_seed in configs.items():
+        for contender in compared:
             try:
-                for config in per_seed:
-                    RunFolder(point_folder(folder, config)).check(config)
-                run = RunFolder(point_folder(folder, per_seed[0]))
-                method = Trainer(per_seed[0], run, device).method
+                backbone, layers = _network(contender, folder, device)
                 for one in built.values():
-                    at_layer(method.exported, one.layer or POOLED, method.layers())
+                    at_layer(backbone, one.layer or evaluation.layer, layers)
             except UserError as error:
-                raise UserError(f"'{name}': {error}") from None
+                raise UserError(f"'{contender.name}': {error}") from None
 
 
-def _run(name: str, config: RunConfig, folder: Path, evaluators: Sequence[Any]) -> dict[str, Any]:
-    run = RunFolder(point_folder(folder, config))
-    logger.info("%s, seed %d: %s", name, config.seed, run.path)
-    train(config, run.path)
-    result = _scored(run, evaluators)
-    seconds = (
-        [line["seconds"] for line in run.metrics()] if METHODS[config.method.name].trains else []
-    )
-    return {**result, "training_seconds": seconds[-1] if seconds else 0.0}
+def _network(
+    contender: Contender, folder: Path, device: torch.device
+) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """Returns the backbone of a contender and what stands on it; builds the run if it is not trained."""
+    if contender.folder is not None:
+        opened = open_checkpoint(contender.folder)
+        return opened.backbone, opened.layers()
+    for config in contender.configs:
+        contender.run_folder(config, folder).check(config)
+    config = contender.configs[0]
+    method = Trainer(config, contender.run_folder(config, folder), device).method
+    return method.exported, method.layers()
 
 
-def _scored(run: RunFolder, evaluators: Sequence[Any]) -> dict[str, Any]:
+def _run(
+    contender: Contender, config: RunConfig, folder: Path, evaluation: EvaluationConfig
+) -> _Scored:
+    run = contender.run_folder(config, folder)
+    logger.info("%s, seed %d: %s", contender.name, config.seed, run.path)
+    if contender.folder is None:
+        train(config, run.path)
+    result = _scored(run, evaluation)
+    trains = METHODS[config.method.name].trains
+    seconds = [line["seconds"] for line in run.metrics()] if trains else []
+    return _Scored(result, seconds[-1] if seconds else 0.0)
+
+
+def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
     """Returns the scores of a run; those that it has, if nothing that decides them has changed."""
-    asked = digest(
+    request = digest(
         {
-            "weights": checkpoint.read_manifest(newest_checkpoint(run)).sha256,
-            "evaluators": [EVALUATORS.config(item).model_dump(mode="json") for item in evaluators],
+            "files": checkpoint.read_manifest(newest_checkpoint(run)).sha256,
+            "evaluation": evaluation.digest(),
             "version": __version__,
         }
     )
-    file = run.path / "evaluation.json"
-    with suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if found.get("asked") == asked:
+    file = run.path / RESULT_FILE
+    with suppress(UserError):
+        found = Result.load(file)
+        if found.request == request:
             return found
-    result = {**evaluate(run.path, evaluators=evaluators), "asked": asked}
-    write_text(file, json.dumps(result, indent=1) + "\n")
+    result = evaluate(run.path, evaluation).model_copy(update={"request": request})
+    result.save(file)
     return result
 
 
-def _lower_bounds(
-    configs: dict[str, list[RunConfig]], first: RunConfig, seeds: int
-) -> dict[str, list[RunConfig]]:
+def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> list[Contender]:
     """Returns the runs of lower bounds that nobody named, on the footing of the first method."""
-    named = {config.method.name for (config, *_) in configs.values()}
+    named = {one.configs[0].method.name for one in compared}
     footing = {
         "data": first.data,
         "backbone": first.backbone,
@@ -197,39 +222,46 @@ def _lower_bounds(
         "evaluation": {"every": "0 epochs"},
         "epochs": 1,
     }
-    return {
-        name: [
-            run_config(settings={**footing, "method": name, "seed": seed}) for seed in range(seeds)
-        ]
+    return [
+        Contender(
+            name,
+            [
+                run_config(settings={**footing, "method": name, "seed": seed})
+                for seed in range(seeds)
+            ],
+        )
         for name in METHODS
         if not METHODS[name].trains and name not in named
-    }
+    ]
 
 
-def _row(name: str, results: list[dict[str, Any]], config: RunConfig) -> dict[str, Any]:
+def _row(name: str, scored: list[_Scored], config: RunConfig) -> Row:
     """Returns one line of the leaderboard: mean and spread of each score over seeds."""
-    scores: dict[str, dict[str, Any]] = {}
-    for evaluator, found in results[0]["evaluators"].items():
-        for score in found["scores"]:
-            values = [result["evaluators"][evaluator]["scores"][score] for result in results]
-            scores[f"{evaluator}/{score}"] = {
-                "mean": statistics.fmean(values),
-                "std": statistics.stdev(values) if len(values) > 1 else None,
-                "interval": found["intervals"].get(score) if len(values) == 1 else None,
-                "values": values,
-            }
+    first = scored[0].result
     trains = METHODS[config.method.name].trains
-    return {
-        "name": name,
-        "scores": scores,
-        "protocols": {
-            key: found["protocol_digest"] for key, found in results[0]["evaluators"].items()
+    return Row(
+        name=name,
+        scores={
+            f"{evaluator}/{score}": _summary([one.result for one in scored], evaluator, score)
+            for evaluator, found in first.evaluators.items()
+            for score in found.scores
         },
-        "parameters": results[0]["backbone"]["parameters"],
-        "epochs": config.epochs if trains else 0,
-        "views_seen": _views_seen(config, results[0]["data"]["n_train"]) if trains else 0,
-        "training_seconds": statistics.fmean(result["training_seconds"] for result in results),
-    }
+        protocols={key: found.protocol_digest for key, found in first.evaluators.items()},
+        parameters=first.backbone.parameters,
+        epochs=config.epochs if trains else 0,
+        views_seen=_views_seen(config, first.data.n_train) if trains else 0,
+        training_seconds=statistics.fmean(one.training_seconds for one in scored),
+    )
+
+
+def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
+    values = tuple(result.evaluators[evaluator].scores[score] for result in results)
+    if len(values) > 1:
+        return ScoreSummary(
+            mean=statistics.fmean(values), std=statistics.stdev(values), values=values
+        )
+    interval = results[0].evaluators[evaluator].intervals.get(score)
+    return ScoreSummary(mean=values[0], interval=interval, values=values)
 
 
 def _views_seen(config: RunConfig, n_train: int) -> int:
@@ -238,25 +270,24 @@ def _views_seen(config: RunConfig, n_train: int) -> int:
     return steps * config.global_batch_size * sum(config.view_counts.values())
 
 
-def _headline(result: dict[str, Any]) -> str:
+def _headline(result: Result) -> str:
     """Returns the score that ranks: the headline of the first evaluator."""
-    evaluator, found = next(iter(result["evaluators"].items()))
-    return f"{evaluator}/{found['headline']}"
+    evaluator, found = next(iter(result.evaluators.items()))
+    return f"{evaluator}/{found.headline}"
 
 
-def _one_protocol(rows: list[dict[str, Any]]) -> dict[str, str]:
+def _one_protocol(rows: list[Row]) -> dict[str, str]:
     """Returns the protocol digest of each evaluator; rows under different ones are not comparable.
 
     Raises:
         UserError: rows were scored under different protocols.
     """
     for row in rows:
-        for evaluator, protocol in row["protocols"].items():
-            expected = rows[0]["protocols"][evaluator]
+        for evaluator, protocol in row.protocols.items():
+            expected = rows[0].protocols[evaluator]
             if protocol != expected:
                 raise UserError(
-                    f"'{row['name']}' was scored by {evaluator} protocol {protocol}, "
-                    f"'{rows[0]['name']}' by {expected}: their numbers do not belong in one table"
+                    f"'{row.name}' was scored by {evaluator} protocol {protocol}, "
+                    f"'{rows[0].name}' by {expected}: their numbers do not belong in one table"
                 )
-    protocols: dict[str, str] = rows[0]["protocols"]
-    return protocols
+    return rows[0].protocols

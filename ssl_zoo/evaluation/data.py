@@ -1,31 +1,56 @@
 """The data set and the image size that a checkpoint is scored on."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
-from ssl_zoo.config import NamedConfig, apply_overrides
+from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.weights.open import Opened, plugins_of
 
 
-def data_config(
-    opened: Opened, name: str | NamedConfig | None, overrides: list[str]
-) -> NamedConfig:
-    """Returns the data settings; another data set is normalised as the checkpoint's own was."""
-    if isinstance(name, NamedConfig):
-        return name
-    own = opened.facts.get("data")
+def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
+    """Returns the data settings; another data set is normalised as the checkpoint's own was.
+
+    Args:
+        opened: the checkpoint.
+        request: the fields that were asked for; without a name those of the checkpoint's own data.
+
+    Raises:
+        UserError: a field is wrong, or there is no data set.
+    """
+    own, name = opened.facts.get("data"), request.get("name")
     if name is None and own is None:
         foreign = "format" in opened.facts
         why = "does not say what it was trained on" if foreign else "was trained on no data"
         raise UserError(f"'{opened.what}' {why}; say which to use with --dataset NAME")
-    if own is not None and name in (None, own["name"]):
-        require(opened.what, plugins_of(opened.facts), {"data": own})
-        return DATASETS.config(apply_overrides(own, overrides))
-    normalisation = {"mean": own["mean"], "std": own["std"]} if own is not None else {}
-    normalisation = opened.facts.get("normalisation", normalisation)
-    return DATASETS.config(apply_overrides({"name": name, **normalisation}, overrides))
+    if own is not None:
+        if name in (None, own["name"]):
+            require(opened.what, plugins_of(opened.facts), {"data": own})
+        return merged_data(own, request)
+    return DATASETS.config({**opened.facts.get("normalisation", {}), **request})
+
+
+def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConfig:
+    """Returns settings of a checkpoint's own data with other fields, or of another data set that is
+    normalised in the same way.
+
+    Raises:
+        UserError: a field is wrong.
+    """
+    if request.get("name") in (None, own["name"]):
+        return DATASETS.config({**own, **request})
+    return DATASETS.config({"mean": own["mean"], "std": own["std"], **request})
+
+
+def image_size_for(opened: Opened, test: Dataset, config: FeatureConfig) -> int:
+    """Returns the height and width to score at: what was asked, else that of training."""
+    size = config.image_size or opened.facts.get("image_size")
+    return int(size or default_image_size(opened, test))
 
 
 def default_image_size(opened: Opened, test: Dataset) -> int:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
-from ssl_zoo.augmentations.evaluation import Interpolation, normalize
+from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import evaluation_batches
 from ssl_zoo.data.reader import CorruptImages
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
-from ssl_zoo.evaluation.config import Precision
+from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features
 
 GATHER_ROWS = 8192
@@ -30,13 +30,10 @@ GATHER_ROWS = 8192
 def extract(
     network: nn.Module,
     dataset: Dataset,
+    view: ViewSpec,
     *,
-    image_size: int,
-    resize: int | None = None,
-    interpolation: Interpolation = "bilinear",
     batch_size: int = 256,
     device: torch.device | str = "cpu",
-    precision: Precision = "fp32",
     num_workers: int = 0,
     progress: bool = True,
     cached: CachedFeatures | None = None,
@@ -50,11 +47,10 @@ def extract(
 
     Args:
         network: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
-        image_size: height and width `S` of the centre crop that the network sees.
-        resize: shorter side before that crop; `image_size` unless given.
-        interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
+        dataset: the images.
+        view: how the network sees them, at `S` pixels.
         batch_size: images in one forward pass of a rank.
-        precision: of the network's arithmetic; features are float32 always.
+        device: where the network is.
         num_workers: loader processes, for images read from files.
         progress: whether to show a bar if stderr is a terminal.
         cached: where they are kept: what is there is not computed again, and what comes back is
@@ -70,15 +66,15 @@ def extract(
         batches = evaluation_batches(
             dataset,
             batch_size=batch_size,
-            size=image_size,
-            resize=resize,
-            interpolation=interpolation,
+            size=view.image_size,
+            resize=view.resize,
+            interpolation=view.interpolation,
             num_workers=num_workers,
             indices=indices,
         )
         with _frozen(network, device), _bar(progress, len(indices)) as advance:
             for views, index in batches:
-                yield _computed(network, views, index, dataset, device, precision)
+                yield _computed(network, views, index, dataset, device, view.precision)
                 advance(len(index))
 
     if cached is None:
@@ -86,17 +82,7 @@ def extract(
         stop = min(part.start + len(part.kept), len(dataset))
         _fill(part, compute(torch.arange(part.start, stop)))
         return _assemble(dataset, _gather(part, device=device))
-    is_new = not distributed.broadcast_object(cached.is_complete())
-    if is_new:
-        _extract_to(cached, len(dataset), batch_size, compute)
-    whole = cached.open()
-    if not is_new:  # what was not decoded then counts as it did
-        lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
-        try:
-            CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
-        except UserError as error:
-            raise UserError.everywhere(str(error)) from None
-    return _assemble(dataset, _Part(0, whole.values, whole.kept, whole.digests))
+    return _assemble(dataset, _through_cache(cached, dataset, batch_size, compute))
 
 
 @dataclass(frozen=True)
@@ -172,6 +158,26 @@ def _put(part: _Part, batch: _Computed) -> None:
         part.values = np.zeros((len(part.kept), batch.values.shape[1]), dtype=np.float32)
     rows = batch.index - part.start
     part.values[rows], part.digests[rows], part.kept[rows] = batch.values, batch.digests, True
+
+
+def _through_cache(
+    cached: CachedFeatures,
+    dataset: Dataset,
+    batch_size: int,
+    compute: Callable[[Tensor], Iterator[_Computed]],
+) -> _Part:
+    """Returns features from a cache, which is completed where it is not."""
+    is_new = not distributed.broadcast_object(cached.is_complete())
+    if is_new:
+        _extract_to(cached, len(dataset), batch_size, compute)
+    whole = cached.open()
+    if not is_new:  # what was not decoded then counts as it did
+        lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
+        try:
+            CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
+        except UserError as error:
+            raise UserError.everywhere(str(error)) from None
+    return _Part(0, whole.values, whole.kept, whole.digests)
 
 
 def _extract_to(

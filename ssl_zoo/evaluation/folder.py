@@ -13,6 +13,7 @@ from ssl_zoo.config import validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.cache import cache_folder
 from ssl_zoo.evaluation.config import ScoringConfig
+from ssl_zoo.evaluation.result import RESULT_FILE
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.history import Event, History, host
 from ssl_zoo.runs.places import runs_folder
@@ -34,7 +35,7 @@ class ScoringFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.request_file = self.path / "evaluate.json"
-        self.result_file = self.path / "evaluation.json"
+        self.result_file = self.path / RESULT_FILE
         self.history = History(self.path)
 
     @property
@@ -71,12 +72,11 @@ class ScoringFolder:
         if distributed.is_main():
             self.history.add(Event("started", world_size=distributed.world_size(), host=host()))
         try:
-            settings = config.model_dump(exclude={"checkpoint", "slurm"})
-            result = evaluate(config.checkpoint, cache=cache_folder(), **settings)
+            result = evaluate(config.checkpoint, config, cache=config.cache or cache_folder())
         except UserError as error:
             if distributed.is_main():
                 self.history.add(Event("failed", reason=str(error).splitlines()[0], rank=0))
             raise
         if distributed.is_main():
-            write_text(self.result_file, json.dumps(result, indent=1) + "\n")
+            result.save(self.result_file)
             self.history.add(Event("complete"))

@@ -1,30 +1,21 @@
 """Where evaluators get features from: one pass over the images for each layer and view."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from ssl_zoo import distributed
-from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, Interpolation
+from ssl_zoo.augmentations.evaluation import Interpolation
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.evaluation.at_layer import POOLED, at_layer, is_on_top
+from ssl_zoo.evaluation.at_layer import at_layer, is_on_top
 from ssl_zoo.evaluation.cache import CachedFeatures
-from ssl_zoo.evaluation.config import Precision
+from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.result import View
+from ssl_zoo.evaluation.view import ViewSpec, resize_for
 from ssl_zoo.evaluators.base import Evaluator, Features, ImageEvaluator, Scores, Subject
 from ssl_zoo.weights.open import Opened, weights_digest
-
-
-def resize_for(dataset: Dataset, size: int) -> int:
-    """Returns the shorter side before the centre crop: a margin for photographs, none for others.
-
-    256 for crops of 224, as in all protocols on ImageNet; images that are held in memory are small
-    and seen whole.
-    """
-    return size if dataset.in_memory else round(size * PHOTO_MARGIN)
 
 
 def score(source: "FeatureSource", evaluator: Evaluator, *, seed: int) -> Scores:
@@ -49,36 +40,35 @@ class FeatureSource:
     Attributes:
         opened: the checkpoint; its backbone is on `device`.
         splits: train and test.
+        config: layer, precision, batch size, loader processes and cache.
         image_size: height and width that the network sees.
         device: where it runs.
-        layer: `pooled`, a layer of the backbone, or one on top of it: `head` or `prototypes`.
-        precision: of its arithmetic.
-        batch_size: images in one forward pass of a process.
-        num_workers: loader processes.
-        cache: folder in which features are kept; None for none.
         progress: whether to show a bar if stderr is a terminal.
     """
 
     opened: Opened
     splits: tuple[Dataset, Dataset]
+    config: FeatureConfig
     image_size: int
     device: torch.device
-    layer: str = POOLED
-    precision: Precision = "fp32"
-    batch_size: int = 256
-    num_workers: int = 0
-    cache: Path | None = None
     progress: bool = True
     _tops: dict[str, nn.Module] | None = None
     _found: dict[tuple[str, str], tuple[Features, Features]] = field(default_factory=dict)
 
-    def view(self, interpolation: Interpolation) -> dict[str, Any]:
-        """Returns what is done to images, as results tell it."""
-        return {
-            "resize": resize_for(self.splits[1], self.image_size),
-            "crop": self.image_size,
-            "interpolation": self._as_seen(interpolation),
-        }
+    def view(self, interpolation: Interpolation, layer: str = "") -> View:
+        """Returns what an evaluator sees, as results have it.
+
+        Args:
+            interpolation: how images are resized for it.
+            layer: one of its own that it looks at; empty for the one asked for.
+        """
+        return View(
+            resize=resize_for(self.splits[1], self.image_size),
+            crop=self.image_size,
+            interpolation=self._as_seen(interpolation),
+            layer=layer or self.config.layer,
+            precision=self.config.precision,
+        )
 
     def features(self, layer: str, interpolation: Interpolation) -> tuple[Features, Features]:
         """Returns the features of train and test; all ranks call it together.
@@ -90,7 +80,7 @@ class FeatureSource:
         Raises:
             UserError: there is no such layer, or what `extract` raises.
         """
-        key = (layer or self.layer, self._as_seen(interpolation))
+        key = (layer or self.config.layer, self._as_seen(interpolation))
         if key not in self._found:
             train, test = (self.of(split, *key) for split in self.splits)
             self._found[key] = train, test
@@ -102,16 +92,15 @@ class FeatureSource:
         Raises:
             UserError: there is no such layer, or what `extract` raises.
         """
+        size = self.image_size
+        view = ViewSpec(size, resize_for(split, size), interpolation, self.config.precision)
         return extract(
             at_layer(self.opened.backbone, layer, self._on_top(layer)),
             split,
-            image_size=self.image_size,
-            resize=resize_for(split, self.image_size),
-            interpolation=interpolation,
-            batch_size=self.batch_size,
+            view,
+            batch_size=self.config.batch_size,
             device=self.device,
-            precision=self.precision,
-            num_workers=self.num_workers,
+            num_workers=self.config.num_workers,
             progress=self.progress,
             cached=self._cached(split, layer, interpolation),
         )
@@ -119,7 +108,11 @@ class FeatureSource:
     def subject(self) -> Subject:
         """Returns the network and its images, for evaluators that train it further."""
         return Subject(
-            self.opened.backbone, *self.splits, self.image_size, self.device, self.num_workers
+            self.opened.backbone,
+            *self.splits,
+            self.image_size,
+            self.device,
+            self.config.num_workers,
         )
 
     def _on_top(self, layer: str) -> dict[str, nn.Module]:
@@ -141,19 +134,19 @@ class FeatureSource:
     def _cached(
         self, split: Dataset, layer: str, interpolation: Interpolation
     ) -> CachedFeatures | None:
-        if self.cache is None:
+        if self.config.cache is None:
             return None
         facts = {
             "weights": self.opened.digest,
             "backbone": self.opened.facts["backbone"],
             "layer": layer,
-            "precision": self.precision,
+            "precision": self.config.precision,
             "data": split.fingerprint,
             "images": len(split),
             "mean": list(split.config.mean),
             "std": list(split.config.std),
-            **self.view(interpolation),
+            **self.view(interpolation).transform,
         }
         top = self._on_top(layer).get(layer) if is_on_top(layer) else None
         facts |= {} if top is None else {"top": weights_digest(top.state_dict())}
-        return CachedFeatures(self.cache, facts)
+        return CachedFeatures(self.config.cache, facts)

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ssl_zoo.config import digest
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.config import EvaluationConfig
 from ssl_zoo.evaluation.evaluate import evaluate
-from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.evaluation.result import Result
 from ssl_zoo.files import locked, write_text
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
@@ -28,34 +28,26 @@ class Watch:
 
     Args:
         run: the run folder; it may still be empty.
-        settings: arguments of `evaluate`.
+        config: what is asked of each checkpoint.
     """
 
-    def __init__(self, run: str | Path, **settings: Any) -> None:
+    def __init__(self, run: str | Path, config: EvaluationConfig | None = None) -> None:
         self.run = RunFolder(run)
         if not self.run.path.is_dir():
             raise UserError(
-                f"'{run}' is not a run folder; start the run first, or mind the spelling"
+                f"'{run}' is not a run folder; start the run first, or check the spelling"
             )
-        self.settings = settings
-        request = {
-            name: value
-            for name, value in settings.items()
-            if name not in ("cache", "memory_mb", "num_workers", "batch_size")
-        }
-        request["evaluators"] = [
-            EVALUATORS.config(item).model_dump(mode="json") for item in settings["evaluators"]
-        ]
-        self.folder = self.run.path / "scores" / digest(request)
+        self.config = config or EvaluationConfig()
+        self.folder = self.run.path / "scores" / self.config.digest()
         self.folder.mkdir(parents=True, exist_ok=True)
+        request = self.config.model_dump(mode="json", exclude=set(self.config.COSTS))
         write_text(self.folder / "request.json", json.dumps(request, indent=1) + "\n")
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[Result]:
         """Returns the results so far, by step."""
-        files = sorted(self.folder.glob("step-*.json"))
-        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        return [Result.load(file) for file in sorted(self.folder.glob("step-*.json"))]
 
-    def follow(self, report: Callable[[dict[str, Any]], None], *, every_s: float = 10.0) -> None:
+    def follow(self, report: Callable[[Result], None], *, every_s: float = 10.0) -> None:
         """Scores what lands until the run is complete and all its checkpoints are scored.
 
         Args:
@@ -74,41 +66,40 @@ class Watch:
                 return
             time.sleep(every_s)
 
-    def _score_all(self, report: Callable[[dict[str, Any]], None]) -> bool:
+    def _score_all(self, report: Callable[[Result], None]) -> bool:
         """Scores what is there, newest first; says whether other processes are at some still."""
         pending = False
         for path in checkpoint.found(self.run.checkpoints):
             try:
-                weights = checkpoint.read_manifest(path).sha256
+                files = digest(checkpoint.read_manifest(path).sha256)
             except UserError:
                 if path.exists():
                     logger.warning("'%s' is damaged and is not scored", path)
                 continue
-            if self._is_scored(path.name, weights):
+            if self._is_scored(path.name, files):
                 continue
             lock = self.folder / f".{path.name}.lock"
             with locked(lock) as ours:
                 if not ours:
                     pending = True
                     continue
-                if not self._is_scored(path.name, weights):
-                    result = self._score(path, weights)
+                if not self._is_scored(path.name, files):
+                    result = self._score(path, files)
                     if result is not None:
                         report(result)
                 lock.unlink(missing_ok=True)
         return pending
 
-    def _is_scored(self, name: str, weights: Any) -> bool:
-        """Says whether there is a result of these weights; a run may be trained anew."""
+    def _is_scored(self, name: str, files: str) -> bool:
+        """Says whether there is a result of these files; a run may be trained again."""
         try:
-            found = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return Result.load(self.folder / f"{name}.json").request == files
+        except UserError:
             return False
-        return bool(found.get("files") == weights)
 
-    def _score(self, path: Path, weights: Any) -> dict[str, Any] | None:
+    def _score(self, path: Path, files: str) -> Result | None:
         try:
-            result = evaluate(path, **self.settings)
+            result = evaluate(path, self.config).model_copy(update={"request": files})
         except (UserError, OSError):
             if path.exists():
                 raise
@@ -116,6 +107,5 @@ class Watch:
                 "'%s' was removed before it could be scored; keep more: checkpoint.keep", path.name
             )
             return None
-        result["files"] = weights
-        write_text(self.folder / f"{path.name}.json", json.dumps(result, indent=1) + "\n")
+        result.save(self.folder / f"{path.name}.json")
         return result

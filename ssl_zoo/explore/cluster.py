@@ -3,35 +3,39 @@
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import Interpolation
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.at_layer import POOLED
-from ssl_zoo.evaluation.config import Precision
-from ssl_zoo.evaluation.data import data_config, default_image_size
+from ssl_zoo.evaluation.config import with_fields
+from ssl_zoo.evaluation.data import data_config, image_size_for
+from ssl_zoo.evaluation.evaluate import open_for
+from ssl_zoo.evaluation.result import View
 from ssl_zoo.evaluation.source import FeatureSource
 from ssl_zoo.evaluators.base import Features
 from ssl_zoo.evaluators.checks import check_values
 from ssl_zoo.evaluators.search.exact import unit_rows
 from ssl_zoo.explore import folder
-from ssl_zoo.explore.assignment_table import Format, check_format, write_table
+from ssl_zoo.explore.assignment_table import check_format, write_table
+from ssl_zoo.explore.clustered import ClusteredData, ClusterFacts, Clusters, FoundBy
+from ssl_zoo.explore.config import ClusterConfig, ClusterFields
 from ssl_zoo.explore.groups import Groups, group, group_by_scores, majority
 from ssl_zoo.explore.page import page
 from ssl_zoo.explore.sheets import write_sheet
 from ssl_zoo.runs.provenance import provenance
-from ssl_zoo.weights.open import Opened, open_checkpoint
+from ssl_zoo.weights.open import Opened
 
 logger = logging.getLogger(__name__)
 
@@ -43,51 +47,24 @@ VIEW: Interpolation = "bicubic"
 def cluster(
     what: str | Path,
     data: str | Path,
+    config: ClusterConfig | None = None,
     *,
     output: str | Path,
-    overrides: Iterable[str] = (),
-    split: Split = "test",
-    n_clusters: int | None = None,
-    prototypes: bool = False,
-    n_restarts: int = 5,
-    n_iterations: int = 25,
-    seed: int = 0,
-    image_size: int | None = None,
-    layer: str = POOLED,
-    precision: Precision = "fp32",
-    batch_size: int = 256,
-    num_workers: int = 0,
-    cache: str | Path | None = None,
-    table: Format = "csv",
-    n_sheets: int = 100,
-    sheet_images: int = 25,
     overwrite: bool = False,
-    format: Any = None,
-) -> dict[str, Any]:
+    **fields: Unpack[ClusterFields],
+) -> Clusters:
     """Clusters images and writes assignments, centroids, contact sheets and a page of them.
+
+    All ranks call it together, and all get the result.
 
     Args:
         what: whatever `ssl_zoo.load` takes, or `untrained:BACKBONE`.
-        data: name of a data set, or a folder of images, nested or flat, without labels.
+        data: name of a data set, or a folder of images, nested or flat, without labels. Its fields are
+            `data` of `config`; `labels: folders` takes the folders in a folder as classes.
+        config: what is asked; the defaults of `ClusterConfig` unless given.
         output: folder that is written whole or not at all.
-        overrides: fields of the data set; `labels=folders` takes the folders in a folder as classes.
-        split: which images of a data set.
-        n_clusters: by default the number of classes, where there are labels.
-        prototypes: whether a run's own prototypes are the clusters, in place of k-means.
-        n_restarts: random starts of k-means; the one of largest cosines is kept.
-        n_iterations: rounds of k-means from each start.
-        seed: of k-means and of the weights of an untrained backbone.
-        image_size: height and width of the images; by default that of training's global crops.
-        layer: where features are taken: `pooled`, or a layer of the backbone such as `trunk.layer3`.
-        precision: of the network's arithmetic: `fp32`, `bf16` or `fp16`.
-        batch_size: images in one forward pass of a process.
-        num_workers: loader processes, for images read from files.
-        cache: folder in which features are kept; None keeps them in memory.
-        table: file format of the assignments.
-        n_sheets: contact sheets at most, of the largest clusters.
-        sheet_images: thumbnails on a contact sheet.
         overwrite: whether clusters that are there already are replaced.
-        format: name or settings of the format of another project's file, where it is not recognised.
+        fields: fields of `ClusterConfig`, in place of those of `config`.
 
     Returns:
         What `clusters.json` holds.
@@ -96,58 +73,58 @@ def cluster(
         UserError: something is unknown, missing, damaged or does not fit.
     """
     start = time.monotonic()
-    check_format(table)
-    if prototypes and n_clusters is not None:
-        raise UserError("--prototypes are as many as they are; leave --clusters out")
+    config = with_fields(ClusterConfig, config, fields)
+    check_format(config.table)
     target = Path(output)
     _check_apart(target, data)
-    opened = open_checkpoint(what, seed=seed, format=format)
-    settings = data_settings(opened, data, list(overrides))
-    found: list[dict[str, Any]] = []
+    opened = open_for(what, config)
+    settings = data_settings(opened, data, config.data)
+    found: list[Clusters] = []
     with distributed.process_group() as device:
         distributed.on_main(lambda: folder.check_output(target, overwrite=overwrite))
-        dataset = DATASETS.build(settings, split=split)
-        size = image_size or opened.facts.get("image_size") or default_image_size(opened, dataset)
-        count = None if prototypes else _n_clusters(n_clusters, dataset)
-        opened.backbone.to(device)
-        source = FeatureSource(
-            opened, (dataset, dataset), int(size), device, layer, precision, batch_size,
-            num_workers, Path(cache) if cache is not None else None,
-        )  # fmt: skip
-        images = _Images(dataset, source.of(dataset, layer, VIEW))
-        scores = source.of(dataset, PROTOTYPES, VIEW).values if prototypes else None
-        kmeans = {"n_restarts": n_restarts, "n_iterations": n_iterations, "seed": seed}
-        facts = {
-            "checkpoint": str(what),
-            "weights": opened.digest,
-            "data": _describe(data, settings, dataset, split),
-            "view": {**source.view(VIEW), "layer": layer, "precision": precision},
-            "found_by": {"name": PROTOTYPES} if prototypes else {"name": "kmeans", **kmeans},
-        }
+        images = _look(opened, settings, config, device)
 
         def write() -> None:
-            groups = _groups(images, scores, count, kmeans)
-            result = {**facts, **_summary(groups, images, n_sheets, numbered=prototypes)}
-            with folder.written_whole(target) as place:
-                _write(place, table, result, groups, images, sheet_images)
-                result["provenance"] = provenance()
-                result["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-                result["seconds"] = round(time.monotonic() - start, 3)
-                text = json.dumps(result, indent=1, allow_nan=False)
-                (place / folder.RESULT).write_text(text + "\n", encoding="utf-8")
-            found.append(result)
+            groups = _groups(images, config)
+            result = _summary(images, groups, opened, settings, config, name=str(data))
+            found.append(_write(target, result, groups, images, config, start))
 
         distributed.on_main(write)
-        shared: dict[str, Any] = distributed.broadcast_object(found[0] if found else None)
+        shared: Clusters = distributed.broadcast_object(found[0] if found else None)
     return shared
+
+
+def _look(
+    opened: Opened, settings: NamedConfig, config: ClusterConfig, device: torch.device
+) -> "_Images":
+    """Returns the images with their features, and the scores of prototypes if they are asked for."""
+    dataset = DATASETS.build(settings, split=config.split)
+    size = image_size_for(opened, dataset, config)
+    count = None if config.prototypes else _n_clusters(config.n_clusters, dataset)
+    opened.backbone.to(device)
+    source = FeatureSource(opened, (dataset, dataset), config, size, device)
+    features = source.of(dataset, config.layer, VIEW)
+    scores = source.of(dataset, PROTOTYPES, VIEW).values if config.prototypes else None
+    return _Images(dataset, features, source.view(VIEW), count, scores)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The images that could be decoded, and their features."""
+    """The images that could be decoded, and their features.
+
+    Attributes:
+        dataset: where they come from.
+        features: of the images.
+        view: how the network saw them.
+        n_clusters: clusters of k-means; None for prototypes.
+        scores: of images and prototypes, `(N, K)`; None for k-means.
+    """
 
     dataset: Dataset
     features: Features
+    view: View
+    n_clusters: int | None
+    scores: NDArray[np.float32] | None
 
     @property
     def index(self) -> NDArray[np.int64]:
@@ -162,8 +139,13 @@ class _Images:
         return None if labels is None or labels.ndim > 1 else labels
 
 
-def data_settings(opened: Opened, data: str | Path, overrides: list[str]) -> NamedConfig:
+def data_settings(opened: Opened, data: str | Path, fields: Mapping[str, Any]) -> NamedConfig:
     """Returns the settings of a data set by name, or of all images in a folder.
+
+    Args:
+        opened: the checkpoint, which says how images are normalised.
+        data: the name or the folder.
+        fields: of the data set.
 
     Raises:
         UserError: there is neither such a data set nor such a folder.
@@ -174,14 +156,14 @@ def data_settings(opened: Opened, data: str | Path, overrides: list[str]) -> Nam
             logger.warning(
                 "'%s' is the data set of that name; write ./%s for the folder", text, text
             )
-        return data_config(opened, text, overrides)
+        return data_config(opened, {**fields, "name": text})
     if not Path(data).is_dir():
         kind = "a file" if Path(data).exists() else "neither a data set nor a folder"
         raise UserError(
             f"'{text}' is {kind}; give a folder of images, or one of: {', '.join(DATASETS)}"
         )
-    whole = [f"root={json.dumps(text)}", "train=.", "test=.", "labels=none"]
-    return data_config(opened, "image_folder", [*whole, *overrides])
+    whole = {"name": "image_folder", "root": text, "train": ".", "test": ".", "labels": "none"}
+    return data_config(opened, {**whole, **fields})
 
 
 def _check_apart(target: Path, data: str | Path) -> None:
@@ -210,62 +192,72 @@ def _n_clusters(wanted: int | None, dataset: Dataset) -> int:
     return count
 
 
-def _groups(
-    images: _Images,
-    scores: NDArray[np.float32] | None,
-    n_clusters: int | None,
-    kmeans: dict[str, int],
-) -> Groups:
+def _groups(images: _Images, config: ClusterConfig) -> Groups:
     values = images.features.values
     check_values("image", values)
-    if scores is not None:
-        check_values("prototype", scores)
-        return group_by_scores(unit_rows(values), scores)
-    assert n_clusters is not None
-    if n_clusters > len(values):
+    if images.scores is not None:
+        check_values("prototype", images.scores)
+        return group_by_scores(unit_rows(values), images.scores)
+    assert images.n_clusters is not None
+    if images.n_clusters > len(values):
         raise UserError(
-            f"{n_clusters} clusters cannot be made of the {len(values)} images that can be "
+            f"{images.n_clusters} clusters cannot be made of the {len(values)} images that can be "
             "decoded; use fewer"
         )
-    return group(unit_rows(values), n_clusters=n_clusters, **kmeans)
+    return group(
+        unit_rows(values),
+        n_clusters=images.n_clusters,
+        n_iterations=config.n_iterations,
+        n_restarts=config.n_restarts,
+        seed=config.seed,
+    )
 
 
-def _describe(
-    data: str | Path, settings: NamedConfig, dataset: Dataset, split: Split
-) -> dict[str, Any]:
-    is_name = str(data) in DATASETS
-    return {
-        "name": f"{data} ({split})" if is_name else str(data),
-        "settings": settings.model_dump(mode="json"),
-        "split": split,
-        "fingerprint": dataset.fingerprint,
-    }
+def _summary(
+    images: _Images,
+    groups: Groups,
+    opened: Opened,
+    settings: NamedConfig,
+    config: ClusterConfig,
+    *,
+    name: str,
+) -> Clusters:
+    """Returns the result without provenance and time, which come last."""
+    labels = images.labels
+    kmeans = {"n_restarts": config.n_restarts, "n_iterations": config.n_iterations}
+    return Clusters(
+        checkpoint=opened.what,
+        weights=opened.digest,
+        data=ClusteredData(
+            name=f"{name} ({config.split})" if name in DATASETS else name,
+            settings=settings.model_dump(mode="json"),
+            split=config.split,
+            fingerprint=images.dataset.fingerprint,
+        ),
+        view=images.view,
+        found_by=FoundBy(name=PROTOTYPES)
+        if config.prototypes
+        else FoundBy(name="kmeans", **kmeans, seed=config.seed),
+        n_images=len(images.features),
+        n_clusters=len(groups),
+        scores=groups.scores() | (groups.agreement(labels) if labels is not None else {}),
+        clusters=tuple(_facts(groups, images, config)),
+    )
 
 
-def _summary(groups: Groups, images: _Images, n_sheets: int, *, numbered: bool) -> dict[str, Any]:
-    """Returns sizes, scores, and what there is to say of each cluster.
-
-    Args:
-        numbered: whether clusters had numbers before, which people may want to know.
-    """
+def _facts(groups: Groups, images: _Images, config: ClusterConfig) -> Iterator[ClusterFacts]:
+    """Yields what there is to say of each cluster."""
     labels, names = images.labels, images.dataset.class_names
-    rows = []
     for place, members in enumerate(groups.members):
         own = groups.cosines[members]
-        row = {
-            "cluster": place,
-            "size": len(members),
-            "mean_similarity": float(own.mean(dtype=np.float64)) if len(own) else 0.0,
-            "majority": {} if labels is None else majority(labels[members], names),
-            "sheet": _sheet_name(place) if place < n_sheets and len(members) else None,
-        }
-        rows.append({**row, "prototype": int(groups.numbers[place])} if numbered else row)
-    return {
-        "n_images": len(images.features),
-        "n_clusters": len(groups),
-        "scores": groups.scores() | (groups.agreement(labels) if labels is not None else {}),
-        "clusters": rows,
-    }
+        yield ClusterFacts(
+            cluster=place,
+            size=len(members),
+            mean_similarity=float(own.mean(dtype=np.float64)) if len(own) else 0.0,
+            majority=None if labels is None else majority(labels[members], names),
+            sheet=_sheet_name(place) if place < config.n_sheets and len(members) else None,
+            prototype=int(groups.numbers[place]) if config.prototypes else None,
+        )
 
 
 def _sheet_name(number: int) -> str:
@@ -273,30 +265,47 @@ def _sheet_name(number: int) -> str:
 
 
 def _write(
-    place: Path,
-    table: Format,
-    result: dict[str, Any],
+    target: Path,
+    result: Clusters,
     groups: Groups,
     images: _Images,
-    sheet_images: int,
+    config: ClusterConfig,
+    start: float,
+) -> Clusters:
+    """Writes the folder, the result last, and returns it with provenance and time."""
+    with folder.written_whole(target) as place:
+        _write_parts(place, result, groups, images, config)
+        result = result.model_copy(
+            update={
+                "provenance": provenance(),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - start, 3),
+            }
+        )
+        (place / folder.RESULT).write_text(result.json_text() + "\n", encoding="utf-8")
+    return result
+
+
+def _write_parts(
+    place: Path, result: Clusters, groups: Groups, images: _Images, config: ClusterConfig
 ) -> None:
-    """Writes everything but the result itself, which comes last."""
+    """Writes everything but the result itself."""
     dataset, index = images.dataset, images.index
     path = write_table(
-        place, table, groups=groups, dataset=dataset, index=index, labels=images.labels
+        place, config.table, groups=groups, dataset=dataset, index=index, labels=images.labels
     )
-    known = {key: result[key] for key in ("weights", "view", "found_by")}
+    known = result.model_dump(mode="json", include={"weights", "view", "found_by"})
     safetensors.numpy.save_file(
         {"centroids": groups.centroids},
         place / folder.CENTROIDS,
         metadata={"ssl_zoo": json.dumps(known)},
     )
     (place / folder.CENTROIDS).chmod(path.stat().st_mode)  # safetensors is for the owner alone
-    shown = [one for one in result["clusters"] if one["sheet"]]
-    if shown:
+    if result.shown:
         (place / folder.SHEETS).mkdir()
-    for one in shown:
-        nearest = groups.members[one["cluster"]][:sheet_images]
-        write_sheet(place / one["sheet"], dataset, index[nearest], n_images=sheet_images)
+    for one in result.shown:
+        nearest = groups.members[one.cluster][: config.sheet_images]
+        sheet = place / _sheet_name(one.cluster)
+        write_sheet(sheet, dataset, index[nearest], n_images=config.sheet_images)
     text = page(result, table=path.name, json_name=folder.RESULT)
     (place / folder.PAGE).write_text(text, encoding="utf-8")

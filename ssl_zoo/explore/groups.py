@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +106,21 @@ def _by_size(points: Floats, clusters: Ids, cosines: Floats, centroids: Floats) 
     return Groups(points, places[clusters], cosines, centroids[order], order)
 
 
-def majority(labels: Ids, names: list[str]) -> dict[str, Any]:
-    """Returns the most frequent label of a cluster and its share of the labelled images.
+@dataclass(frozen=True)
+class Majority:
+    """The most frequent label of a cluster.
+
+    Attributes:
+        label: what it is called.
+        share: of the labelled images in the cluster, in [0, 1].
+    """
+
+    label: str
+    share: float
+
+
+def majority(labels: Ids, names: list[str]) -> Majority | None:
+    """Returns the most frequent label of a cluster; None where no image has one.
 
     Args:
         labels: those of the cluster, `(n,)`; negative where there is none.
@@ -116,13 +128,10 @@ def majority(labels: Ids, names: list[str]) -> dict[str, Any]:
     """
     known = labels[labels >= 0]
     if not len(known):
-        return {}
+        return None
     counts = np.bincount(known)
     label = int(counts.argmax())
-    return {
-        "label": label_name(label, names),
-        "share": float(counts[label] / len(known)),
-    }
+    return Majority(label_name(label, names), float(counts[label] / len(known)))
 
 
 def label_name(label: int, names: list[str]) -> str:

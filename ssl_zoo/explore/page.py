@@ -2,7 +2,8 @@
 
 import html
 from string import Template
-from typing import Any
+
+from ssl_zoo.explore.clustered import ClusterFacts, Clusters
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -33,26 +34,25 @@ $figures
 """)
 
 
-def page(result: dict[str, Any], *, table: str, json_name: str) -> str:
+def page(result: Clusters, *, table: str, json_name: str) -> str:
     """Returns the page of a result as `cluster` makes it.
 
     Args:
         table: name of the file of assignments.
         json_name: name of the file of the result.
     """
-    title = f"{result['n_clusters']} clusters of {result['data']['name']}"
+    title = f"{result.n_clusters} clusters of {result.data.name}"
     summary = (
-        f"{result['n_images']} images by features of {result['checkpoint']}, nearest to the "
-        f"centroid first; {len([one for one in result['clusters'] if one['sheet']])} of "
-        f"{result['n_clusters']} clusters are shown, largest first"
+        f"{result.n_images} images by features of {result.checkpoint}, nearest to the "
+        f"centroid first; {len(result.shown)} of {result.n_clusters} clusters are shown, largest first"
     )
     return _PAGE.substitute(
         title=_text(title),
         summary=_text(summary),
-        scores=_text(scores_line(result["scores"])),
+        scores=_text(scores_line(result.scores)),
         table=_text(table),
         result=_text(json_name),
-        figures="\n".join(_figure(one) for one in result["clusters"] if one["sheet"]),
+        figures="\n".join(_figure(one) for one in result.shown),
     )
 
 
@@ -64,15 +64,15 @@ def scores_line(scores: dict[str, float]) -> str:
     return f"mean similarity {scores['mean_similarity']:.3f}; in percent: {', '.join(percent)}"
 
 
-def _figure(one: dict[str, Any]) -> str:
-    n = one["size"]
-    facts = f"{n} image{'' if n == 1 else 's'}, mean similarity {one['mean_similarity']:.3f}"
-    if one["majority"]:
-        facts += f", {100 * one['majority']['share']:.0f} % {one['majority']['label']}"
-    name = f"Cluster {one['cluster']}"
+def _figure(one: ClusterFacts) -> str:
+    n = one.size
+    facts = f"{n} image{'' if n == 1 else 's'}, mean similarity {one.mean_similarity:.3f}"
+    if one.majority:
+        facts += f", {100 * one.majority.share:.0f} % {one.majority.label}"
+    name = f"Cluster {one.cluster}"
     return (
         f"<figure><figcaption><b>{name}</b><br><small>{_text(facts)}</small></figcaption>"
-        f'<a href="{one["sheet"]}"><img loading="lazy" src="{one["sheet"]}" '
+        f'<a href="{one.sheet}"><img loading="lazy" src="{one.sheet}" '
         f'alt="Nearest images of {name.lower()}"></a></figure>'
     )
 

@@ -10,9 +10,9 @@ from ssl_zoo.config import dump_yaml
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.evaluate import evaluate
+from ssl_zoo.evaluation.result import Result
 from ssl_zoo.files import sha256, write_text
 from ssl_zoo.method import METHODS
-from ssl_zoo.report.tables import score_rows
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import epochs
@@ -50,9 +50,7 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
     return card
 
 
-def _text(
-    name: str, config: RunConfig, run: RunFolder, weights: Path, result: dict[str, Any]
-) -> str:
+def _text(name: str, config: RunConfig, run: RunFolder, weights: Path, result: Result) -> str:
     sections = [
         "---\n" + yaml.safe_dump(_front_matter(name, config, result), sort_keys=False) + "---",
         f"# {name}",
@@ -65,16 +63,13 @@ def _text(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(name: str, config: RunConfig, result: dict[str, Any]) -> dict[str, Any]:
+def _front_matter(name: str, config: RunConfig, result: Result) -> dict[str, Any]:
     metrics = [
-        {"type": "accuracy", "name": f"{evaluator} {score}", "value": round(value, 2)}
-        for evaluator, found in result["evaluators"].items()
-        for score, value in found["scores"].items()
+        {"type": _metric_type(score), "name": f"{evaluator} {score}", "value": round(value, 2)}
+        for evaluator, found in result.evaluators.items()
+        for score, value in found.scores.items()
         if score.startswith("top1") or score in ("nmi", "ari", "accuracy")
     ]
-    for metric in metrics:
-        if metric["name"].endswith(("nmi", "ari")):
-            metric["type"] = metric["name"].split()[-1]
     data = config.data.name
     kind = [] if METHODS[config.method.name].needs_labels else ["self-supervised"]
     return {
@@ -100,15 +95,19 @@ def _front_matter(name: str, config: RunConfig, result: dict[str, Any]) -> dict[
     }
 
 
-def _details(config: RunConfig, result: dict[str, Any]) -> str:
-    data, backbone, size = result["data"]["settings"], result["backbone"], result["image_size"]
-    flops = backbone["multiply_adds"]
+def _metric_type(score: str) -> str:
+    return score if score in ("nmi", "ari") else "accuracy"
+
+
+def _details(config: RunConfig, result: Result) -> str:
+    data, backbone, size = result.data.settings, result.backbone, result.image_size
+    flops = backbone.multiply_adds
     rows = {
         "Method": config.method.name,
-        "Backbone": f"{config.backbone.name}, {backbone['parameters']:,} parameters"
+        "Backbone": f"{config.backbone.name}, {backbone.parameters:,} parameters"
         + (f", {flops:,} multiply-adds an image" if flops else ""),
         "Input": f"RGB, {size}x{size}, values in [0, 1], mean {data['mean']}, std {data['std']}",
-        "Output": f"{backbone['feature_dim']} features",
+        "Output": f"{backbone.feature_dim} features",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return (
@@ -119,33 +118,32 @@ def _details(config: RunConfig, result: dict[str, Any]) -> str:
     )
 
 
-def _training(config: RunConfig, run: RunFolder, result: dict[str, Any]) -> str:
+def _training(config: RunConfig, run: RunFolder, result: Result) -> str:
     seconds = run.metrics()[-1]["seconds"]
     origin = json.loads(run.complete_file.read_text(encoding="utf-8"))["provenance"]
-    count = result["data"]["n_train"]
+    count = result.data.n_train
     settings = dump_yaml(config).rstrip()
     labels = "labels used" if METHODS[config.method.name].needs_labels else "labels unused"
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, {labels} "
-        f"(fingerprint `{result['data']['fingerprint']['train']}`).\n\n"
+        f"(fingerprint `{result.data.fingerprint.train}`).\n\n"
         f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {origin['hardware']}, "
         f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
         f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
     )
 
 
-def _evaluation(result: dict[str, Any]) -> str:
+def _evaluation(result: Result) -> str:
     lines = [
         "| evaluator | score | measured | 95 % interval or spread | protocol |",
         "|---|---|---|---|---|",
     ]
-    for name, found in result["evaluators"].items():
-        for score, value, uncertainty in score_rows(found):
-            digest = found["protocol_digest"]
-            lines.append(f"| {name} | {score} | {value} | {uncertainty} | `{digest}` |")
-    data = result["data"]
+    lines += [
+        f"| {row.evaluator} | {row.score} | {row.value:.2f} | {row.uncertainty} | `{row.protocol}` |"
+        for row in result.rows()
+    ]
     return (
-        f"## Evaluation\n\nMeasured on one training seed; intervals are over the {data['n_test']} test "
+        f"## Evaluation\n\nMeasured on one training seed; intervals are over the {result.data.n_test} test "
         "images.\n\n" + "\n".join(lines)
     )
 

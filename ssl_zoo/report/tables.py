@@ -1,13 +1,15 @@
 """Results as tables for a terminal."""
 
-from typing import Any
-
 from rich.console import Console, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ssl_zoo.evaluation.differences import columns
+from ssl_zoo.comparison.ranking import Comparison, ScoreSummary, seeds_text
+from ssl_zoo.evaluation.differences import Difference
+from ssl_zoo.evaluation.result import SPREAD, Result
+from ssl_zoo.report.score_table import ScoreTable, TableRow
+from ssl_zoo.report.short_names import LEAST, short_names
 
 HEADINGS = {
     "knn/top1@k=20": "kNN@20",
@@ -19,110 +21,109 @@ HEADINGS = {
 """Scores that a leaderboard shows beside its headline, where they were measured, as far as there is
 room; the JSON holds all."""
 
-SPREAD = "_std"
-"""End of the name of a score's standard deviation over seeds of its evaluator."""
+
+GAP = 2
+"""Spaces between columns."""
+VALUE = 10
+"""Columns that a value of two decimals and the spaces around it take."""
 
 
-def scores_table(result: dict[str, Any]) -> Group:
+def scores_table(result: Result) -> Group:
     """Returns the scores of one evaluation."""
-    data = result["data"]
-    title = Text(
-        f"{result['checkpoint']} on {data['settings']['name']} "
-        f"({data['n_train']} train, {data['n_test']} test, {result['image_size']} px)"
-    )
     table = _table("evaluator", "score", "value", "95 % interval or spread", right=("value",))
-    protocols = []
-    for name, found in result["evaluators"].items():
-        for score, value, uncertainty in score_rows(found):
-            table.add_row(name, score, value, uncertainty)
-        protocols.append(f"{name} {found['protocol'].get('name', '')} {found['protocol_digest']}")
-    return Group(title, table, Text(f"protocols: {', '.join(protocols)}"))
+    for row in result.rows():
+        table.add_row(row.evaluator, row.score, f"{row.value:.2f}", row.uncertainty)
+    protocols = [
+        f"{name} {found.protocol.get('name', '')} {found.protocol_digest}"
+        for name, found in result.evaluators.items()
+    ]
+    return Group(Text(result.title), table, Text(f"protocols: {', '.join(protocols)}"))
 
 
-def results_table(results: list[dict[str, Any]], differences: list[dict[str, Any]]) -> Group:
+def results_table(found: ScoreTable, *, width: int) -> Group:
     """Returns results side by side, a row for each score of one protocol on the same data, and
-    what tests of pairs say."""
-    names = [result["checkpoint"] for result in results]
-    table = _table("score", *names, "protocol", right=tuple(names))
-    for (score, key), values in columns(results).items():
-        if score.endswith(SPREAD):
-            continue
-        cells = ["" if value is None else f"{value:.2f}" for value in values]
-        table.add_row(score, *cells, key.split()[0])
-    data = results[0]["data"]
-    title = Text(f"{data['settings']['name']} ({data['n_train']} train, {data['n_test']} test)")
-    return Group(title, table, *(Text(difference_line(one)) for one in differences))
+    what tests of pairs say; one below the other where they do not fit side by side."""
+    rows = [row for row in found.rows() if not row.score.endswith(SPREAD)]
+    fixed = _table("score", "protocol")
+    for row in rows:
+        fixed.add_row(row.score, row.protocol)
+    room = (width - _natural_width(fixed)) // max(len(found.names), 1) - GAP
+    if room < LEAST:
+        table = _one_below_the_other(found, rows, width - _natural_width(fixed) - VALUE)
+    else:
+        names = short_names(found.names, room)
+        table = _table("score", *names, "protocol", right=tuple(names))
+        for row in rows:
+            cells = ["" if value is None else f"{value:.2f}" for value in row.values]
+            table.add_row(row.score, *cells, row.protocol)
+    return Group(
+        Text(found.title), table, *(Text(difference_line(one)) for one in found.differences)
+    )
 
 
-def difference_line(found: dict[str, Any]) -> str:
+def _one_below_the_other(found: ScoreTable, rows: list[TableRow], room: int) -> Table:
+    names = short_names(found.names, room)
+    table = _table("score", "checkpoint", "value", "protocol", right=("value",))
+    for row in rows:
+        for name, value in zip(names, row.values, strict=True):
+            if value is not None:
+                table.add_row(row.score, name, f"{value:.2f}", row.protocol)
+    return table
+
+
+def difference_line(found: Difference) -> str:
     """Returns what a test of two checkpoints says, in a line."""
-    low, high = found["interval"]
-    verdict = "" if found["distinguishable"] else ": not distinguishable"
+    low, high = found.interval
+    verdict = "" if found.distinguishable else ": not distinguishable"
     test = ""
-    if found["p"] is not None:
-        p = "< 0.0001" if found["p"] < 1e-4 else f"= {found['p']:.4f}"
-        alone = f"{found['only_ours']} images right in the first alone, {found['only_theirs']} in the second"
+    if found.p is not None:
+        p = "< 0.0001" if found.p < 1e-4 else f"= {found.p:.4f}"
+        alone = (
+            f"{found.only_ours} images right in the first alone, {found.only_theirs} in the second"
+        )
         test = f"; McNemar p {p} ({alone})"
     return (
-        f"{found['ours']} over {found['theirs']}, {found['score']}: {found['difference']:+.2f} "
+        f"{found.ours} over {found.theirs}, {found.score}: {found.difference:+.2f} "
         f"[{low:+.2f}, {high:+.2f}]{test}{verdict}"
     )
 
 
-def result_line(result: dict[str, Any]) -> str:
+def result_line(result: Result) -> str:
     """Returns the headlines of a result in a line."""
-    found = [
-        f"{name}/{one['headline']} {one['scores'][one['headline']]:.2f}"
-        for name, one in result["evaluators"].items()
-    ]
-    return f"step {result['step']}: {', '.join(found)}"
+    found = [f"{name}/{one.headline} {one.value:.2f}" for name, one in result.evaluators.items()]
+    return f"step {result.step}: {', '.join(found)}"
 
 
-def score_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns name, value and uncertainty of each score that an evaluator found."""
-    rows, scores = [], found["scores"]
-    for score, value in scores.items():
-        if score.endswith(SPREAD) and score.removesuffix(SPREAD) in scores:
-            continue
-        pair, spread = found["intervals"].get(score), scores.get(score + SPREAD)
-        uncertainty = f"{pair[0]:.2f} to {pair[1]:.2f}" if pair else ""
-        if spread is not None:
-            uncertainty = f"±{spread:.2f} over seeds"
-        rows.append((score, f"{value:.2f}", uncertainty))
-    return rows
+def leaderboard(comparison: Comparison, *, width: int) -> Group:
+    """Returns the rows of a comparison, best first, baselines last, with as many scores as fit.
 
-
-def leaderboard(comparison: dict[str, Any], *, width: int) -> Group:
-    """Returns the rows of a comparison, best first, baselines last, with as many scores as fit."""
-    headline = comparison["headline"]
-    measured = comparison["rows"][0]["scores"]
+    Names are shortened where the headline alone does not leave them room.
+    """
+    headline, measured = comparison.headline, comparison.rows[0].scores
+    names = [row.name for row in comparison.rows]
+    bare = _natural_width(_leaderboard(comparison, [headline], [""] * len(names)))
+    names = short_names(names, width - bare + len("method"))
     scores = [headline, *(name for name in HEADINGS if name in measured and name != headline)]
-    table = _leaderboard(comparison, scores)
+    table = _leaderboard(comparison, scores, names)
     while len(scores) > 1 and _natural_width(table) > width:
         scores.pop()
-        table = _leaderboard(comparison, scores)
-    seeds = comparison["seeds"]
-    uncertainty = (
-        f"mean ± standard deviation of {seeds} seeds"
-        if seeds > 1
-        else "one seed, 95 % interval over test images"
-    )
-    protocols = ", ".join(f"{name} {digest}" for name, digest in comparison["protocols"].items())
-    title = f"{comparison['backbone']} on {comparison['data']}, {uncertainty}"
+        table = _leaderboard(comparison, scores, names)
+    protocols = ", ".join(f"{name} {digest}" for name, digest in comparison.protocols.items())
+    title = f"{comparison.backbone} on {comparison.data}, {seeds_text(comparison.seeds)}"
     return Group(Text(title), table, Text(f"protocols: {protocols}"))
 
 
-def _leaderboard(comparison: dict[str, Any], scores: list[str]) -> Table:
+def _leaderboard(comparison: Comparison, scores: list[str], names: list[str]) -> Table:
     sizes = ["epochs", "views", "seconds", "params"]
     headings = [HEADINGS.get(name, name) for name in scores]
     table = _table("method", *headings, *sizes, right=(*headings, *sizes))
-    for row in comparison["rows"]:
-        cells = [_cell(row["scores"][name], with_interval=name == scores[0]) for name in scores]
+    for name, row in zip(names, comparison.rows, strict=True):
+        cells = [_cell(row.scores[one], with_interval=one == scores[0]) for one in scores]
         trained = ["-"] * 3
-        if row["epochs"]:
-            seconds = f"{row['training_seconds']:.0f}"
-            trained = [str(row["epochs"]), count_text(row["views_seen"]), seconds]
-        table.add_row(row["name"], *cells, *trained, count_text(row["parameters"]))
+        if row.epochs:
+            seconds = f"{row.training_seconds:.0f}"
+            trained = [str(row.epochs), count_text(row.views_seen), seconds]
+        table.add_row(name, *cells, *trained, count_text(row.parameters))
     return table
 
 
@@ -146,10 +147,10 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _cell(score: dict[str, Any], *, with_interval: bool = False) -> str:
-    if score["std"] is not None:
-        return f"{score['mean']:.1f} ±{score['std']:.1f}"
-    if with_interval and score["interval"]:
-        low, high = score["interval"]
-        return f"{score['mean']:.1f} [{low:.1f}, {high:.1f}]"
-    return f"{score['mean']:.1f}"
+def _cell(score: ScoreSummary, *, with_interval: bool = False) -> str:
+    if score.std is not None:
+        return f"{score.mean:.1f} ±{score.std:.1f}"
+    if with_interval and score.interval:
+        low, high = score.interval
+        return f"{score.mean:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{score.mean:.1f}"

@@ -5,6 +5,7 @@ import logging
 import torch
 
 from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.evaluation.config import EvaluationConfig
 from ssl_zoo.evaluation.source import FeatureSource, score
 from ssl_zoo.evaluators.base import EVALUATORS, Scores
 from ssl_zoo.method import Method
@@ -31,6 +32,11 @@ class OnlineEvaluator:
         self._every = config.evaluation.every.steps(steps_per_epoch)
         self._splits: tuple[Dataset, Dataset] | None = None
         if self._every and config.evaluation.evaluators:
+            self._request = EvaluationConfig(
+                evaluators=tuple(config.evaluation.evaluators),
+                precision=config.precision,
+                num_workers=config.num_workers,
+            )
             if train.labels is None:
                 logger.warning(
                     "data '%s' has no labels: no scores during training", config.data.name
@@ -53,13 +59,12 @@ class OnlineEvaluator:
         source = FeatureSource(
             Opened("the network in training", method.exported, {}, "", layers=method.layers),
             self._splits,
+            self._request,
             self._config.image_size,
             self._device,
-            precision=self._config.precision,
-            num_workers=self._config.num_workers,
             progress=False,
         )
         return [
-            (settings.name, score(source, EVALUATORS.build(settings), seed=0))
-            for settings in self._config.evaluation.evaluators
+            (label, score(source, EVALUATORS.build(settings), seed=self._request.seed))
+            for label, settings in self._request.labelled().items()
         ]

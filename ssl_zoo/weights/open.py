@@ -16,8 +16,10 @@ import torch
 from iopath.common.file_io import HTTPURLHandler, PathManager
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, EvaluationTransform
 from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import closest, parse_yaml
+from ssl_zoo.data.base import DATASETS, IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import Imported, first_names, split_prefix
 from ssl_zoo.formats.reading import check_kind, is_pickled, read, read_safetensors
@@ -66,7 +68,9 @@ class Opened:
 
 
 def load(what: str | Path, *, format: Any = None) -> Backbone:
-    """Returns a trained backbone in evaluation mode; normalise its input as in training.
+    """Returns a trained backbone in evaluation mode, with `feature_dim`, `image_size` and `transform`.
+
+    `backbone(backbone.transform(image)[None])` are features of an image as evaluations see it.
 
     Args:
         what: a run folder, a checkpoint folder, an exported `.safetensors` file, a checkpoint of
@@ -78,7 +82,30 @@ def load(what: str | Path, *, format: Any = None) -> Backbone:
     Raises:
         UserError: it does not exist, is damaged, or does not match its own metadata.
     """
-    return open_checkpoint(what, format=format).backbone
+    opened = open_checkpoint(what, format=format)
+    backbone, transform = opened.backbone, transform_of(opened)
+    backbone.image_size, backbone.transform = transform.image_size, transform
+    return backbone
+
+
+def transform_of(opened: Opened) -> EvaluationTransform:
+    """Returns the transform of evaluations on images like those of training.
+
+    Images of training that were small and seen whole have no margin around the crop; others have
+    that of photographs. ImageNet's mean and standard deviation stand in for unknown ones.
+    """
+    facts, data = opened.facts, opened.facts.get("data") or {}
+    fixed = facts.get("image_size") or facts["backbone"].get("image_size")
+    size = int(fixed or opened.backbone.usual_image_size)
+    normalisation = facts.get("normalisation", data)
+    name = str(data.get("name"))
+    seen_whole = name in DATASETS and bool(getattr(DATASETS[name], "in_memory", False))
+    return EvaluationTransform(
+        image_size=size,
+        resize=size if seen_whole else round(size * PHOTO_MARGIN),
+        mean=tuple(normalisation.get("mean", IMAGENET_MEAN)),
+        std=tuple(normalisation.get("std", IMAGENET_STD)),
+    )
 
 
 def open_checkpoint(what: str | Path, *, seed: int = 0, format: Any = None) -> Opened:

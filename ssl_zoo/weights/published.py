@@ -1,5 +1,6 @@
 """Networks with weights published by torchvision and timm, by name: `torchvision:resnet50`."""
 
+import importlib.util
 import logging
 import urllib.parse
 from pathlib import Path
@@ -24,6 +25,22 @@ TORCHVISION, TIMM = "torchvision", "timm"
 def is_published(what: str) -> bool:
     """Returns whether this names a network of torchvision or timm."""
     return what.startswith((f"{TORCHVISION}:", f"{TIMM}:"))
+
+
+def published_names() -> list[str]:
+    """Returns what `fetch` takes: the models of torchvision, and those of timm where it is installed."""
+    from torchvision import models  # takes two seconds
+
+    names = [
+        f"{TORCHVISION}:{name}"
+        for name in models.list_models(module=models)
+        if len(models.get_model_weights(name))
+    ]
+    if importlib.util.find_spec(TIMM) is None:
+        return names
+    import timm
+
+    return [*names, *(f"{TIMM}:{name}" for name in timm.list_models(pretrained=True))]
 
 
 def fetch(what: str) -> tuple[str, Imported]:

@@ -1,9 +1,17 @@
+from typing import Any
+
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import functional as F
 from torchvision.transforms.functional import InterpolationMode
 
-from ssl_zoo.augmentations.evaluation import Interpolation, evaluation_view, normalize
+from ssl_zoo.augmentations.evaluation import (
+    EvaluationTransform,
+    Interpolation,
+    evaluation_view,
+    normalize,
+)
 from tests.augmentations import reference
 
 
@@ -43,3 +51,28 @@ def test_normalize_is_torchvisions() -> None:
     expected = F.normalize(views[0].float() / 255, list(mean), list(std))
     assert torch.allclose(normalize(views, mean, std)[0], expected, atol=1e-5)
     assert normalize(views, mean, std, torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_a_transform_takes_images_of_pillow_tensors_and_batches() -> None:
+    pixels = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    transform = EvaluationTransform(8, 10, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    found = transform(pixels)
+    assert found.shape == (3, 8, 8)
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    assert torch.equal(transform(image), found)
+    assert torch.equal(transform(pixels[None]), found[None])
+    view = evaluation_view(pixels[None], 8, resize=10, interpolation="bicubic")
+    assert torch.equal(found[None], normalize(view, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)))
+
+
+def test_a_transform_makes_grey_images_colour() -> None:
+    transform = EvaluationTransform(4, 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    torch.testing.assert_close(transform(Image.new("L", (4, 4), 51)), torch.full((3, 4, 4), 0.2))
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(3, 4, 4), torch.zeros(4, 4, 3, dtype=torch.uint8), "photo.jpg"]
+)
+def test_what_is_not_an_image_is_refused(image: Any) -> None:
+    with pytest.raises(TypeError, match="is not an image"):
+        EvaluationTransform(4, 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))(image)

@@ -180,7 +180,10 @@ def test_the_version_is_printed(run: Run) -> None:
         ("lis", "no such command 'lis'. Did you mean 'list'? See ssl-zoo --help"),
         ("list --jsn", "no such option '--jsn'. Did you mean '--json'? See ssl-zoo list --help"),
         ("show method", "missing argument 'NAME'; see ssl-zoo show --help"),
-        ("compare", "missing argument 'METHOD[@RECIPE]...'; see ssl-zoo compare --help"),
+        (
+            "compare",
+            "missing argument '[METHOD|FILE|RUN]... ",
+        ),
         ("evaluate x --seed y", "invalid value for '--seed': 'y' is not a valid integer"),
         (
             "list metods",
@@ -277,7 +280,7 @@ def make_images(folder: Path, classes: list[str], n: int = 12) -> None:
 
 def test_a_data_set_with_one_class_cannot_be_scored(run: Run, tmp_path: Path) -> None:
     make_images(tmp_path / "one", ["cat"])
-    outcome = run("evaluate", "untrained:pixels", "--dataset", "image_folder", "root=one")
+    outcome = run("evaluate", "untrained:pixels", "--dataset", "image_folder", "data.root=one")
     assert "only class 'cat'" in outcome.complaint
 
 

@@ -16,6 +16,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import cache
 from ssl_zoo.evaluation.cache import Block, CachedFeatures, cache_folder
 from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.view import ViewSpec
 from ssl_zoo.evaluators.base import Features
 from tests.distributed import run_on_ranks
 from tests.evaluation.test_features import Images, Means
@@ -43,7 +44,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(network: nn.Module, dataset: Images, cached: CachedFeatures | None) -> Features:
-    return extract(network, dataset, image_size=8, batch_size=2, cached=cached)
+    return extract(network, dataset, ViewSpec(8), batch_size=2, cached=cached)
 
 
 def same(ours: Features, theirs: Features) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.view import ViewSpec
 from ssl_zoo.evaluators.base import Features
 from tests.distributed import run_on_ranks
 
@@ -61,7 +62,8 @@ def expected(indices: list[int]) -> Tensor:
 
 
 def run(backbone: nn.Module, dataset: Dataset, **settings: Any) -> Features:
-    return extract(backbone, dataset, image_size=8, **{"batch_size": 4, **settings})
+    view = ViewSpec(8, precision=settings.pop("precision", "fp32"))
+    return extract(backbone, dataset, view, **{"batch_size": 4, **settings})
 
 
 def network() -> nn.Sequential:
@@ -85,7 +87,7 @@ def test_images_without_labels_have_features() -> None:
 
 
 def test_images_are_resized() -> None:
-    features = extract(Means(), Images(3), image_size=5)
+    features = extract(Means(), Images(3), ViewSpec(5))
     torch.testing.assert_close(torch.from_numpy(features.values), expected([0, 1, 2]))
 
 

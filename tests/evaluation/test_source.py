@@ -1,11 +1,16 @@
 """Evaluators that want different views of images share a pass where the views are the same."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from ssl_zoo.data.base import DATASETS
+from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.source import FeatureSource
+from ssl_zoo.evaluation.view import ViewSpec
+from ssl_zoo.evaluators.base import Features
 from ssl_zoo.weights.open import open_checkpoint
 
 
@@ -13,7 +18,9 @@ def source(image_size: int) -> FeatureSource:
     config = DATASETS.config("digits")
     splits = DATASETS.build(config, split="train"), DATASETS.build(config, split="test")
     opened = open_checkpoint("untrained:tiny_resnet", seed=0)
-    return FeatureSource(opened, splits, image_size, torch.device("cpu"), progress=False)
+    return FeatureSource(
+        opened, splits, FeatureConfig(), image_size, torch.device("cpu"), progress=False
+    )
 
 
 @pytest.mark.parametrize(("image_size", "passes"), [(8, 1), (16, 2)])
@@ -23,13 +30,13 @@ def test_interpolation_asks_for_a_pass_only_where_images_are_resized(
     """The digits are of 8x8 pixels."""
     sizes = []
 
-    def counted(*args: object, **settings: object) -> object:
-        sizes.append(settings["interpolation"])
-        return extract(*args, **settings)  # type: ignore[arg-type]
+    def counted(network: Any, dataset: Any, view: ViewSpec, **settings: Any) -> Features:
+        sizes.append(view.interpolation)
+        return extract(network, dataset, view, **settings)
 
     monkeypatch.setattr("ssl_zoo.evaluation.source.extract", counted)
     small = source(image_size)
     bilinear, bicubic = (small.features("", one)[1] for one in ("bilinear", "bicubic"))
     assert len(sizes) == 2 * passes
     assert (bilinear is bicubic) == (passes == 1)
-    assert small.view("bicubic")["interpolation"] == ("bilinear" if passes == 1 else "bicubic")
+    assert small.view("bicubic").interpolation == ("bilinear" if passes == 1 else "bicubic")

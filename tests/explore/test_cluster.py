@@ -18,17 +18,20 @@ from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.image_folder import decode
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.config import read_request
 from ssl_zoo.evaluators.search.exact import unit_rows
 from ssl_zoo.explore import cluster as module
 from ssl_zoo.explore.cluster import cluster
-from ssl_zoo.explore.groups import Groups, group, group_by_scores, majority
+from ssl_zoo.explore.clustered import Clusters
+from ssl_zoo.explore.config import ClusterConfig
+from ssl_zoo.explore.groups import Groups, Majority, group, group_by_scores, majority
 from ssl_zoo.explore.sheets import GAP, SIDE, thumbnail, write_sheet
 from tests.data import folders
 from tests.distributed import run_on_ranks
 from tests.formats import files
 
 PIXELS = "untrained:{name: pixels, image_size: 8}"
-PLAIN = ("mean=[0, 0, 0]", "std=[1, 1, 1]")
+PLAIN = ("data.mean=[0, 0, 0]", "data.std=[1, 1, 1]")
 COLOURS = {"blue": (10, 10, 200), "green": (10, 200, 10), "red": (200, 10, 10)}
 COUNTS = {"blue": 5, "green": 3, "red": 8}
 
@@ -44,11 +47,12 @@ def write_colours(root: Path, *, flat: bool = False) -> Path:
     return root
 
 
-def run(data: str | Path, output: Path, *overrides: str, **settings: Any) -> dict[str, Any]:
+def run(data: str | Path, output: Path, *overrides: str, **settings: Any) -> Clusters:
     """Clusters by pixels; equal colours are equal directions."""
-    return cluster(
-        PIXELS, data, output=output, overrides=[*PLAIN, *overrides], image_size=8, **settings
-    )
+    plan = {"output": output, "overwrite": settings.pop("overwrite", False)}
+    fields = {"image_size": 8, **settings}
+    config = read_request(ClusterConfig, fields=fields, overrides=[*PLAIN, *overrides])
+    return cluster(PIXELS, data, config, **plan)
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -75,7 +79,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clustered(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("clusters") / "found"
-    run(photos, output, "labels=folders", n_restarts=10)
+    run(photos, output, "data.labels=folders", n_restarts=10)
     return output
 
 
@@ -154,9 +158,9 @@ def test_a_sheet_begins_with_the_image_nearest_to_the_centroid(clustered: Path) 
 def test_images_without_labels_are_clustered_nested_or_flat(tmp_path: Path, flat: bool) -> None:
     photos = write_colours(tmp_path / "photos", flat=flat)
     result = run(photos, tmp_path / "out", n_clusters=3, n_restarts=10)
-    assert [one["size"] for one in result["clusters"]] == [8, 5, 3]
-    assert set(result["scores"]) == {"mean_similarity", "balance", "silhouette"}
-    assert [one["majority"] for one in result["clusters"]] == [{}] * 3
+    assert [one.size for one in result.clusters] == [8, 5, 3]
+    assert set(result.scores) == {"mean_similarity", "balance", "silhouette"}
+    assert [one.majority for one in result.clusters] == [None] * 3
     assert list(rows(tmp_path / "out")[0]) == ["index", "image", "cluster", "similarity"]
 
 
@@ -165,14 +169,14 @@ def test_a_data_set_is_taken_by_name_and_split(tmp_path: Path) -> None:
         split: cluster(PIXELS, "digits", output=tmp_path / split, split=split, n_sheets=1)
         for split in ("train", "test")
     }
-    assert (found["train"]["n_images"], found["test"]["n_images"]) == (1438, 359)
-    assert found["test"]["n_clusters"] == 10
-    assert found["test"]["scores"]["nmi"] > 50
+    assert (found["train"].n_images, found["test"].n_images) == (1438, 359)
+    assert found["test"].n_clusters == 10
+    assert found["test"].scores["nmi"] > 50
 
 
 def test_sheets_are_of_the_largest_clusters(photos: Path, tmp_path: Path) -> None:
     result = run(photos, tmp_path / "two", n_clusters=4, n_sheets=2)
-    assert [bool(one["sheet"]) for one in result["clusters"]] == [True, True, False, False]
+    assert [bool(one.sheet) for one in result.clusters] == [True, True, False, False]
     assert len(list((tmp_path / "two" / "sheets").iterdir())) == 2
     run(photos, tmp_path / "none", n_clusters=4, n_sheets=0)
     assert not (tmp_path / "none" / "sheets").exists()
@@ -183,7 +187,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
     folders.damage(photos / "blue-1.png")
     result = run(photos, tmp_path / "out", n_clusters=3, n_restarts=10)
     table = rows(tmp_path / "out")
-    assert result["n_images"] == len(table) == 15
+    assert result.n_images == len(table) == 15
     assert [int(row["index"]) for row in table] == [n for n in range(16) if n != 1]
     by_colour = {Path(row["image"]).name.partition("-")[0]: row["cluster"] for row in table}
     assert by_colour == {"red": "0", "blue": "1", "green": "2"}
@@ -199,10 +203,10 @@ def test_equal_seeds_write_equal_files(photos: Path, tmp_path: Path) -> None:
 def test_features_are_kept_and_used_again(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(photos, tmp_path / "a", n_clusters=3, cache=tmp_path / "cache")
+    first = run(photos, tmp_path / "a", n_clusters=3, cache=str(tmp_path / "cache"))
     monkeypatch.setattr("ssl_zoo.evaluation.features._run", None)  # whoever looks at images fails
-    again = run(photos, tmp_path / "b", n_clusters=3, cache=tmp_path / "cache")
-    assert again["scores"] == first["scores"]
+    again = run(photos, tmp_path / "b", n_clusters=3, cache=str(tmp_path / "cache"))
+    assert again.scores == first.scores
 
 
 def test_a_result_takes_the_place_of_another_only_when_asked(photos: Path, tmp_path: Path) -> None:
@@ -267,7 +271,7 @@ def test_a_failure_leaves_what_was_there(
 def test_names_in_labels_and_folders_are_shown_as_text(tmp_path: Path) -> None:
     write_colours(tmp_path / "<b>")
     (tmp_path / "<b>" / "red").rename(tmp_path / "<b>" / "red & <i>")
-    run(tmp_path / "<b>", tmp_path / "out", "labels=folders", n_restarts=10)
+    run(tmp_path / "<b>", tmp_path / "out", "data.labels=folders", n_restarts=10)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "red &amp; &lt;i&gt;" in page
     assert "<i>" not in page
@@ -284,7 +288,7 @@ def test_a_name_that_is_no_text_is_written_as_it_is(tmp_path: Path) -> None:
 
 def test_parquet_holds_what_csv_does(photos: Path, tmp_path: Path, clustered: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    run(photos, tmp_path / "out", "labels=folders", n_restarts=10, table="parquet")
+    run(photos, tmp_path / "out", "data.labels=folders", n_restarts=10, table="parquet")
     found = parquet.read_table(tmp_path / "out" / "assignments.parquet").to_pylist()
     for row, other in zip(found, rows(clustered), strict=True):
         assert row.pop("similarity") == pytest.approx(float(other.pop("similarity")), abs=1e-6)
@@ -304,7 +308,7 @@ def test_parquet_without_pyarrow_is_refused_at_once(
     [
         ((), {}, "no labels that would tell the number of clusters; say it with --clusters N"),
         ((), {"n_clusters": 17}, "17 clusters cannot be made of 16 images"),
-        (("labels=none", "lables=none"), {"n_clusters": 2}, "unknown key 'lables'"),
+        (("data.labels=none", "data.lables=none"), {"n_clusters": 2}, "unknown key 'lables'"),
         ((), {"n_clusters": 2, "layer": "layer9"}, "the backbone has no layer 'layer9'"),
     ],
 )
@@ -338,9 +342,9 @@ def test_one_class_needs_a_number_and_has_no_agreement(tmp_path: Path) -> None:
             path.unlink()
         (photos / colour).rmdir()
     with pytest.raises(UserError, match="1 clusters say nothing; ask for 2 or more"):
-        run(photos, tmp_path / "out", "labels=folders", split="train")
-    result = run(photos, tmp_path / "out", "labels=folders", split="train", n_clusters=2)
-    assert set(result["scores"]) == {"mean_similarity", "balance", "silhouette"}
+        run(photos, tmp_path / "out", "data.labels=folders", split="train")
+    result = run(photos, tmp_path / "out", "data.labels=folders", split="train", n_clusters=2)
+    assert set(result.scores) == {"mean_similarity", "balance", "silhouette"}
 
 
 def groups_of(points: NDArray[np.float64], n_clusters: int) -> Groups:
@@ -392,8 +396,8 @@ def test_images_without_a_label_have_no_part_in_agreement() -> None:
     )
     values = found.agreement(np.array([3, 3, 7, 7, -1, -1]))
     assert values["nmi"] == values["accuracy"] == pytest.approx(100)
-    assert majority(np.array([-1, 1, 1, 0]), ["a", "b"]) == {"label": "b", "share": 2 / 3}
-    assert majority(np.array([-1]), ["a"]) == {}
+    assert majority(np.array([-1, 1, 1, 0]), ["a", "b"]) == Majority("b", 2 / 3)
+    assert majority(np.array([-1]), ["a"]) is None
 
 
 def test_nan_features_are_refused(
@@ -458,8 +462,7 @@ def test_another_projects_prototypes_are_clusters(photos: Path, tmp_path: Path) 
 
 def cluster_on_ranks(photos: str, output: str) -> dict[str, Any]:
     found = run(photos, Path(output), n_clusters=3, n_restarts=10, batch_size=4)
-    scores: dict[str, Any] = found["scores"]
-    return scores
+    return found.scores
 
 
 @pytest.mark.distributed

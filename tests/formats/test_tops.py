@@ -110,11 +110,11 @@ def test_they_are_scored_by_the_name_of_a_layer(
 ) -> None:
     result = evaluate(
         write(tmp_path, "swav_800ep_pretrain.pth.tar"),
-        dataset="image_folder",
-        overrides=[f"root={two_classes(tmp_path / 'data')}"],
+        data={"name": "image_folder", "root": str(two_classes(tmp_path / "data"))},
         evaluators=[{"name": "knn", "k": [1]} if e == "knn" else e for e in evaluators],
         image_size=64,
         layer=layer,
     )
-    (found,) = result["evaluators"].values()
-    assert found["view"]["layer"] == ("head" if layer == "head" else "prototypes")
+    (found,) = result.evaluators.values()
+    assert found.view is not None
+    assert found.view.layer == ("head" if layer == "head" else "prototypes")

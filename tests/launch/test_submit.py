@@ -10,8 +10,9 @@ import pytest
 import ssl_zoo
 from ssl_zoo.config import read_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.config import ScoringConfig, scoring_config
+from ssl_zoo.evaluation.config import ScoringConfig, read_request
 from ssl_zoo.evaluation.folder import ScoringFolder, scoring_folder
+from ssl_zoo.evaluation.result import Result
 from ssl_zoo.launch import control, snapshot
 from ssl_zoo.launch.submit import Plan, execute, plan_runs, plan_scoring, sweep_folders
 from ssl_zoo.runs import checkpoint
@@ -290,7 +291,8 @@ def test_nothing_comes_after_a_run_that_nobody_trains(site: Site, tmp_path: Path
 
 
 def scoring(what: str, *overrides: str) -> ScoringConfig:
-    return scoring_config(what, evaluators=["knn"], overrides=overrides)
+    fields = {"checkpoint": what, "evaluators": ["knn"]}
+    return read_request(ScoringConfig, fields=fields, overrides=overrides)
 
 
 @pytest.mark.parametrize(
@@ -304,8 +306,9 @@ def scoring(what: str, *overrides: str) -> ScoringConfig:
 def test_a_wrong_request_is_refused_before_the_queue(
     evaluators: list[str], dataset: str | None, overrides: list[str], complaint: str
 ) -> None:
+    fields = {"checkpoint": "runs/x", "data": dataset, "evaluators": evaluators}
     with pytest.raises(UserError) as caught:
-        scoring_config("runs/x", dataset=dataset, evaluators=evaluators, overrides=overrides)
+        read_request(ScoringConfig, fields=fields, overrides=overrides)
     assert complaint in str(caught.value)
 
 
@@ -320,7 +323,7 @@ def test_what_changes_scores_changes_the_folder_of_a_scoring_job() -> None:
         "format": "torchvision",
     }
     digests = {
-        name: scoring_config("runs/x", overrides=(), **{name: value}).digest()
+        name: read_request(ScoringConfig, fields={"checkpoint": "runs/x", name: value}).digest()
         for name, value in changes.items()
     }
     assert digests["batch_size"] == digests["seed"]
@@ -331,13 +334,13 @@ def test_a_scoring_job_scores_as_it_was_told(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
-    config = scoring_config(
-        str(small_run), evaluators=[{"name": "knn", "k": [3]}], layer="stages.0", precision="bf16"
-    )
+    fields = {"checkpoint": str(small_run), "evaluators": [{"name": "knn", "k": [3]}]}
+    fields |= {"layer": "stages.0", "precision": "bf16"}
+    config = read_request(ScoringConfig, fields=fields)
     execute(plan_scoring(config, tmp_path / "scores"), "debug")
-    result = json.loads(ScoringFolder(tmp_path / "scores").result_file.read_text())
-    assert (result["layer"], result["precision"]) == ("stages.0", "bf16")
-    assert "top1@k=3" in result["evaluators"]["knn"]["scores"]
+    result = Result.load(ScoringFolder(tmp_path / "scores").result_file)
+    assert (result.layer, result.precision) == ("stages.0", "bf16")
+    assert "top1@k=3" in result.evaluators["knn"].scores
 
 
 def test_scoring_jobs_run_in_this_process_for_debugging(

@@ -54,13 +54,13 @@ def test_every_number_is_measured(front_matter: dict[str, Any], card: Path) -> N
     result = evaluate(card.with_suffix(".safetensors"))
     expected = {
         f"{evaluator} {score}": round(value, 2)
-        for evaluator, found in result["evaluators"].items()
-        for score, value in found["scores"].items()
+        for evaluator, found in result.evaluators.items()
+        for score, value in found.scores.items()
     }
     for metric in measured["metrics"]:
         assert metric["value"] == expected[metric["name"]]
-    for found in result["evaluators"].values():
-        assert found["protocol_digest"] in card.read_text()
+    for found in result.evaluators.values():
+        assert found.protocol_digest in card.read_text()
 
 
 def test_sections_come_in_order(card: Path) -> None:

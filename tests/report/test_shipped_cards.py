@@ -49,7 +49,7 @@ def test_the_scores_of_a_card_are_measured_again(name: str) -> None:
     (measured,) = front_matter(CARDS[name].with_suffix(".md"))["model-index"][0]["results"]
     for metric in measured["metrics"]:
         evaluator, score = metric["name"].split()
-        value = result["evaluators"][evaluator]["scores"][score]
+        value = result.evaluators[evaluator].scores[score]
         # A neighbour or a cluster on the edge may fall otherwise on another processor.
         tolerance = 1.0 if evaluator == "knn" else 5.0
         assert value == pytest.approx(metric["value"], abs=tolerance)

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from ssl_zoo.report.tables import count_text, leaderboard, score_rows, scores_table
+from ssl_zoo.comparison.ranking import Comparison, Row
+from ssl_zoo.report.score_table import table
+from ssl_zoo.report.tables import count_text, leaderboard, results_table, scores_table
+from tests.evaluation.results import small_result
 
 SCORES = {
     "knn/top1@k=10": (90.0, [88.0, 92.0]),
@@ -24,30 +27,33 @@ def lines(content: RenderableType, width: int) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def row(name: str, *, std: float | None, epochs: int = 40) -> dict[str, Any]:
-    scores = {
-        key: {"mean": mean, "std": std, "interval": interval if std is None else None}
-        for key, (mean, interval) in SCORES.items()
-    }
-    return {
-        "name": name,
-        "scores": scores,
-        "epochs": epochs,
-        "views_seen": 230_080 if epochs else 0,
-        "training_seconds": 61.4 if epochs else 0.0,
-        "parameters": 307_360,
-    }
+def row(name: str, *, std: float | None, epochs: int = 40) -> Row:
+    return Row.model_validate(
+        {
+            "name": name,
+            "scores": {
+                key: {"mean": mean, "std": std, "interval": interval if std is None else None}
+                for key, (mean, interval) in SCORES.items()
+            },
+            "protocols": {"knn": "0123456789ab", "clustering": "ba9876543210"},
+            "epochs": epochs,
+            "views_seen": 230_080 if epochs else 0,
+            "training_seconds": 61.4 if epochs else 0.0,
+            "parameters": 307_360,
+        }
+    )
 
 
-def comparison(std: float | None = None) -> dict[str, Any]:
-    return {
-        "rows": [row("swav@imagenet", std=std), row("untrained", std=std, epochs=0)],
-        "data": "digits_affine",
-        "backbone": "tiny_resnet",
-        "seeds": 1 if std is None else 3,
-        "headline": "knn/top1@k=20",
-        "protocols": {"knn": "0123456789ab", "clustering": "ba9876543210"},
-    }
+def comparison(std: float | None = None) -> Comparison:
+    rows = (row("swav@imagenet", std=std), row("untrained", std=std, epochs=0))
+    return Comparison(
+        rows=rows,
+        data="digits_affine",
+        backbone="tiny_resnet",
+        seeds=1 if std is None else 3,
+        headline="knn/top1@k=20",
+        protocols=rows[0].protocols,
+    )
 
 
 @pytest.mark.parametrize("std", [None, 1.25])
@@ -76,35 +82,47 @@ def test_baselines_have_no_training_cost() -> None:
     assert baseline.split()[-4:] == ["-", "-", "307", "k"]
 
 
-def found() -> dict[str, Any]:
-    return {
-        "scores": {"nmi": 8.916, "top1@k=20": 23.398, "nmi_std": 0.359, "other_std": 1.0},
-        "intervals": {"top1@k=20": [19.22, 27.86]},
-        "protocol": {"name": "dino"},
-        "protocol_digest": "0123456789ab",
-    }
-
-
-def test_a_spread_stands_beside_its_score() -> None:
-    assert score_rows(found()) == [
-        ("nmi", "8.92", "±0.36 over seeds"),
-        ("top1@k=20", "23.40", "19.22 to 27.86"),
-        ("other_std", "1.00", ""),
-    ]
+FOUND: dict[str, Any] = {
+    "scores": {"nmi": 8.916, "top1@k=20": 23.398, "nmi_std": 0.359, "other_std": 1.0},
+    "headline": "nmi",
+    "intervals": {"top1@k=20": (19.22, 27.86)},
+    "protocol": {"name": "dino"},
+    "protocol_digest": "0123456789ab",
+}
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_scores_come_with_protocol_and_data(width: int) -> None:
-    result = {
-        "checkpoint": "runs/[bold]",
-        "data": {"settings": {"name": "digits"}, "n_train": 10, "n_test": 5},
-        "image_size": 32,
-        "evaluators": {"knn": found()},
-    }
+    result = small_result("runs/[bold]", **FOUND)
     title, _, first, *_, last = lines(scores_table(result), width)
     assert title == "runs/[bold] on digits (10 train, 5 test, 32 px)"
     assert first.split() == ["knn", "nmi", "8.92", "±0.36", "over", "seeds"]
     assert last == "protocols: knn dino 0123456789ab"
+
+
+LONG = "runs/2026-11-30/swav-digits_affine-0123456789ab-tiny_resnet-seed"
+
+
+@pytest.mark.parametrize("n_results", [2, 4, 12])
+@pytest.mark.parametrize("width", [80, 120])
+def test_results_of_long_names_fit_and_are_told_apart(n_results: int, width: int) -> None:
+    results = [small_result(f"{LONG}{number}", **FOUND) for number in range(n_results)]
+    shown = lines(results_table(table(*results), width=width), width)
+    assert max(len(line) for line in shown) <= width
+    text = "\n".join(shown)
+    names = {
+        word for word in text.split() if word.endswith(tuple("0123456789")) and "seed" in word
+    }
+    assert len(names) == n_results
+    assert text.count("23.40") == n_results
+
+
+def test_rows_of_a_leaderboard_are_told_apart() -> None:
+    rows = tuple(row(f"{LONG}{number}", std=None) for number in range(3))
+    shown = lines(leaderboard(comparison().model_copy(update={"rows": rows}), width=80), 80)
+    assert max(len(line) for line in shown) <= 80
+    assert len({line.split()[0] for line in shown[2:5]}) == 3
+    assert all(f"seed{number}" in shown[2 + number] for number in range(3))
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,7 @@ def test_the_log_of_training_tells_the_score_that_tables_show(
     caplog.set_level(logging.INFO)
     config = fast_config("simclr", *SHORT, "evaluation.every=1 epochs")
     found = evaluate(train(config, tmp_path / "run", bar=False), evaluators=["knn"])
-    knn = found["evaluators"]["knn"]
-    score = knn["scores"][knn["headline"]]
-    assert knn["headline"] == "top1@k=20"
-    assert f"knn {knn['headline']} {score:.1f}," in caplog.text
+    knn = found.evaluators["knn"]
+    assert knn.headline == "top1@k=20"
+    assert f"knn {knn.headline} {knn.value:.1f}," in caplog.text
     assert "top1@k=10" not in caplog.text

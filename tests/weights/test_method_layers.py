@@ -10,6 +10,7 @@ import torch
 
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.config import FeatureConfig, with_fields
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.source import FeatureSource
 from ssl_zoo.explore.cluster import cluster
@@ -35,7 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(run: Path, cache: Path | None = None) -> FeatureSource:
     data = DATASETS.build("digits_affine", split="test")
     opened = open_checkpoint(run)
-    return FeatureSource(opened, (data, data), 32, torch.device("cpu"), cache=cache)
+    config = with_fields(FeatureConfig, None, {"cache": cache})
+    return FeatureSource(opened, (data, data), config, 32, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", WITH_LAYERS)
@@ -98,13 +100,14 @@ def test_embeddings_are_those_of_the_trained_head(run: Path) -> None:
 
 
 def test_prototypes_are_scored_and_clustered_alike(run: Path, tmp_path: Path) -> None:
-    result = evaluate(run, evaluators=["prototypes"])["evaluators"]["prototypes"]
-    assert result["view"]["layer"] == "prototypes"
+    result = evaluate(run, evaluators=["prototypes"]).evaluators["prototypes"]
+    assert result.view is not None
+    assert result.view.layer == "prototypes"
     found = cluster(run, "digits_affine", output=tmp_path / "out", prototypes=True, n_sheets=0)
-    assert found["n_clusters"] == result["protocol"]["n_clusters"] == 12
+    assert found.n_clusters == result.protocol["n_clusters"] == 12
     for name in ("nmi", "ari", "purity", "balance"):
-        assert found["scores"][name] == pytest.approx(result["scores"][name], abs=1e-9)
-    assert sorted(one["prototype"] for one in found["clusters"]) == list(range(12))
+        assert found.scores[name] == pytest.approx(result.scores[name], abs=1e-9)
+    assert [*sorted(one.prototype or 0 for one in found.clusters)] == list(range(12))
 
 
 def test_scores_of_other_prototypes_are_kept_apart(run: Path, tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_a_set_that_is_not_there_is_told(run: Path) -> None:
 
 
 def test_clusters_and_prototypes_together_are_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--prototypes are as many as they are"):
+    with pytest.raises(UserError, match="--clusters cannot be combined with --prototypes"):
         cluster(run, "digits", output=tmp_path / "out", prototypes=True, n_clusters=3)
 
 
@@ -160,5 +163,5 @@ def test_prototypes_are_scored_during_training_as_afterwards(tmp_path: Path) -> 
     config = fast_config("swav", *SHORT, SETS, "method.queue_length=0", *overrides)
     folder = train(config, tmp_path / "run", bar=False)
     logged = (folder / "metrics.jsonl").read_text()
-    scores = evaluate(folder, evaluators=["prototypes"])["evaluators"]["prototypes"]["scores"]
+    scores = evaluate(folder, evaluators=["prototypes"]).evaluators["prototypes"].scores
     assert f'"prototypes/nmi": {scores["nmi"]}' in logged

@@ -7,11 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from ssl_zoo.augmentations.evaluation import EvaluationTransform
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.view import ViewSpec
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.weights.open import (
@@ -23,6 +28,7 @@ from ssl_zoo.weights.open import (
     open_checkpoint,
     weights_digest,
 )
+from tests.formats import files
 from tests.small import tiny_backbone
 
 FACTS = {"backbone": {"name": "tiny_resnet", "widths": [8, 16], "stem_stride": 4}}
@@ -56,6 +62,27 @@ def test_a_backbone_is_loaded_in_evaluation_mode_and_computes_features(small_run
     backbone = load(small_run)
     assert not backbone.training
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, backbone.feature_dim)
+
+
+def test_a_loaded_backbone_sees_images_as_an_evaluation_does(small_run: Path) -> None:
+    backbone = load(small_run)
+    data = DATASETS.build(open_checkpoint(small_run).facts["data"], split="test")
+    images = data.load(torch.arange(4))
+    assert isinstance(images, torch.Tensor)
+    with torch.inference_mode():
+        found = backbone(backbone.transform(images))
+    view = ViewSpec(backbone.image_size, backbone.image_size, "bicubic")
+    expected = extract(backbone, data, view, batch_size=4).values[:4]
+    assert found.shape == (4, backbone.feature_dim)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_transform_of_photographs_has_a_margin_and_the_files_own_mean(tmp_path: Path) -> None:
+    backbone = load(files.write(tmp_path, "swav_800ep_pretrain.pth.tar"))
+    transform = backbone.transform
+    assert isinstance(transform, EvaluationTransform)
+    assert (backbone.image_size, transform.resize) == (224, 256)
+    assert transform.std == (0.228, 0.224, 0.225)
 
 
 def test_an_exported_file_knows_where_it_comes_from(exported: Path) -> None:

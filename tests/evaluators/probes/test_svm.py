@@ -195,9 +195,9 @@ def test_a_voc_folder_is_scored_from_its_images(tmp_path: Path) -> None:
     }
     root = voc_folder.write(tmp_path / "VOC2007", many)
     result = evaluate(
-        "untrained:tiny_resnet", dataset="voc", overrides=[f"root={root}"], image_size=16,
+        "untrained:tiny_resnet", data={"name": "voc", "root": str(root)}, image_size=16,
         evaluators=[{"name": "svm", "low_shot": [1, 2], "n_resamples": 100}],
     )  # fmt: skip
-    found = result["evaluators"]["svm"]
-    assert set(found["details"]["ap_by_class"]) == {"0", "1"}
-    assert 0 < found["scores"]["map"] <= 100
+    found = result.evaluators["svm"]
+    assert set(found.details["ap_by_class"]) == {"0", "1"}
+    assert 0 < found.scores["map"] <= 100

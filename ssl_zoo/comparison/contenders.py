@@ -1,0 +1,121 @@
+"""What is compared: methods, recipes, YAML files of runs, and runs that are trained already."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_zoo.comparison.ranking import COMPARISON_FILE
+from ssl_zoo.config import closest
+from ssl_zoo.errors import UserError
+from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.places import point_folder
+
+_FOR_ONE = re.compile(r"([^=]+):([A-Za-z_]\w*(?:\.\w+)*=.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a comparison.
+
+    Attributes:
+        name: as it was given.
+        configs: its runs, one for each seed.
+        folder: where its only run is, if that was trained before; None for runs of the comparison.
+    """
+
+    name: str
+    configs: list[RunConfig]
+    folder: Path | None = None
+
+    def run_folder(self, config: RunConfig, parent: Path) -> RunFolder:
+        """Returns the folder of a run.
+
+        Args:
+            config: one of its runs.
+            parent: the folder of the comparison.
+        """
+        return RunFolder(self.folder or point_folder(parent, config))
+
+
+def contenders(
+    names: Sequence[str], *, recipe: str, seeds: int, overrides: Iterable[str]
+) -> list[Contender]:
+    """Returns the contenders in their order; one that is named twice comes once.
+
+    Args:
+        names: `swav`, `swav@cifar10`, a YAML file of a run, or a run folder.
+        recipe: for methods that are named without one.
+        seeds: runs of each, with seeds 0, 1, ...; a run folder is one run.
+        overrides: settings for all runs, `epochs=20`, or for those of one contender,
+            `swav:epochs=20`.
+
+    Raises:
+        UserError: a setting, name or file is unknown or wrong.
+    """
+    if not names:
+        raise UserError("nothing is compared; name a method, a YAML file or a run folder")
+    for_all, for_one = split_overrides(names, overrides)
+    found = []
+    for name in dict.fromkeys(names):
+        texts = [*for_all, *for_one[name]]
+        if (Path(name) / COMPARISON_FILE).is_file():
+            raise UserError(f"'{name}' is a comparison; give it alone, or the runs in it")
+        if (Path(name) / "config.yaml").is_file():
+            found.append(_trained(name, seeds, texts))
+            continue
+        configs = [_config(name, recipe, [*texts, f"seed={seed}"]) for seed in range(seeds)]
+        found.append(Contender(name, configs))
+    return found
+
+
+def split_overrides(
+    names: Sequence[str], overrides: Iterable[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns the overrides for all contenders, and those for each alone.
+
+    Raises:
+        UserError: one is for a contender that there is not.
+    """
+    for_all: list[str] = []
+    for_one: dict[str, list[str]] = {name: [] for name in names}
+    for text in overrides:
+        match = _FOR_ONE.fullmatch(text)
+        if match is None:
+            for_all.append(text)
+        elif match[1] in for_one:
+            for_one[match[1]].append(match[2])
+        else:
+            raise UserError(
+                f"'{text}' is for '{match[1]}', which is not compared.{closest(match[1], names)} "
+                f"Compared are: {', '.join(for_one)}"
+            )
+    return for_all, for_one
+
+
+def is_for_one(text: str) -> bool:
+    """Says whether an argument is `NAME:KEY=VALUE`, a setting for one contender."""
+    return _FOR_ONE.fullmatch(text) is not None and not Path(text).exists()
+
+
+def _config(name: str, recipe: str, overrides: list[str]) -> RunConfig:
+    if Path(name).suffix in (".yaml", ".yml"):
+        return run_config(file=name, overrides=overrides)
+    return run_config(name if "@" in name else f"{name}@{recipe}", overrides=overrides)
+
+
+def _trained(name: str, seeds: int, overrides: list[str]) -> Contender:
+    run = RunFolder(name)
+    if not run.is_complete:
+        raise UserError(f"run '{name}' is not finished; train it to its end first")
+    if seeds > 1:
+        raise UserError(
+            f"'{name}' is one run, with one seed; compare its config.yaml over {seeds} seeds"
+        )
+    if overrides:
+        raise UserError(
+            f"'{name}' is trained already, so {overrides[0]} cannot change it; write "
+            "NAME:KEY=VALUE for one of the others"
+        )
+    return Contender(name, [run.config()], run.path)

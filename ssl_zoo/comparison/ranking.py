@@ -1,0 +1,126 @@
+"""`Comparison`: contenders side by side, best first, as `compare` returns and keeps it."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
+
+COMPARISON_FILE = "comparison.json"
+"""The comparison in its folder."""
+
+
+class ScoreSummary(Record):
+    """A score over the seeds of a contender."""
+
+    mean: float
+    """Over seeds."""
+    std: float | None = None
+    """Sample standard deviation over seeds; None for one seed."""
+    interval: tuple[float, float] | None = None
+    """95 % interval over test images; None for several seeds, or where the score has none."""
+    values: tuple[float, ...] = ()
+    """The score of each seed."""
+
+
+class Row(Record):
+    """A contender in a comparison."""
+
+    name: str
+    """What it was named: a method, a recipe, a file or a run folder."""
+    scores: dict[str, ScoreSummary]
+    """By evaluator and score, such as `knn/top1@k=20`."""
+    protocols: dict[str, str]
+    """Digest of protocol and view of each evaluator."""
+    parameters: int
+    """Parameters of the backbone."""
+    epochs: int
+    """Passes over the training images; 0 for what is not trained."""
+    views_seen: int
+    """Views of all sizes that the network saw in training."""
+    training_seconds: float
+    """Mean over seeds."""
+
+
+class Comparison(Document):
+    """Contenders on the same data, backbone and evaluation."""
+
+    VERSION: ClassVar[int] = 2
+    WRITTEN_BY: ClassVar[str] = "ssl-zoo compare METHOD..."
+
+    schema_version: int = Field(default=2, ge=1)
+    """Counts changes of these fields."""
+    rows: tuple[Row, ...] = Field(min_length=1)
+    """Best first, lower bounds last."""
+    data: str
+    """Name of the data set."""
+    backbone: str
+    """Name of the backbone."""
+    seeds: int
+    """Runs of each contender."""
+    headline: str
+    """The score that ranks, such as `knn/top1@k=20`."""
+    protocols: dict[str, str]
+    """Digest of protocol and view of each evaluator, equal for all rows."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a comparison from its file, or from the folder that holds it.
+
+        Raises:
+            UserError: there is no such file, it is damaged, or a newer version wrote it.
+        """
+        file = Path(path)
+        return super().load(file / COMPARISON_FILE if file.is_dir() else file)
+
+    def row(self, name: str) -> Row:
+        """Returns the row of a contender.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def to_pandas(self) -> Any:
+        """Returns a `pandas.DataFrame`, a row for each contender and score.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return data_frame(self.score_lines())
+
+    def score_lines(self) -> list[dict[str, Any]]:
+        """Returns a mapping for each contender and score, for tables of other libraries."""
+        return [
+            {
+                "name": row.name,
+                "score": name,
+                "mean": score.mean,
+                "std": score.std,
+                "low": score.interval[0] if score.interval else None,
+                "high": score.interval[1] if score.interval else None,
+                "epochs": row.epochs,
+                "training_seconds": row.training_seconds,
+            }
+            for row in self.rows
+            for name, score in row.scores.items()
+        ]
+
+    def _repr_html_(self) -> str:
+        title = f"{self.backbone} on {self.data}, {seeds_text(self.seeds)}"
+        rows = [
+            {"name": row.name, self.headline: row.scores[self.headline].mean, "epochs": row.epochs}
+            for row in self.rows
+        ]
+        return html_table(title, rows)
+
+
+def seeds_text(seeds: int) -> str:
+    """Returns what the uncertainty in a comparison of so many seeds is."""
+    if seeds > 1:
+        return f"mean ± standard deviation of {seeds} seeds"
+    return "one seed, 95 % interval over test images"

@@ -1,0 +1,229 @@
+"""`table(...)`: the scores of several results or comparisons, and which of them share a row."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.differences import Difference, differences, try_differences
+from ssl_zoo.evaluation.records import data_frame, html_table
+from ssl_zoo.evaluation.result import Result, read_results
+from ssl_zoo.files import write_text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score of one checkpoint or contender.
+
+    Attributes:
+        name: the checkpoint or contender.
+        score: evaluator and name of the score, such as `knn/top1@k=20`.
+        value: the score; its mean over the seeds of a contender.
+        low: lower end of its 95 % interval; None without one.
+        high: upper end of its 95 % interval; None without one.
+        spread: standard deviation over seeds of the evaluator or the contender; None without one.
+        protocol: digest of protocol and view.
+        data: what it was measured on: name and fingerprints, as far as they are known.
+    """
+
+    name: str
+    score: str
+    value: float
+    low: float | None
+    high: float | None
+    spread: float | None
+    protocol: str
+    data: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A score under one protocol on the same data.
+
+    Attributes:
+        score: evaluator and name of the score.
+        protocol: digest of protocol and view.
+        values: of each checkpoint or contender; None where it was not measured.
+    """
+
+    score: str
+    protocol: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores side by side; those of different protocols or data never share a row.
+
+    Attributes:
+        title: what was measured on what.
+        names: the checkpoints or contenders, in their order.
+        cells: all scores.
+        differences: tests of the best checkpoint against each other one.
+        why_not: why there are no such tests; empty where there are, or for one checkpoint.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    differences: tuple[Difference, ...] = ()
+    why_not: str = ""
+
+    def rows(self) -> list[TableRow]:
+        """Returns a row for each score of one protocol on the same data."""
+        found: dict[tuple[str, str, str], list[float | None]] = {}
+        for cell in self.cells:
+            key = (cell.score, cell.protocol, cell.data)
+            values = found.setdefault(key, [None] * len(self.names))
+            values[self.names.index(cell.name)] = cell.value
+        return [TableRow(key[0], key[1], tuple(values)) for key, values in found.items()]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns a mapping for each score of each checkpoint, for files and other libraries."""
+        return [asdict(cell) for cell in self.cells]
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Returns CSV text, a line for each score of each checkpoint, and writes it where asked."""
+        text = StringIO()
+        writer = csv.DictWriter(text, list(Cell.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.lines())
+        if path is not None:
+            write_text(Path(path), text.getvalue())
+        return text.getvalue()
+
+    def to_pandas(self) -> Any:
+        """Returns a `pandas.DataFrame`, a row for each score of each checkpoint.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return data_frame(self.lines())
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            self.title,
+            [
+                {
+                    "score": row.score,
+                    **dict(zip(self.names, row.values, strict=True)),
+                    "protocol": row.protocol,
+                }
+                for row in self.rows()
+            ],
+        )
+
+
+def table(*what: Result | Comparison | str | Path, score: str | None = None) -> ScoreTable:
+    """Puts scores side by side, and tests the best checkpoint against the others.
+
+    Args:
+        what: results, comparisons, files of them, run folders with a result, or folders of a
+            comparison.
+        score: what is tested, such as `knn/top1@k=20`; the first headline unless given.
+
+    Raises:
+        UserError: a file is missing or damaged, or `score` cannot be tested.
+    """
+    sources = [one for each in what for one in read_scored(each)]
+    results = [one for one in sources if isinstance(one, Result)]
+    only_results = len(results) == len(sources)
+    found, why_not = try_differences(results) if only_results else ([], "")
+    if score is not None and not results:
+        raise UserError(f"'{score}' cannot be tested: there are no results of single checkpoints")
+    if score is not None:
+        found, why_not = differences(results, score=score), ""
+    named = _named(sources)
+    return ScoreTable(
+        title=_title(sources),
+        names=tuple(dict.fromkeys(cell.name for cell in named)),
+        cells=tuple(named),
+        differences=tuple(found),
+        why_not=why_not,
+    )
+
+
+def read_scored(what: Result | Comparison | str | Path) -> list[Result | Comparison]:
+    """Returns the results or the comparison in a file or folder; either as it is.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if isinstance(what, Result | Comparison):
+        return [what]
+    path = Path(what)
+    if is_comparison(path):
+        return [Comparison.load(path)]
+    return list(read_results(path))
+
+
+def is_comparison(path: Path) -> bool:
+    """Says whether this is a comparison or the folder of one."""
+    return path.name == COMPARISON_FILE or (path / COMPARISON_FILE).is_file()
+
+
+def _title(sources: list[Result | Comparison]) -> str:
+    first = sources[0]
+    if isinstance(first, Comparison):
+        return f"{first.backbone} on {first.data}"
+    return f"{first.data.name} ({first.data.n_train} train, {first.data.n_test} test)"
+
+
+def _named(sources: list[Result | Comparison]) -> list[Cell]:
+    """Returns all cells; names that come again are told apart by a number."""
+    taken: set[str] = set()
+    cells = []
+    for source in sources:
+        renamed: dict[str, str] = {}
+        for cell in _cells(source):
+            if cell.name not in renamed:
+                renamed[cell.name] = _free(cell.name, taken)
+                taken.add(renamed[cell.name])
+            cells.append(Cell(**{**asdict(cell), "name": renamed[cell.name]}))
+    return cells
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free
+
+
+def _cells(source: Result | Comparison) -> Iterator[Cell]:
+    if isinstance(source, Comparison):
+        yield from _of_comparison(source)
+        return
+    data = f"{source.data.name} {source.data.fingerprint.train} {source.data.fingerprint.test}"
+    for row in source.rows():
+        yield Cell(
+            name=source.checkpoint,
+            score=f"{row.evaluator}/{row.score}",
+            value=row.value,
+            low=row.low,
+            high=row.high,
+            spread=row.spread,
+            protocol=row.protocol,
+            data=data,
+        )
+
+
+def _of_comparison(comparison: Comparison) -> Iterator[Cell]:
+    for row in comparison.rows:
+        for name, score in row.scores.items():
+            low, high = score.interval or (None, None)
+            yield Cell(
+                name=row.name,
+                score=name,
+                value=score.mean,
+                low=low,
+                high=high,
+                spread=score.std,
+                protocol=row.protocols[name.partition("/")[0]],
+                data=comparison.data,
+            )
