@@ -48,7 +48,7 @@ SMALL = {
 _ADAMW = "optimizer={name: adamw, lr: 0.003, weight_decay: 1.0e-4}"
 BRIEF = {
     "barlow_twins": (_ADAMW, "epochs=16"),
-    "byol": ("optimizer.lr=0.4", "epochs=16"),
+    "byol": ("epochs=40",),
     "deepcluster": ("epochs=40",),
     "sela": ("epochs=30",),
     "simsiam": ("epochs=20",),

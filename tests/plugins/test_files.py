@@ -227,10 +227,10 @@ def test_a_queued_job_gets_the_file_as_it_was_submitted(tmp_path: Path) -> None:
 
 
 def test_a_scoring_job_keeps_the_files_that_are_loaded(tmp_path: Path) -> None:
-    from ssl_zoo.evaluation.config import scoring_config
+    from ssl_zoo.evaluation.config import ScoringConfig
 
     plugins.load_file(write_method(tmp_path / "one.py", "one"))
-    ScoringFolder(tmp_path / "job").create(scoring_config("untrained:pixels"))
+    ScoringFolder(tmp_path / "job").create(ScoringConfig(checkpoint="untrained:pixels"))
     forget()
     plugin_files.load_kept(tmp_path / "job")
     assert "one" in METHODS

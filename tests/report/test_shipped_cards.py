@@ -38,8 +38,8 @@ def test_the_weights_hold_prototypes_where_the_method_has_them(name: str) -> Non
     if METHODS[method["name"]].layers is Method.layers:
         assert opened.layers() == {}
         return
-    (found,) = evaluate(name, evaluators=["prototypes"])["evaluators"].values()
-    assert found["protocol"]["n_clusters"] == method["n_prototypes"][0]
+    (found,) = evaluate(name, evaluators=["prototypes"]).evaluators.values()
+    assert found.protocol["n_clusters"] == method["n_prototypes"][0]
 
 
 @pytest.mark.slow
