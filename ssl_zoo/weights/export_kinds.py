@@ -1,4 +1,4 @@
-"""What a backbone can be exported as; without heavy imports, so that help texts can name it."""
+"""Export formats of a backbone; without heavy imports, so that help texts can list them."""
 
 from typing import Literal, get_args
 

@@ -57,10 +57,10 @@ def rebuilt_layers(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[st
 
     Args:
         facts: `config`, `image_size`, `step` and `epoch` of the run.
-        weights: as `layer_weights` has them.
+        weights: weights as returned by `layer_weights`.
 
     Raises:
-        UserError: the settings are not of a known method, or the weights are not of its layers.
+        UserError: the method is unknown, or the weights do not match its layers.
     """
     with torch.random.fork_rng(devices=[]):
         sizes = {name: facts[name] for name in ("step", "epoch", "image_size")}

@@ -39,7 +39,7 @@ METADATA = "ssl_zoo"
 ON_TOP = "on_top"
 """Key of the settings of head and prototypes in that JSON, and prefix of their weights."""
 OF_METHOD = "method"
-"""In place of those settings: layers of another kind, which the method's own settings build."""
+"""Value used instead of these settings for other layers, which are built from the method's settings."""
 UNTRAINED = "untrained:"
 OURS = "'{}' is in ssl-zoo's own format; omit --format"
 
@@ -150,7 +150,7 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
 
 
 def plugins_of(facts: dict[str, Any]) -> Any:
-    """Returns the plug-in files that a checkpoint was trained with, as its settings record them."""
+    """Returns the plug-in files that a checkpoint was trained with, from its settings."""
     return (facts.get("config") or {}).get("plugins")
 
 
@@ -186,14 +186,14 @@ def card_files() -> dict[str, Path]:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Returns what a released file of ours says of itself, without reading its weights.
+    """Returns the metadata of an exported safetensors file, without reading its weights.
 
     Raises:
         UserError: it is not such a file.
     """
     metadata = _metadata(str(path), path)
     if METADATA not in metadata:
-        raise UserError(f"'{path}' is not in our own format")
+        raise UserError(f"'{path}' is not in ssl-zoo's own format")
     facts: dict[str, Any] = json.loads(metadata[METADATA])
     return facts
 

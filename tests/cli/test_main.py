@@ -351,10 +351,7 @@ def test_a_checkpoint_of_another_architecture_says_what_differs(
 
 def test_a_pickle_is_not_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(pickle.dumps({"weights": 1}))
-    assert (
-        "'model.pth' is a pickled checkpoint; it is not read"
-        in run("evaluate", "model.pth").complaint
-    )
+    assert "'model.pth' is a pickled checkpoint" in run("evaluate", "model.pth").complaint
 
 
 def test_scores_are_printed_and_written(run: Run, small_run: Path, tmp_path: Path) -> None:

@@ -81,5 +81,5 @@ def test_evaluators_take_several_labels_as_they_declare(name: str) -> None:
     if evaluator.several_labels:
         evaluator.evaluate(split, split)
     else:
-        with pytest.raises(UserError, match="one class for each image"):
+        with pytest.raises(UserError, match="one class per image"):
             evaluator.evaluate(split, split)

@@ -189,7 +189,7 @@ def test_the_signal_is_ignored_while_python_starts(tmp_path: Path, python: str |
 
 @pytest.mark.parametrize("name", ["100%j", "back\\slash", "two\nlines"])
 def test_a_path_that_slurm_reads_differently_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="cannot be a folder of jobs.*choose another --output"):
+    with pytest.raises(UserError, match="cannot be a job folder.*choose another --output"):
         sbatch.script(SlurmConfig(), tmp_path / name, name="run")
 
 
@@ -420,7 +420,7 @@ def test_a_local_job_has_one_machine_and_no_hidden_gpus(
     with pytest.raises(UserError, match=r"slurm.nodes is 2; set slurm.nodes=1"):
         start(tmp_path / "submit", "true", nodes=2)
     with pytest.raises(
-        UserError, match="gpus_per_node is 2, and CUDA_VISIBLE_DEVICES='5' shows 1"
+        UserError, match="gpus_per_node is 2, but CUDA_VISIBLE_DEVICES='5' shows 1"
     ):
         start(tmp_path / "submit", "true", gpus_per_node=2)
     assert not (tmp_path / "submit").exists()
