@@ -170,6 +170,6 @@ def test_a_queue_longer_than_the_data_is_refused() -> None:
 
 def test_a_predictor_of_another_length_is_refused() -> None:
     with pytest.raises(
-        UserError, match="predictions of length 32 .* set method.predictor.output_dim=64"
+        UserError, match="32 .* set method.predictor.output_dim=64"
     ):
         nnclr("method.predictor.output_dim=32")
