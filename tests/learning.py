@@ -50,9 +50,11 @@ BRIEF = {
     "barlow_twins": (_ADAMW, "epochs=16"),
     "byol": ("epochs=40",),
     "deepcluster": ("epochs=40",),
+    "dino": ("epochs=20",),
     "sela": ("epochs=30",),
     "simsiam": ("epochs=20",),
     "supervised": ("epochs=4",),
+    "swav": ("epochs=24",),
 }
 """What makes methods learn within seconds whose `digits` recipe does not in 12 epochs, and less where
 less will do."""

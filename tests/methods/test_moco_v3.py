@@ -138,9 +138,7 @@ def test_heads_are_those_of_the_authors_for_a_vit() -> None:
 
 
 def test_a_predictor_of_another_length_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="32 .* set method.predictor.output_dim=64"
-    ):
+    with pytest.raises(UserError, match="32 .* set method.predictor.output_dim=64"):
         moco("method.predictor.output_dim=32")
 
 

@@ -169,7 +169,5 @@ def test_a_queue_longer_than_the_data_is_refused() -> None:
 
 
 def test_a_predictor_of_another_length_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="32 .* set method.predictor.output_dim=64"
-    ):
+    with pytest.raises(UserError, match="32 .* set method.predictor.output_dim=64"):
         nnclr("method.predictor.output_dim=32")
