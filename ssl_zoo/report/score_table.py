@@ -10,7 +10,7 @@ from typing import Any
 from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.differences import Difference, differences, try_differences
-from ssl_zoo.evaluation.records import data_frame, html_table
+from ssl_zoo.evaluation.records import data_frame, html_table, read_json
 from ssl_zoo.evaluation.result import Result, read_results
 from ssl_zoo.files import write_text
 
@@ -156,14 +156,13 @@ def read_scored(what: Result | Comparison | str | Path) -> list[Result | Compari
     if isinstance(what, Result | Comparison):
         return [what]
     path = Path(what)
-    if is_comparison(path):
+    if (path / COMPARISON_FILE).is_file():
         return [Comparison.load(path)]
+    if path.is_file():
+        found = read_json(path, written_by=Result.WRITTEN_BY)
+        if isinstance(found, dict) and "rows" in found:
+            return [Comparison.parse(found, source=str(path))]
     return list(read_results(path))
-
-
-def is_comparison(path: Path) -> bool:
-    """Says whether this is a comparison or the folder of one."""
-    return path.name == COMPARISON_FILE or (path / COMPARISON_FILE).is_file()
 
 
 def _title(sources: list[Result | Comparison]) -> str:

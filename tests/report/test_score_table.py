@@ -74,9 +74,10 @@ def test_checkpoints_of_one_name_are_told_apart() -> None:
     assert table(small_result("a"), small_result("a")).names == ("a", "a (2)")
 
 
-def test_a_comparison_is_read_from_its_folder(tmp_path: Path) -> None:
-    comparison().save(tmp_path / COMPARISON_FILE)
-    found = table(tmp_path)
+@pytest.mark.parametrize("name", ["", COMPARISON_FILE, "result.json"])
+def test_a_comparison_is_read_from_its_folder_or_file(name: str, tmp_path: Path) -> None:
+    comparison().save(tmp_path / (name or COMPARISON_FILE))
+    found = table(tmp_path / name)
     assert found.names == ("swav", "simclr")
     assert found.rows()[0].values == (60.0, 60.0)
     assert found.cells[0].spread == 1.5
