@@ -36,7 +36,7 @@ def import_command(file: str, output: str, format: Any) -> None:
     from ssl_zoo.weights.open import open_checkpoint
 
     opened = open_checkpoint(file, format=format)
-    if "format" not in opened.facts:
+    if opened.facts.format is None:
         raise UserError(f"'{file}' is in our own format already; see: ssl-zoo export --help")
     write(opened, target, "safetensors")
     click.echo(target)

@@ -117,7 +117,9 @@ def _root(config: Any) -> Path:
         return root
     inner = sorted(root.glob("**/JPEGImages")) if root.is_dir() else []
     hint = (
-        f"; set data.root={inner[0].parent}" if inner else "; set data.root to the folder that contains it"
+        f"; set data.root={inner[0].parent}"
+        if inner
+        else "; set data.root to the folder that contains it"
     )
     raise UserError(f"folder '{root}' has no 'JPEGImages', as VOC2007 has{hint}")
 

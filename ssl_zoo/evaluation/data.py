@@ -10,7 +10,7 @@ from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.runs.plugin_files import require
-from ssl_zoo.weights.open import Opened, plugins_of
+from ssl_zoo.weights.open import Opened
 
 
 def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
@@ -23,16 +23,17 @@ def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
     Raises:
         UserError: a field is wrong, or there is no data set.
     """
-    own, name = opened.facts.get("data"), request.get("name")
+    own, name = opened.facts.data, request.get("name")
     if name is None and own is None:
-        foreign = "format" in opened.facts
+        foreign = opened.facts.format is not None
         why = "does not say what it was trained on" if foreign else "was trained on no data"
         raise UserError(f"'{opened.what}' {why}; say which to use with --dataset NAME")
     if own is not None:
         if name in (None, own["name"]):
-            require(opened.what, plugins_of(opened.facts), {"data": own})
+            require(opened.what, opened.facts.plugins, {"data": own})
         return merged_data(own, request)
-    return DATASETS.config({**opened.facts.get("normalisation", {}), **request})
+    normalisation = opened.facts.normalisation
+    return DATASETS.config({**(normalisation.as_json() if normalisation else {}), **request})
 
 
 def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConfig:
@@ -49,13 +50,13 @@ def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConf
 
 def image_size_for(opened: Opened, test: Dataset, config: FeatureConfig) -> int:
     """Returns the height and width to score at: what was asked, else that of training."""
-    size = config.image_size or opened.facts.get("image_size")
+    size = config.image_size or opened.facts.image_size
     return int(size or default_image_size(opened, test))
 
 
 def default_image_size(opened: Opened, test: Dataset) -> int:
     """Returns the size to evaluate an untrained network at: that of the images where they are small."""
-    fixed = opened.facts["backbone"].get("image_size")
+    fixed = opened.facts.backbone.get("image_size")
     if fixed is not None:
         return int(fixed)
     if not test.in_memory:

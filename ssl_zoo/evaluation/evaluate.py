@@ -80,10 +80,10 @@ def evaluate(
         facts = _data_facts(source, extracted, data)
     return Result(
         checkpoint=opened.what,
-        method=opened.facts.get("method"),
+        method=opened.facts.method,
         weights=opened.digest,
-        step=opened.facts.get("step"),
-        epoch=opened.facts.get("epoch"),
+        step=opened.facts.step,
+        epoch=opened.facts.epoch,
         backbone=backbone,
         layer=config.layer,
         precision=config.precision,
@@ -224,7 +224,7 @@ def _score(source: FeatureSource, evaluator: Evaluator, seed: int) -> EvaluatorR
 
 def _describe_backbone(opened: Opened, size: int) -> BackboneFacts:
     return BackboneFacts(
-        settings=opened.facts["backbone"],
+        settings=opened.facts.backbone,
         parameters=parameter_count(opened.backbone),
         feature_dim=opened.backbone.feature_dim,
         multiply_adds=flop_count(opened.backbone, size),

@@ -138,7 +138,7 @@ class FeatureSource:
             return None
         facts = {
             "weights": self.opened.digest,
-            "backbone": self.opened.facts["backbone"],
+            "backbone": self.opened.facts.backbone,
             "layer": layer,
             "precision": self.config.precision,
             "data": split.fingerprint,

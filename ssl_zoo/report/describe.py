@@ -94,11 +94,11 @@ def model_rows() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "method": facts.get("method"),
-                "backbone": facts["backbone"]["name"],
-                "data": (facts.get("data") or {}).get("name"),
-                "image_size": facts.get("image_size"),
-                "epochs": facts.get("epoch"),
+                "method": facts.method,
+                "backbone": facts.backbone_name,
+                "data": (facts.data or {}).get("name"),
+                "image_size": facts.image_size,
+                "epochs": facts.epoch,
                 "file": str(file),
             }
         )

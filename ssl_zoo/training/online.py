@@ -10,6 +10,7 @@ from ssl_zoo.evaluation.source import FeatureSource, score
 from ssl_zoo.evaluators.base import EVALUATORS, Scores
 from ssl_zoo.method import Method
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.open import Opened
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ class OnlineEvaluator:
             UserError: an evaluator refuses the features; on all ranks.
         """
         assert self._splits is not None
+        facts = WeightFacts(backbone=self._config.backbone.model_dump(mode="json"))
         source = FeatureSource(
-            Opened("the network in training", method.exported, {}, "", layers=method.layers),
+            Opened("the network in training", method.exported, facts, "", layers=method.layers),
             self._splits,
             self._request,
             self._config.image_size,

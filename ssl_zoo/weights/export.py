@@ -101,7 +101,7 @@ def _safetensors(opened: Opened, path: Path) -> str:
 def _torchvision(opened: Opened, path: Path) -> str:
     name = _known(opened, _OF_TORCHVISION, "torchvision")
     _write_state(_trunk(opened), path)
-    settings = opened.facts["backbone"]
+    settings = opened.facts.backbone
     if name == "vit":
         return f"a VisionTransformer of {_sizes(settings)} with heads = nn.Identity()"
     if name == "torchvision":
@@ -113,7 +113,7 @@ def _torchvision(opened: Opened, path: Path) -> str:
 
 def _timm(opened: Opened, path: Path) -> str:
     name = _known(opened, _OF_TIMM, "timm")
-    settings = opened.facts["backbone"]
+    settings = opened.facts.backbone
     state = to_timm(_trunk(opened)) if name == "vit" else _trunk(opened)
     _write_state(state, path)
     if name == "vit":
@@ -150,7 +150,7 @@ def _onnx(opened: Opened, path: Path) -> str:
             program.save(str(aside), external_data=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
-            f"backbone '{opened.facts['backbone']['name']}' cannot be exported to ONNX "
+            f"backbone '{opened.facts.backbone_name}' cannot be exported to ONNX "
             f"({str(error).splitlines()[0]})"
         ) from None
     finally:
@@ -177,9 +177,10 @@ def _hub(opened: Opened, path: Path) -> str:
 
 def hubconf(opened: Opened) -> str:
     """Returns the `hubconf.py` of a backbone; it only needs torchvision if that has the network."""
-    settings, backbone = opened.facts["backbone"], opened.backbone
+    settings, backbone = opened.facts.backbone, opened.backbone
     plain = settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
-    seen = opened.facts.get("normalisation") or opened.facts.get("data") or {}
+    facts = opened.facts
+    seen = facts.normalisation.as_json() if facts.normalisation else facts.data or {}
     normalised = f", normalised by mean {seen['mean']} and std {seen['std']}" if seen else ""
     return _HUBCONF.format(
         size=image_size(opened),
@@ -196,11 +197,11 @@ def hubconf(opened: Opened) -> str:
 
 def image_size(opened: Opened) -> int:
     """Returns the image height and width of a backbone's training, or its usual size."""
-    return int(opened.facts.get("image_size") or opened.backbone.usual_image_size)
+    return int(opened.facts.image_size or opened.backbone.usual_image_size)
 
 
 def _known(opened: Opened, names: tuple[str, ...], library: str) -> str:
-    name: str = opened.facts["backbone"]["name"]
+    name = opened.facts.backbone_name
     if name not in names:
         raise UserError(
             f"backbone '{name}' of '{opened.what}' is not available in {library} ({', '.join(names)}); "

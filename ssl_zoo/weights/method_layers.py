@@ -13,6 +13,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import split_prefix
 from ssl_zoo.method import METHODS, Method, RunInfo
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.weights.facts import WeightFacts
 
 
 def method_layers(path: Path) -> dict[str, nn.Module]:
@@ -52,26 +53,31 @@ def layer_weights(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def rebuilt_layers(facts: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, nn.Module]:
+def rebuilt_layers(facts: WeightFacts, weights: dict[str, Tensor]) -> dict[str, nn.Module]:
     """Returns the `layers` of a method from its settings and their own weights, in evaluation mode.
 
     Args:
-        facts: `config`, `image_size`, `step` and `epoch` of the run.
+        facts: of the run.
         weights: weights as returned by `layer_weights`.
 
     Raises:
         UserError: the method is unknown, or the weights do not match its layers.
     """
     with torch.random.fork_rng(devices=[]):
-        sizes = {name: facts[name] for name in ("step", "epoch", "image_size")}
-        layers = _build(facts["config"], **sizes).eval().layers()
+        method = _build(
+            facts.config or {},
+            step=facts.step or 0,
+            epoch=facts.epoch or 0.0,
+            image_size=facts.image_size or 0,
+        )
+        layers = method.eval().layers()
     try:
         for layer, module in layers.items():
             module.load_state_dict(split_prefix(weights, f"{layer}/")[0])
     except RuntimeError:
         raise UserError(
             "the weights of head and prototypes are of another version of method "
-            f"'{facts['config']['method']['name']}', so only the backbone can be used"
+            f"'{facts.method}', so only the backbone can be used"
         ) from None
     return layers
 

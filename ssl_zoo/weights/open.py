@@ -28,6 +28,7 @@ from ssl_zoo.heads.top import Top
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.plugin_files import require
+from ssl_zoo.weights.facts import Normalisation, WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
@@ -51,9 +52,7 @@ class Opened:
     Attributes:
         what: name given by the user.
         backbone: the network, in evaluation mode.
-        facts: `backbone` and `data` settings, `method`, `image_size`, `step`, `epoch` and `config`,
-            as far as known; for a file of another project also its `format` and `normalisation`
-            (`mean` and `std`).
+        facts: what is known of it.
         digest: 16 hexadecimal digits of the weights.
         top: head and prototypes, if a file stores them with the backbone.
         layers: returns the layers on top of the backbone, like `Method.layers`; empty if unknown.
@@ -61,7 +60,7 @@ class Opened:
 
     what: str
     backbone: Backbone
-    facts: dict[str, Any]
+    facts: WeightFacts
     digest: str
     top: Top | None = None
     layers: Callable[[], dict[str, nn.Module]] = field(default=dict)
@@ -94,17 +93,17 @@ def transform_of(opened: Opened) -> EvaluationTransform:
     Images of training that were small and seen whole have no margin around the crop; others have
     that of photographs. ImageNet's mean and standard deviation stand in for unknown ones.
     """
-    facts, data = opened.facts, opened.facts.get("data") or {}
-    fixed = facts.get("image_size") or facts["backbone"].get("image_size")
+    facts, data = opened.facts, opened.facts.data or {}
+    fixed = facts.image_size or facts.backbone.get("image_size")
     size = int(fixed or opened.backbone.usual_image_size)
-    normalisation = facts.get("normalisation", data)
+    seen = facts.normalisation.as_json() if facts.normalisation else data
     name = str(data.get("name"))
     seen_whole = name in DATASETS and bool(getattr(DATASETS[name], "in_memory", False))
     return EvaluationTransform(
         image_size=size,
         resize=size if seen_whole else round(size * PHOTO_MARGIN),
-        mean=tuple(normalisation.get("mean", IMAGENET_MEAN)),
-        std=tuple(normalisation.get("std", IMAGENET_STD)),
+        mean=tuple(seen.get("mean", IMAGENET_MEAN)),
+        std=tuple(seen.get("std", IMAGENET_STD)),
     )
 
 
@@ -115,7 +114,7 @@ def open_checkpoint(what: str | Path, *, seed: int = 0, format: Any = None) -> O
         UserError: as for `load`.
     """
     opened = _open(what, seed, format)
-    if format is not None and "format" not in opened.facts:
+    if format is not None and opened.facts.format is None:
         raise UserError(OURS.format(what))
     return opened
 
@@ -149,11 +148,6 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
     )
 
 
-def plugins_of(facts: dict[str, Any]) -> Any:
-    """Returns the plug-in files that a checkpoint was trained with, from its settings."""
-    return (facts.get("config") or {}).get("plugins")
-
-
 def newest_checkpoint(run: RunFolder) -> Path:
     """Returns the newest complete checkpoint of a run.
 
@@ -185,7 +179,7 @@ def card_files() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def file_facts(path: Path) -> dict[str, Any]:
+def file_facts(path: Path) -> WeightFacts:
     """Returns the metadata of an exported safetensors file, without reading its weights.
 
     Raises:
@@ -194,15 +188,14 @@ def file_facts(path: Path) -> dict[str, Any]:
     metadata = _metadata(str(path), path)
     if METADATA not in metadata:
         raise UserError(f"'{path}' is not in ssl-zoo's own format")
-    facts: dict[str, Any] = json.loads(metadata[METADATA])
-    return facts
+    return _read_facts(str(path), metadata[METADATA])[0]
 
 
 def export(opened: Opened, path: Path) -> None:
     """Writes a backbone and its metadata as one safetensors file, with head and prototypes if any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
-    facts, tensors = dict(opened.facts), opened.backbone.state_dict()
+    facts, tensors = opened.facts.as_json(), opened.backbone.state_dict()
     top = opened.top or _trained_top(opened)
     if top:
         facts[ON_TOP] = top.settings()
@@ -231,22 +224,22 @@ def _untrained(what: str, seed: int) -> Opened:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         backbone = BACKBONES.build(settings)
-    facts = {"backbone": settings.model_dump(mode="json"), "method": "untrained", "seed": seed}
+    facts = WeightFacts(backbone=settings.model_dump(mode="json"), method="untrained", seed=seed)
     return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
 
 
 def _from_checkpoint(what: str, path: Path) -> Opened:
     manifest, weights = checkpoint.load_exported(path)
     config = manifest.config
-    facts = {
-        "backbone": manifest.backbone or config["backbone"],
-        "data": config["data"],
-        "method": config["method"]["name"],
-        "image_size": manifest.image_size,
-        "step": manifest.step,
-        "epoch": manifest.epoch,
-        "config": config,
-    }
+    facts = WeightFacts(
+        backbone=manifest.backbone or config["backbone"],
+        data=config["data"],
+        method=config["method"]["name"],
+        image_size=manifest.image_size,
+        step=manifest.step,
+        epoch=manifest.epoch,
+        config=config,
+    )
     opened = _fill(what, facts, weights)
     return replace(opened, layers=partial(_layers, what, path, config))
 
@@ -270,17 +263,22 @@ def _from_file(what: str, path: Path, format: Any) -> Opened:
         return _from_imported(what, *import_file(read(what, path), format))
     if format is not None:
         raise UserError(OURS.format(what))
-    try:
-        facts = json.loads(metadata[METADATA])
-        facts["backbone"]["name"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"'{what}' does not name its backbone; export it again") from None
-    settings = facts.pop(ON_TOP, None)
+    facts, settings = _read_facts(what, metadata[METADATA])
     kept, weights = split_prefix(read_safetensors(what, path), f"{ON_TOP}.")
     opened = _fill(what, facts, weights)
     if settings == OF_METHOD:
         return replace(opened, layers=partial(rebuilt_layers, facts, kept))
     return _with_top(opened, Top(**settings, weights=kept) if settings else None)
+
+
+def _read_facts(what: str, text: str) -> tuple[WeightFacts, Any]:
+    """Returns the facts in a file's metadata, and the settings of what stands on top."""
+    try:
+        record = json.loads(text)
+        record["backbone"]["name"]
+        return WeightFacts.model_validate(record), record.get(ON_TOP)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"'{what}' does not name its backbone; export it again") from None
 
 
 def _metadata(what: str, path: Path) -> dict[str, str]:
@@ -292,21 +290,23 @@ def _metadata(what: str, path: Path) -> dict[str, str]:
 
 
 def _from_imported(what: str, name: str, imported: Imported) -> Opened:
-    facts: dict[str, Any] = {
-        "backbone": BACKBONES.config(imported.backbone).model_dump(mode="json"),
-        "method": imported.method,
-        "format": name,
-        "image_size": imported.image_size,
-    }
+    normalisation = None
     if imported.normalisation is not None:
         mean, std = imported.normalisation
-        facts["normalisation"] = {"mean": list(mean), "std": list(std)}
+        normalisation = Normalisation(mean=mean, std=std)
+    facts = WeightFacts(
+        backbone=BACKBONES.config(imported.backbone).model_dump(mode="json"),
+        method=imported.method,
+        format=name,
+        image_size=imported.image_size,
+        normalisation=normalisation,
+    )
     return _with_top(_fill(what, facts, imported.weights), imported.top)
 
 
 def _trained_top(opened: Opened) -> Top | None:
     """Returns head and prototypes of a run, if its method has them."""
-    head = opened.facts.get("config", {}).get("method", {}).get("head")
+    head = opened.facts.head
     if head is None:
         return None
     return Top.of(opened.layers(), head=head, input_dim=opened.backbone.feature_dim)
@@ -316,9 +316,9 @@ def _with_top(opened: Opened, top: Top | None) -> Opened:
     return replace(opened, top=top, layers=top.layers) if top else opened
 
 
-def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opened:
-    settings = dict(facts["backbone"])
-    require(what, plugins_of(facts), {"backbone": settings})
+def _fill(what: str, facts: WeightFacts, weights: dict[str, Tensor]) -> Opened:
+    settings = dict(facts.backbone)
+    require(what, facts.plugins, {"backbone": settings})
     if settings.get("pretrained"):  # its weights are loaded next; skip the download
         settings["pretrained"] = False
     backbone = BACKBONES.build(settings)
@@ -337,7 +337,7 @@ def _fill(what: str, facts: dict[str, Any], weights: dict[str, Tensor]) -> Opene
         listing = "; ".join(f"{title}: {first_names(names)}" for title, names in parts if names)
         raise UserError(
             f"the weights of '{what}' do not match the architecture of its backbone "
-            f"'{facts['backbone']['name']}' ({listing})"
+            f"'{facts.backbone_name}' ({listing})"
         )
     backbone.load_state_dict(weights)
     return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))

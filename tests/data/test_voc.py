@@ -67,7 +67,7 @@ def test_the_fingerprint_knows_images_and_labels(root: Path) -> None:
 
 
 def test_a_parent_folder_is_refused_with_the_right_root(root: Path) -> None:
-    with pytest.raises(UserError, match=f"has no 'JPEGImages'.*set root={root}"):
+    with pytest.raises(UserError, match=f"has no 'JPEGImages'.*set data.root={root}"):
         build(root.parent)
     with pytest.raises(UserError, match="has no 'JPEGImages'"):
         build(root / "nowhere")

@@ -11,6 +11,7 @@ import torchvision
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import FORMATS, UNNORMALISED, ForeignFile
 from ssl_zoo.formats.reading import state_dicts
+from ssl_zoo.weights.facts import Normalisation
 from ssl_zoo.weights.open import Opened, open_checkpoint
 from tests.formats.files import (
     FILES,
@@ -46,7 +47,7 @@ def test_a_file_is_recognised_and_computes_the_features_of_its_source(
 ) -> None:
     format_name, method, _ = FILES[name]
     found = opened(tmp_path, name)
-    assert (found.facts["format"], found.facts["method"]) == (format_name, method)
+    assert (found.facts.format, found.facts.method) == (format_name, method)
     assert torch.equal(compute(found), features())
 
 
@@ -82,15 +83,16 @@ def test_what_is_read_and_what_is_ignored_is_logged(
 
 def test_the_deviation_of_swav_is_kept(tmp_path: Path) -> None:
     facts = opened(tmp_path, "swav_800ep_pretrain.pth.tar").facts
-    assert facts["normalisation"] == {"mean": [0.485, 0.456, 0.406], "std": [0.228, 0.224, 0.225]}
-    assert facts["image_size"] == 224
+    expected = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.228, 0.224, 0.225))
+    assert facts.normalisation == expected
+    assert facts.image_size == 224
 
 
 @pytest.mark.parametrize("name", ["simclr_encoder.tar", "resnet18-f37072fd.pth"])
 def test_simclr_sees_pixels_as_they_are(name: str, tmp_path: Path) -> None:
     mean, std = UNNORMALISED
     facts = opened(tmp_path, name, format="simclr").facts
-    assert facts["normalisation"] == {"mean": list(mean), "std": list(std)}
+    assert facts.normalisation == Normalisation(mean=mean, std=std)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,8 @@ def test_a_prefix_and_a_path_can_be_set(tmp_path: Path) -> None:
     format = {"name": "prefixed", "prefix": "a.b.", "place": "net.now", "std": [1, 1, 1]}
     found = opened(tmp_path, "x.pth", content, format)
     assert torch.equal(compute(found), features())
-    assert found.facts["normalisation"]["std"] == [1.0, 1.0, 1.0]
+    assert found.facts.normalisation is not None
+    assert found.facts.normalisation.std == (1.0, 1.0, 1.0)
     with pytest.raises(UserError, match=r"no weights at 'net'; .*: 'net.ema', 'net.now'"):
         opened(tmp_path, "x.pth", content, {**format, "place": "net"})
 
@@ -241,8 +244,8 @@ def test_the_padding_of_small_stems_is_the_formats_own(
     found = opened(tmp_path, "x.ckpt", state)
     with torch.no_grad():
         assert torch.equal(found.backbone(images()[:, :, :32, :32]), expected)
-    assert found.facts["image_size"] == 32
-    assert "normalisation" not in found.facts
+    assert found.facts.image_size == 32
+    assert found.facts.normalisation is None
 
 
 def test_a_momentum_copy_is_not_what_is_read(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def prefixed(source: nn.Module, prefix: str) -> dict[str, Tensor]:
 def test_timms_transformer_computes_the_same_features(tmp_path: Path) -> None:
     source = timm_network()
     found = opened(tmp_path, source.state_dict())
-    assert found.facts["format"] == "timm"
-    assert found.facts["image_size"] == 32
+    assert found.facts.format == "timm"
+    assert found.facts.image_size == 32
     assert_same_features(found, source)
 
 
@@ -62,7 +62,7 @@ def test_torchvisions_transformer_computes_the_same_features(tmp_path: Path) -> 
     torch.manual_seed(0)
     source: Any = VisionTransformer(32, 8, 2, 1, 64, 128, num_classes=7).eval()
     found = opened(tmp_path, source.state_dict())
-    assert found.facts["format"] == "torchvision"
+    assert found.facts.format == "torchvision"
     source.heads = nn.Identity()
     assert_same_features(found, source)
 
@@ -72,7 +72,7 @@ def test_a_teacher_that_is_a_transformer_is_read(tmp_path: Path) -> None:
     teacher = prefixed(source, "backbone.") | head("head.mlp.", 0)
     student = {name: t + 1 for name, t in teacher.items()}
     found = opened(tmp_path, {"teacher": teacher, "student": parallel(student)})
-    assert found.facts["format"] == "dino"
+    assert found.facts.format == "dino"
     assert_same_features(found, source)
 
 
@@ -141,7 +141,7 @@ def test_the_encoder_of_mae_is_read_and_the_decoder_left_aside(
     state = mae_state(source)
     content = {"model": wrap(state), "epoch": 799, "args": argparse.Namespace(mask_ratio=0.75)}
     found = opened(tmp_path, content)
-    assert (found.facts["format"], found.facts["method"]) == ("mae", "mae")
+    assert (found.facts.format, found.facts.method) == ("mae", "mae")
     assert_same_features(found, source)
     n_decoder = len(state) - len(source.state_dict())
     assert f"ignored: the decoder ({n_decoder});" in caplog.text
@@ -150,7 +150,7 @@ def test_the_encoder_of_mae_is_read_and_the_decoder_left_aside(
 def test_the_encoder_of_mae_alone_is_timms(tmp_path: Path) -> None:
     source = timm_network()
     found = opened(tmp_path, {"model": source.state_dict()})
-    assert found.facts["format"] == "timm"
+    assert found.facts.format == "timm"
     assert_same_features(opened(tmp_path, {"model": source.state_dict()}, "mae"), source)
 
 
@@ -160,8 +160,8 @@ def test_moco_v3_has_more_heads_where_it_is_small(width: int, heads: int, tmp_pa
     state = prefixed(source, "base_encoder.") | head("base_encoder.head.", 0, 3)
     state |= prefixed(source, "momentum_encoder.")
     found = opened(tmp_path, {"state_dict": parallel(state)})
-    assert found.facts["format"] == "moco_v3"
-    assert found.facts["backbone"]["heads"] == heads
+    assert found.facts.format == "moco_v3"
+    assert found.facts.backbone["heads"] == heads
     assert_same_features(found, source)
 
 

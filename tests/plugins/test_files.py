@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,9 +207,9 @@ def test_a_backbone_or_data_of_a_file_is_asked_for(part: str, trained: Path) -> 
 
 def test_an_exported_file_names_the_plug_in_file_it_needs(trained: Path, tmp_path: Path) -> None:
     opened = open_checkpoint(trained)
-    opened.facts["backbone"] = {"name": "theirs"}
+    facts = opened.facts.model_copy(update={"backbone": {"name": "theirs"}})
     plugins.load_file(next((trained / "plugins").iterdir()))
-    export(opened, tmp_path / "weights.safetensors")
+    export(replace(opened, facts=facts), tmp_path / "weights.safetensors")
     forget()
     with pytest.raises(UserError, match=r"needs backbone 'theirs' .*--plugin one\.py"):
         load(tmp_path / "weights.safetensors")

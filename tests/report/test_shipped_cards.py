@@ -34,7 +34,7 @@ def test_the_card_names_its_weights(name: str) -> None:
 @pytest.mark.parametrize("name", CARDS)
 def test_the_weights_hold_prototypes_where_the_method_has_them(name: str) -> None:
     opened = open_checkpoint(name)
-    method = opened.facts["config"]["method"]
+    method = (opened.facts.config or {})["method"]
     if METHODS[method["name"]].layers is Method.layers:
         assert opened.layers() == {}
         return

@@ -76,7 +76,7 @@ def test_a_transformer_comes_back_from_either_naming(
 ) -> None:
     write(vit, tmp_path / "x.pth", kind)
     again = open_checkpoint(tmp_path / "x.pth", format={"name": kind, "heads": 2})
-    assert again.facts["format"] == kind
+    assert again.facts.format == kind
     assert torch.equal(compute(again.backbone, 32), compute(vit.backbone, 32))
 
 

@@ -18,6 +18,7 @@ from ssl_zoo.method import METHODS, Method
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import train
+from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.method_layers import method_layers
 from ssl_zoo.weights.open import Opened, export, newest_checkpoint, open_checkpoint
 from tests.small import SHORT, fast_config, run_info, small_method
@@ -60,8 +61,9 @@ def test_layers_take_features_and_give_vectors(name: str) -> None:
 def test_exported_weights_hold_the_layers(name: str, tmp_path: Path) -> None:
     method = small_method(name, run=run_info(100)).eval()
     config = fast_config(name).model_dump(mode="json")
-    facts = {"backbone": config["backbone"], "config": config, "step": 9, "epoch": 1}
-    facts |= {"method": name, "image_size": 32}
+    facts = WeightFacts(
+        backbone=config["backbone"], config=config, step=9, epoch=1, method=name, image_size=32
+    )
     export(
         Opened("x", method.exported, facts, "", layers=method.layers), tmp_path / "1.safetensors"
     )

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ssl_zoo.backbones import timm as timm_backbones
+from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
 from ssl_zoo.weights.export import write
+from ssl_zoo.weights.facts import Normalisation
 from ssl_zoo.weights.open import export, open_checkpoint
 from tests.formats.files import features, images, network
 
@@ -32,9 +34,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_that_are_at_hand_are_not_fetched(what: str, hub: Path) -> None:
     torch.save(network().state_dict(), hub / "resnet18-f37072fd.pth")
     found = open_checkpoint(what)
-    assert found.facts["image_size"] == 224
-    assert found.facts["method"] == "torchvision IMAGENET1K_V1"
-    assert found.facts["normalisation"]["std"] == [0.229, 0.224, 0.225]
+    assert found.facts.image_size == 224
+    assert found.facts.method == "torchvision IMAGENET1K_V1"
+    assert found.facts.normalisation == Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     with torch.no_grad():
         assert torch.equal(found.backbone(images()), features())
 
@@ -99,8 +101,8 @@ def test_a_model_of_timm_is_opened_with_its_normalisation(
     pytest.importorskip("timm")
     fetched(monkeypatch)
     found = open_checkpoint("timm:vit_tiny_patch16_224")
-    assert found.facts["normalisation"] == {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    assert found.facts["image_size"] == 224
+    assert found.facts.normalisation == Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert found.facts.image_size == 224
     monkeypatch.undo()  # what is written holds its weights, and fetches nothing
     export(found, tmp_path / "x.safetensors")
     assert open_checkpoint(tmp_path / "x.safetensors").digest == found.digest
