@@ -1,4 +1,4 @@
-"""Where in a network features are taken: its pooled output, or a layer within."""
+"""The layer that features are taken from: the pooled output, or a layer within the network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,16 +11,16 @@ from ssl_zoo.errors import UserError
 POOLED = "pooled"
 """The backbone's output."""
 ON_TOP = ("head", "prototypes")
-"""First parts of the names of layers that a method puts on the backbone; see `Method.layers`."""
+"""Prefixes of the names of layers on top of the backbone; see `Method.layers`."""
 
 
 def is_on_top(layer: str) -> bool:
-    """Says whether a layer may be one that a method puts on the backbone."""
+    """Returns whether a layer may be on top of the backbone."""
     return layer.partition(".")[0] in ON_TOP
 
 
 def layer_names(backbone: nn.Module) -> list[str]:
-    """Returns the names of the layers of two levels, in the order of the network."""
+    """Returns the names of the top two levels of layers, in network order."""
     return [name for name, _ in backbone.named_modules() if name and name.count(".") < 2]
 
 
@@ -29,16 +29,16 @@ def at_layer(
 ) -> nn.Module:
     """Returns a network `(B, 3, S, S) -> (B, D)` that ends at a layer of the backbone or on top of it.
 
-    Maps `(B, C, H, W)` are averaged over places, tokens `(B, T, D)` over tokens.
+    Maps `(B, C, H, W)` are averaged over positions, tokens `(B, T, D)` over tokens.
 
     Args:
-        backbone: the network; it is run as a whole, whatever the layer.
-        layer: `pooled` for its own output, or the name of one of its modules, such as `layer3`, or of
-            a layer on top of it.
-        on_top: modules that take its output, by name.
+        backbone: the network; it always runs as a whole.
+        layer: `pooled` for its output, the name of one of its modules, such as `layer3`, or of a layer
+            on top of it.
+        on_top: modules that take the backbone's output, by name.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: the layer does not exist.
     """
     on_top = on_top or {}
     if layer == POOLED:
@@ -82,8 +82,8 @@ def _vectors(outputs: list[Any], layer: str) -> Tensor:
         or outputs[0].dim() not in (2, 3, 4)
     ):
         raise UserError(
-            f"layer '{layer}' runs {len(outputs)} times in a pass, or returns no features; "
-            "choose a layer that runs once and returns vectors, maps or tokens"
+            f"layer '{layer}' runs {len(outputs)} times per forward pass, or does not return features; "
+            "use a layer that runs once and returns vectors, maps or tokens"
         )
     output = outputs[0]
     if output.dim() == 4:

@@ -1,11 +1,11 @@
-"""Features kept on disk: extracted once for equal weights, images and view, block by block.
+"""Feature cache on disk: features of the same weights, images and view are extracted only once.
 
-CACHE/DIGEST/features.json   what they are of; written last, when all is there
-             values.npy      (N, D) float32, to be read as a memory map
-             images.npz      which images could be decoded (N,), and digests of what was seen (N,)
-             blocks-ROWS/    until then: a file for each block that is in values.npy already
+CACHE/DIGEST/features.json   what the features depend on; written last
+             values.npy      (N, D) float32, read as a memory map
+             images.npz      which images could be decoded (N,), digests of the network's inputs (N,)
+             blocks-ROWS/    until complete: one file for each finished block
 
-Any number of processes may write, each its own blocks; one that is killed loses the block at hand.
+Several processes can write at once, each its own blocks; a killed process loses only its current block.
 """
 
 import errno
@@ -32,20 +32,20 @@ from ssl_zoo.files import write_text
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Counts changes of the files, and of what features depend on besides the facts."""
+"""Version of the files and of the extraction; increased when either changes."""
 BLOCK_ROWS = 1024
-"""Images of a block at least."""
+"""Minimum number of images per block."""
 
 
 def cache_folder() -> Path:
-    """Returns where features are kept: what SSL_ZOO_CACHE says, else the user's cache folder."""
+    """Returns the cache folder: SSL_ZOO_CACHE, or the user's cache folder if unset."""
     own = os.environ.get("SSL_ZOO_CACHE")
     return Path(own) if own else user_cache_path("ssl-zoo") / "features"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Features `(B, D)` of neighbouring images, which could be decoded `(B,)`, digests `(B,)`."""
+    """Features `(B, D)` of consecutive images, which of them could be decoded `(B,)`, digests `(B,)`."""
 
     values: NDArray[np.float32]
     kept: NDArray[np.bool_]
@@ -53,11 +53,11 @@ class Block:
 
 
 class CachedFeatures:
-    """The features of one data set from one network.
+    """The cached features of one data set from one network.
 
     Args:
         root: folder of the cache.
-        facts: everything the features depend on, ready for JSON.
+        facts: everything the features depend on, as JSON values.
     """
 
     def __init__(self, root: str | Path, facts: dict[str, Any]) -> None:
@@ -68,10 +68,10 @@ class CachedFeatures:
         self._finished = self.path / "features.json"
 
     def is_complete(self) -> bool:
-        """Says whether all features are there.
+        """Returns whether the features are complete.
 
         Raises:
-            UserError: those in the folder are of something else, or files of it are missing.
+            UserError: the folder holds other features, or files are missing.
         """
         if not self._finished.is_file():
             return False
@@ -81,20 +81,21 @@ class CachedFeatures:
             found = None
         if found != self.facts:
             raise UserError(
-                f"features in '{self.path}' are of another checkpoint, data set or view than its "
-                "name says; remove the folder"
+                f"features in '{self.path}' belong to another checkpoint, data set or view than its "
+                "name indicates; remove the folder"
             )
         return True
 
     def block_rows(self, batch_size: int) -> int:
-        """Returns the images of a block: whole batches, so that a restart makes the same ones."""
+        """Returns the number of images per block: whole batches, so that a restart computes the same
+        batches."""
         return -(-BLOCK_ROWS // batch_size) * batch_size
 
     def missing(self, n_blocks: int, rows: int) -> list[int]:
-        """Returns the blocks that are still to be computed.
+        """Returns the blocks that are not computed yet.
 
         Raises:
-            UserError: the folder cannot be made.
+            UserError: the folder cannot be created.
         """
         with _writing(self.path):
             self._markers(rows).mkdir(parents=True, exist_ok=True)
@@ -102,20 +103,20 @@ class CachedFeatures:
         missing = [n for n in range(n_blocks) if not (here and self._marker(n, rows).is_file())]
         if len(missing) < n_blocks:
             logger.info(
-                "%d of %d blocks of features are there already", n_blocks - len(missing), n_blocks
+                "%d of %d blocks of features are already cached", n_blocks - len(missing), n_blocks
             )
         return missing
 
     def write(self, number: int, rows: int, total: int, block: Block) -> None:
-        """Writes a block; it counts as there only once it is whole.
+        """Writes a block, which counts as finished only when it is complete.
 
         Args:
-            number: of the block, from 0.
-            rows: images of a block.
-            total: images of the data set.
+            number: index of the block, from 0.
+            rows: images per block.
+            total: images in the data set.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the block cannot be written.
         """
         with _writing(self.path):
             if block.kept.any():
@@ -126,16 +127,16 @@ class CachedFeatures:
             aside.replace(marker)
 
     def finish(self, n_blocks: int, rows: int) -> None:
-        """Declares the features complete.
+        """Marks the features as complete.
 
         Raises:
-            UserError: blocks that other processes wrote are not seen here, or no space is left.
+            UserError: blocks written by other processes are not visible here, or the disk is full.
         """
         absent = [n for n in range(n_blocks) if not self._marker(n, rows).is_file()]
         if absent and not self.is_complete():
             raise UserError(
                 f"{len(absent)} of {n_blocks} blocks of features are not in '{self.path}'; the cache "
-                "must be a folder that all processes share: set SSL_ZOO_CACHE, or do without it"
+                "must be a folder shared by all processes: set SSL_ZOO_CACHE, or use no cache"
             )
         if absent:  # another process was faster
             return
@@ -145,7 +146,7 @@ class CachedFeatures:
                 parts.append((part["kept"], part["digests"]))
         kept, digests = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         with _writing(self.path):
-            if not kept.any():  # an error will tell; nothing that would be worth keeping
+            if not kept.any():  # an error follows; there is nothing to cache
                 np.save(self._values, np.zeros((len(kept), 0), dtype=np.float32))
             aside = self._images.with_name(f".images.{os.getpid()}.npz")
             np.savez(aside, kept=kept, digests=digests)
@@ -176,7 +177,7 @@ class CachedFeatures:
         return self._markers(rows) / f"{number:06d}.npz"
 
     def _put(self, start: int, total: int, values: NDArray[np.float32]) -> None:
-        """Writes rows of the big file, which is made, with all its space, where there is none."""
+        """Writes rows of the file of values, which is first created at full size if missing."""
         shape = (total, values.shape[1])
         if not self._values.exists():
             _create(self._values, shape)
@@ -197,7 +198,7 @@ class CachedFeatures:
 
 
 def _create(path: Path, shape: tuple[int, int]) -> None:
-    """Makes a file of zeros with its space on the disk, unless another process was faster."""
+    """Creates a file of zeros with its space allocated, unless another process was faster."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
@@ -208,7 +209,7 @@ def _create(path: Path, shape: tuple[int, int]) -> None:
             os.posix_fallocate(file.fileno(), 0, end)
         try:
             os.link(aside, path)
-        except FileExistsError:  # of the process that was faster
+        except FileExistsError:  # another process was faster
             pass
         except OSError:  # a file system without hard links
             if not path.exists():
@@ -226,14 +227,14 @@ def _write_all(descriptor: int, values: NDArray[np.float32], offset: int) -> Non
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a folder that may not be written into one line."""
+    """Reports a full disk or an unwritable folder in one line."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise UserError(
-            f"features cannot be kept in '{path}' ({reason}); "
-            f"{'make room' if full else 'choose another folder'}, set SSL_ZOO_CACHE, or do without "
-            "a cache"
+            f"features cannot be cached in '{path}' ({reason}); "
+            f"{'make room' if full else 'choose another folder'}, set SSL_ZOO_CACHE, or use no "
+            "cache"
         ) from None

@@ -1,4 +1,4 @@
-"""`EvaluationConfig`: everything that is asked of an evaluation, whatever the checkpoint."""
+"""`EvaluationConfig`: the settings of an evaluation, apart from the checkpoint."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ RequestT = TypeVar("RequestT", bound="FeatureConfig")
 
 
 class _DataRequest:
-    """Annotates settings of a data set that may be incomplete: what they lack, the checkpoint tells."""
+    """Annotates data set settings that may be incomplete; missing fields come from the checkpoint."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -52,7 +52,7 @@ class _DataRequest:
 
 
 def _data_settings(value: Any) -> Any:
-    """Returns fields of a data set as a mapping; those of a named one are checked."""
+    """Returns fields of a data set as a mapping; they are validated if the data set is named."""
     if value is None:
         return {}
     if isinstance(value, NamedConfig):
@@ -71,31 +71,31 @@ def _data_settings(value: Any) -> Any:
 
 
 class FeatureConfig(Config):
-    """What decides the features of a checkpoint, and what extracting them costs."""
+    """Settings that determine the features of a checkpoint and the cost of extracting them."""
 
     COSTS: ClassVar[frozenset[str]] = frozenset({"batch_size", "num_workers", "cache"})
-    """Fields that change what the work costs, and no score."""
+    """Fields that affect cost but not scores."""
 
     data: Annotated[dict[str, Any], _DataRequest()] = {}
-    """Name or settings of the data set; by default the one that the checkpoint was trained on, with
-    these fields changed."""
+    """Name or settings of the data set. Without a name, the fields override those of the data set that
+    the checkpoint was trained on."""
     image_size: int | None = Field(default=None, ge=1)
-    """Height and width of the images; by default that of training's global crops."""
+    """Height and width of the images, in pixels; by default that of the global crops in training."""
     layer: str = POOLED
-    """Where features are taken: `pooled`, a layer of the backbone such as `trunk.layer3`, or one on
-    top of it: `head` or `prototypes`."""
+    """Layer that features are taken from: `pooled`, a layer of the backbone such as `trunk.layer3`, or
+    one on top of it: `head` or `prototypes`."""
     precision: Precision = "fp32"
-    """Of the network's arithmetic."""
+    """Precision of the network's arithmetic."""
     format: Annotated[NamedConfig, FORMATS] | None = None
-    """Format of another project's file, where it is not recognised."""
+    """Format of a file of another project, if it is not recognised."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of clustering, draws, intervals, and the weights of an untrained backbone."""
+    """Seed of clustering, random draws, intervals, and the weights of an untrained backbone."""
     batch_size: int = Field(default=256, ge=1)
-    """Images in one forward pass of a process."""
+    """Images per forward pass of a process."""
     num_workers: int = Field(default=0, ge=0, le=256)
-    """Loader processes of each rank, for images read from files."""
+    """Loader processes per rank, for images read from files."""
     cache: str | None = None
-    """Folder in which features are kept; they are kept in memory without one."""
+    """Folder in which features are cached; if None, they are kept in memory only."""
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -103,32 +103,32 @@ class FeatureConfig(Config):
         return str(value) if isinstance(value, Path) else value
 
     def digest(self) -> str:
-        """Returns 12 hexadecimal digits that requests for the same scores share."""
+        """Returns 12 hexadecimal digits, equal for requests that give the same scores."""
         return digest(self.model_dump(mode="json", exclude=set(self.COSTS)))
 
 
 class EvaluationConfig(FeatureConfig):
-    """What is scored, and how: all that is asked of an evaluation but the checkpoint."""
+    """What is scored and how: the settings of an evaluation, apart from the checkpoint."""
 
     COSTS: ClassVar[frozenset[str]] = FeatureConfig.COSTS | {"memory_mb"}
 
     evaluators: tuple[Annotated[NamedConfig, EVALUATORS], ...] = default(("knn", "clustering"))
-    """Names or settings of what is scored."""
+    """Names or settings of the evaluators."""
     memory_mb: int | None = Field(default=None, ge=1)
-    """What evaluators that can stay within a budget may use beside the features, in MB."""
+    """Memory that evaluators with a budget may use in addition to the features, in MB."""
 
     @model_validator(mode="after")
     def _check(self) -> "EvaluationConfig":
         if not self.evaluators:
-            raise ValueError(f"no evaluator is given; choose from: {', '.join(EVALUATORS)}")
+            raise ValueError(f"no evaluators given; choose from: {', '.join(EVALUATORS)}")
         self.labelled()
         return self
 
     def labelled(self) -> dict[str, NamedConfig]:
-        """Returns evaluators by name; where a name comes twice, by `knn:dino` and `knn:instdisc`.
+        """Returns evaluators by name; if a name occurs twice, as `knn:dino` and `knn:instdisc`.
 
         Raises:
-            ValueError: one is given twice.
+            ValueError: an evaluator is given twice.
         """
         names = [config.name for config in self.evaluators]
         found: dict[str, NamedConfig] = {}
@@ -148,20 +148,20 @@ class ScoringConfig(EvaluationConfig):
     COSTS: ClassVar[frozenset[str]] = EvaluationConfig.COSTS | {"slurm"}
 
     checkpoint: str
-    """Whatever `ssl-zoo evaluate` scores."""
+    """Checkpoint to score; anything that `ssl-zoo evaluate` accepts."""
     slurm: SlurmConfig = SlurmConfig()
     """How the job is submitted."""
 
     @field_validator("checkpoint", mode="before")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
-        # The job's working folder is where it was submitted, but another start may differ.
+        # A path is relative to the folder of the submission; a later start may run elsewhere.
         is_path = isinstance(value, str | Path) and Path(value).exists()
         return str(Path(value).absolute()) if is_path else value
 
 
 class FeatureFields(TypedDict, total=False):
-    """The fields of `FeatureConfig` but for `data`, as keyword arguments."""
+    """The fields of `FeatureConfig` except `data`, as keyword arguments."""
 
     image_size: int | None
     layer: str
@@ -184,12 +184,12 @@ class EvaluationFields(FeatureFields, total=False):
 def with_fields(
     model: type[RequestT], config: RequestT | None, fields: Mapping[str, Any]
 ) -> RequestT:
-    """Returns a request with the given fields in place of its own.
+    """Returns a request with the given fields replaced.
 
     Args:
-        model: its class, which also gives the defaults.
+        model: class of the request, which provides the defaults.
         config: a request; None for the defaults.
-        fields: some of its fields.
+        fields: fields to replace.
 
     Raises:
         UserError: a field is unknown or out of bounds.
@@ -209,16 +209,16 @@ def read_request(
     fields: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> RequestT:
-    """Returns a request from a YAML file, fields above it, and overrides above both.
+    """Returns a request from a YAML file; fields take precedence over the file, and overrides over both.
 
     Args:
-        model: its class.
+        model: class of the request.
         file: YAML file; None for the defaults.
-        fields: some of its fields, ready for JSON; None among them leaves the file's.
-        overrides: texts such as `data.root=images` or `layer=trunk.layer3`.
+        fields: fields as JSON values; a value of None keeps the file's.
+        overrides: strings such as `data.root=images` or `layer=trunk.layer3`.
 
     Raises:
-        UserError: something is unknown or out of bounds.
+        UserError: a field is unknown or out of bounds.
     """
     base = read_yaml(file) if file is not None else {}
     given = {name: value for name, value in (fields or {}).items() if value is not None}
@@ -230,7 +230,7 @@ def read_request(
 
 
 def _check_path(text: str, model: type[FeatureConfig]) -> None:
-    """Refuses a field of the data set that is written without its full path."""
+    """Refuses a field of the data set that is given without its full path."""
     key, _ = parse_override(text)
     first = key.partition(".")[0]
     if first in model.model_fields:

@@ -1,4 +1,4 @@
-"""The data set and the image size that a checkpoint is scored on."""
+"""The data set and the image size used to score a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,20 +14,21 @@ from ssl_zoo.weights.open import Opened
 
 
 def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
-    """Returns the data settings; another data set is normalised as the checkpoint's own was.
+    """Returns the data settings; another data set is normalised like the training data.
 
     Args:
         opened: the checkpoint.
-        request: the fields that were asked for; without a name those of the checkpoint's own data.
+        request: the requested fields; without a name they apply to the data that the checkpoint was
+            trained on.
 
     Raises:
-        UserError: a field is wrong, or there is no data set.
+        UserError: a field is invalid, or no data set is known.
     """
     own, name = opened.facts.data, request.get("name")
     if name is None and own is None:
         foreign = opened.facts.format is not None
-        why = "does not say what it was trained on" if foreign else "was trained on no data"
-        raise UserError(f"'{opened.what}' {why}; say which to use with --dataset NAME")
+        why = "does not record its training data" if foreign else "was not trained on data"
+        raise UserError(f"'{opened.what}' {why}; choose a data set with --dataset NAME")
     if own is not None:
         if name in (None, own["name"]):
             require(opened.what, opened.facts.plugins, {"data": own})
@@ -37,11 +38,11 @@ def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
 
 
 def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConfig:
-    """Returns settings of a checkpoint's own data with other fields, or of another data set that is
-    normalised in the same way.
+    """Returns settings of the checkpoint's training data with the given fields replaced, or of another
+    data set that is normalised in the same way.
 
     Raises:
-        UserError: a field is wrong.
+        UserError: a field is invalid.
     """
     if request.get("name") in (None, own["name"]):
         return DATASETS.config({**own, **request})
@@ -49,13 +50,13 @@ def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConf
 
 
 def image_size_for(opened: Opened, test: Dataset, config: FeatureConfig) -> int:
-    """Returns the height and width to score at: what was asked, else that of training."""
+    """Returns the height and width to score at: the requested size, or that of training."""
     size = config.image_size or opened.facts.image_size
     return int(size or default_image_size(opened, test))
 
 
 def default_image_size(opened: Opened, test: Dataset) -> int:
-    """Returns the size to evaluate an untrained network at: that of the images where they are small."""
+    """Returns the image size for an untrained network: that of the images if they are small."""
     fixed = opened.facts.backbone.get("image_size")
     if fixed is not None:
         return int(fixed)

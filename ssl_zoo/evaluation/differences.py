@@ -1,4 +1,4 @@
-"""Tests between results: which scores may be compared, and whether they differ."""
+"""Tests between results: which scores can be compared, and whether they differ."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,43 +12,43 @@ from ssl_zoo.evaluation.result import EvaluatorResult, Result
 from ssl_zoo.evaluators.statistics import mcnemar, paired_interval
 
 SIGNIFICANCE = 0.05
-"""Differences of larger p-values are not distinguishable."""
+"""Differences with a larger p-value are not distinguishable."""
 
 
 class Difference(Record):
-    """What a test of two checkpoints in one score found."""
+    """The result of testing two checkpoints on one score."""
 
     ours: str
     """The first checkpoint."""
     theirs: str
     """The second checkpoint."""
     score: str
-    """What was tested, such as `knn/top1@k=20`."""
+    """The tested score, such as `knn/top1@k=20`."""
     n: int
-    """Test images."""
+    """Number of test images."""
     difference: float
-    """The first minus the second, in the unit of the score."""
+    """Score of the first minus that of the second, in the unit of the score."""
     interval: tuple[float, float]
-    """95 % interval of the difference, by a paired bootstrap."""
+    """95 % interval of the difference, from a paired bootstrap."""
     p: float | None = None
-    """Of McNemar's exact test; None for a score that is not a share of hits."""
+    """p-value of McNemar's exact test; None for a score that is not a fraction of correct images."""
     only_ours: int | None = None
-    """Images that the first alone gets right; None without hits."""
+    """Images that only the first gets right; None if `p` is None."""
     only_theirs: int | None = None
-    """Images that the second alone gets right; None without hits."""
+    """Images that only the second gets right; None if `p` is None."""
     distinguishable: bool
-    """Whether the test tells the two apart."""
+    """Whether the two differ significantly."""
 
 
 def scores_of(results: Sequence[Result], score: str | None) -> tuple[str, str]:
-    """Returns evaluator and name of a score that all results have under one protocol.
+    """Returns the evaluator and the name of a score that all results have under the same protocol.
 
     Args:
         results: one or more.
-        score: `knn/top1@k=20`; the headline of the first evaluator where None.
+        score: `knn/top1@k=20`; the headline of the first evaluator if None.
 
     Raises:
-        UserError: a result lacks it, or protocols, data or labels differ; the message says which.
+        UserError: a result lacks the score, or protocols, data or labels differ; the message names them.
     """
     first = results[0].evaluators
     if score is None:
@@ -77,13 +77,13 @@ def _same(ours: Result, theirs: Result, evaluator: str) -> None:
         changed = ", ".join(_changes(one, other)) or "the view or layer"
         raise UserError(
             f"{pair} were scored by {evaluator} under different protocols ({changed}); their "
-            "numbers do not belong in one column: score both in the same way"
+            "scores are not comparable: score both in the same way"
         )
     for split in ("train", "test"):
         if getattr(theirs.data.fingerprint, split) != getattr(ours.data.fingerprint, split):
             raise UserError(
-                f"{pair} were scored on different {split} data; their numbers do not belong in one "
-                "column: score both on the same images"
+                f"{pair} were scored on different {split} data; their scores are not "
+                "comparable: score both on the same images"
             )
 
 
@@ -105,11 +105,11 @@ def _conditions(found: EvaluatorResult) -> dict[str, Any]:
 def difference(
     ours: Result, theirs: Result, *, score: str | None = None, seed: int = 0
 ) -> Difference:
-    """Tests whether two checkpoints differ in a score on the same test images.
+    """Tests whether the scores of two checkpoints on the same test images differ.
 
-    Hits and misses are tested by McNemar's exact test, other scores by whether the paired
-    bootstrap interval holds 0. Both ask whether other test images of the kind would turn the
-    order; neither knows what another training seed would.
+    Correct and wrong predictions are compared with McNemar's exact test; other scores differ if the
+    paired bootstrap interval excludes 0. Both tests account for the choice of test images, but not for
+    the training seed.
 
     Raises:
         UserError: the score cannot be compared.
@@ -120,14 +120,14 @@ def difference(
         packed = result.evaluators[evaluator].outcomes.get(name)
         if packed is None:
             raise UserError(
-                f"'{result.checkpoint}' tells nothing of single images for '{evaluator}/{name}'; "
+                f"'{result.checkpoint}' has no per-image results for '{evaluator}/{name}'; "
                 "a paired test needs a score that is a mean over images, such as knn's"
             )
         pair.append(packed.array())
     one, other = pair
     if len(one) != len(other):
         raise UserError(
-            f"{len(one)} and {len(other)} test images were scored; some could not be decoded: score "
+            f"{len(one)} and {len(other)} test images were scored, as some could not be decoded; score "
             "both on the same images"
         )
     low, high = paired_interval(one, other, seed=seed)
@@ -151,7 +151,7 @@ def difference(
 def differences(
     results: Sequence[Result], *, score: str | None = None, seed: int = 0
 ) -> list[Difference]:
-    """Tests the best of several results against each other one; see `difference`.
+    """Tests the best of several results against each of the others; see `difference`.
 
     Raises:
         UserError: the score cannot be compared.
@@ -164,7 +164,7 @@ def differences(
 
 
 def try_differences(results: Sequence[Result]) -> tuple[list[Difference], str]:
-    """Returns what `differences` finds, or why it finds nothing."""
+    """Returns the differences, or the reason why results cannot be tested."""
     if len(results) < 2:
         return [], ""
     try:

@@ -1,4 +1,4 @@
-"""`evaluate(what)`: the only scoring path, from any checkpoint to a result with its provenance."""
+"""`evaluate(what)`: scores any checkpoint and returns a result with its provenance."""
 
 import logging
 import resource
@@ -49,19 +49,19 @@ def evaluate(
     device: torch.device | str | None = None,
     **fields: Unpack[EvaluationFields],
 ) -> Result:
-    """Scores a checkpoint: `evaluate("runs/swav", EvaluationConfig(...))`, or with fields by name,
-    `evaluate("runs/swav", evaluators=["knn"], data="digits")`.
+    """Scores a checkpoint: `evaluate("runs/swav", EvaluationConfig(...))`, or with fields as keyword
+    arguments: `evaluate("runs/swav", evaluators=["knn"], data="digits")`.
 
-    All ranks call it together, and all get the result.
+    All ranks must call it, and all get the result.
 
     Args:
-        what: whatever `ssl_zoo.load` takes, `untrained:BACKBONE`, or what `open_checkpoint` returned.
-        config: what is asked; the defaults of `EvaluationConfig` unless given.
-        device: where the network runs; by default a GPU where there is one.
-        fields: fields of `EvaluationConfig`, in place of those of `config`.
+        what: anything that `ssl_zoo.load` accepts, `untrained:BACKBONE`, or an opened checkpoint.
+        config: the request; the defaults of `EvaluationConfig` if None.
+        device: where the network runs; by default a GPU if available.
+        fields: fields of `EvaluationConfig`, which replace those of `config`.
 
     Raises:
-        UserError: something is unknown, missing, damaged or does not fit.
+        UserError: a name is unknown, a file is missing or damaged, or settings do not fit.
     """
     start = time.monotonic()
     config = with_fields(EvaluationConfig, config, fields)
@@ -101,29 +101,29 @@ def evaluate(
 
 
 def open_for(what: str | Path, config: FeatureConfig) -> Opened:
-    """Opens a checkpoint as a request says.
+    """Opens a checkpoint as specified by a request.
 
     Raises:
-        UserError: as `open_checkpoint`.
+        UserError: see `open_checkpoint`.
     """
     return open_checkpoint(what, seed=config.seed, format=config.format)
 
 
 def check_request(opened: Opened, config: EvaluationConfig) -> None:
-    """Raises what `evaluate` would before it looks at an image, so that mistakes show early.
+    """Checks a request without reading images, so that mistakes are found early.
 
     Raises:
-        UserError: data or evaluators do not fit the checkpoint or each other.
+        UserError: the data or an evaluator does not fit the checkpoint.
     """
     data_config(opened, config.data)
     built_evaluators(config)
 
 
 def built_evaluators(config: EvaluationConfig) -> dict[str, Evaluator]:
-    """Returns the evaluators of a request by label.
+    """Returns the evaluators of a request, by label.
 
     Raises:
-        UserError: an evaluator that trains on images is asked to look at features of another kind.
+        UserError: an evaluator that trains on images cannot use the requested layer or precision.
     """
     found = {}
     for label, settings in config.labelled().items():
@@ -134,16 +134,16 @@ def built_evaluators(config: EvaluationConfig) -> dict[str, Evaluator]:
 
 
 def _check_layer(label: str, one: Evaluator, config: EvaluationConfig) -> None:
-    """Refuses what an evaluator that trains on images would not do."""
+    """Refuses a layer or precision that an evaluator that trains on images cannot use."""
     if isinstance(one, ImageEvaluator) and (config.layer, config.precision) != (POOLED, "fp32"):
         raise UserError.everywhere(
             f"{label} trains on pooled features in fp32, not on layer {config.layer} in "
-            f"{config.precision}; leave --layer and --precision out, or score it apart"
+            f"{config.precision}; leave out --layer and --precision, or run it separately"
         )
 
 
 def _within(config: NamedConfig, memory_mb: int | None) -> NamedConfig:
-    """Returns the settings of an evaluator with the budget, if it keeps one."""
+    """Returns the settings of an evaluator with the memory budget, if it has one."""
     if memory_mb is None or "memory_mb" not in type(config).model_fields:
         return config
     return EVALUATORS.config({**config.model_dump(), "memory_mb": memory_mb})
@@ -151,14 +151,14 @@ def _within(config: NamedConfig, memory_mb: int | None) -> NamedConfig:
 
 @dataclass(frozen=True)
 class _Extracted:
-    """The features that were needed, any of them, and how long that took."""
+    """Features that were extracted, and the time it took."""
 
     features: tuple[Features, Features] | None
     seconds: float
 
 
 def _extract_all(source: FeatureSource, evaluators: dict[str, Evaluator]) -> _Extracted:
-    """Passes over the images before anything is scored, so that mistakes show early."""
+    """Extracts features before anything is scored, so that mistakes are found early."""
     start = time.monotonic()
     features = None
     for one in evaluators.values():
@@ -169,7 +169,7 @@ def _extract_all(source: FeatureSource, evaluators: dict[str, Evaluator]) -> _Ex
 
 
 def _data_facts(source: FeatureSource, extracted: _Extracted, settings: NamedConfig) -> DataFacts:
-    """Returns what was scored on, how many images there are, and how many are in both splits."""
+    """Returns facts about the data: name, numbers of images, and how many are in both splits."""
     train, test = source.splits
     known: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
@@ -187,7 +187,7 @@ def _data_facts(source: FeatureSource, extracted: _Extracted, settings: NamedCon
 
 
 def _count_shared(dataset: Dataset, train: Features, test: Features) -> int:
-    """Counts the test images that are also among the train images, with a warning."""
+    """Counts the test images that are also train images, and logs a warning."""
     assert train.digests is not None
     assert test.digests is not None
     shared = np.flatnonzero(np.isin(test.digests, train.digests))
@@ -202,7 +202,7 @@ def _count_shared(dataset: Dataset, train: Features, test: Features) -> int:
 
 
 def _score(source: FeatureSource, evaluator: Evaluator, seed: int) -> EvaluatorResult:
-    """Returns scores, protocol and its digest on all ranks."""
+    """Returns scores, protocol and digest, on all ranks."""
     start = time.monotonic()
     scores = score(source, evaluator, seed=seed)
     view = source.view(evaluator.interpolation, evaluator.layer)

@@ -1,4 +1,4 @@
-"""Features of a whole data set from a frozen network, in memory or in a cache on disk."""
+"""Extraction of the features of a data set with a frozen network, in memory or to a cache on disk."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features
 
 GATHER_ROWS = 8192
-"""Rows of features that each rank sends at a time."""
+"""Rows of features that each rank sends at once."""
 
 
 def extract(
@@ -38,27 +38,27 @@ def extract(
     progress: bool = True,
     cached: CachedFeatures | None = None,
 ) -> Features:
-    """Returns the features of all images in the order of the data set, on all ranks.
+    """Returns the features of all images in data set order, on all ranks.
 
-    Each rank computes whole batches, each image once, so that any number of ranks computes the
-    same batches. The network is in eval mode meanwhile; afterwards its modules are as before, and
-    so are the random states. Images that cannot be decoded are left out, with a warning, as far as
-    the data set allows.
+    Each rank computes whole batches and each image is processed once, so the batches do not depend on
+    the number of ranks. The network runs in eval mode; the modes of its modules and the random states
+    are restored afterwards. Images that cannot be decoded are skipped with a warning, up to the number
+    that the data set allows.
 
     Args:
-        network: on `device` already; maps `(B, 3, S, S)` to `(B, D)`.
+        network: already on `device`; maps `(B, 3, S, S)` to `(B, D)`.
         dataset: the images.
         view: how the network sees them, at `S` pixels.
-        batch_size: images in one forward pass of a rank.
+        batch_size: images per forward pass of a rank.
         device: where the network is.
         num_workers: loader processes, for images read from files.
         progress: whether to show a bar if stderr is a terminal.
-        cached: where they are kept: what is there is not computed again, and what comes back is
-            a memory map. All ranks must see the same folder.
+        cached: the cache; cached features are not computed again, and a memory map is returned. All
+            ranks must see the same folder.
 
     Raises:
-        UserError: too many images are broken, the network returns no vectors, or the cache cannot
-            be written; on all ranks.
+        UserError: too many images are broken, the network does not return vectors, or the cache cannot
+            be written; raised on all ranks.
     """
     device = torch.device(device)
 
@@ -87,7 +87,7 @@ def extract(
 
 @dataclass(frozen=True)
 class _Computed:
-    """Features of one batch: positions `(B,)`, float32 `(B, D)`, and digests of what was seen."""
+    """Features of one batch: positions `(B,)`, float32 `(B, D)`, and digests of the inputs."""
 
     index: NDArray[np.int64]
     values: NDArray[np.float32]
@@ -96,7 +96,7 @@ class _Computed:
 
 @dataclass
 class _Part:
-    """Features of neighbouring images, which of them there are, and why there are no more."""
+    """Features of consecutive images, which of them are present, and the error that ended the part."""
 
     start: int
     values: NDArray[np.float32]
@@ -106,7 +106,7 @@ class _Part:
 
 
 def _own_part(total: int, batch_size: int) -> _Part:
-    """Returns the part of this rank, still empty; parts are of one length, the last are padded."""
+    """Returns the empty part of this rank; all parts have the same length, the last ones are padded."""
     share = math.ceil(math.ceil(total / batch_size) / distributed.world_size()) * batch_size
     start = min(distributed.rank() * share, total)
     return _empty_part(start, share if distributed.world_size() > 1 else total)
@@ -139,13 +139,13 @@ def _computed(
 
 
 def _digest(view: NDArray[np.uint8]) -> int:
-    """Returns 64 bits that equal images share."""
+    """Returns a 64-bit digest of an image."""
     found = hashlib.sha1(view.tobytes(), usedforsecurity=False).digest()
     return int.from_bytes(found[:8], "little")
 
 
 def _fill(part: _Part, batches: Iterator[_Computed]) -> None:
-    """Puts batches into a part; a mistake of the user is kept for all ranks."""
+    """Writes batches into a part; a user's mistake is kept, to be raised on all ranks."""
     try:
         for batch in batches:
             _put(part, batch)
@@ -166,12 +166,12 @@ def _through_cache(
     batch_size: int,
     compute: Callable[[Tensor], Iterator[_Computed]],
 ) -> _Part:
-    """Returns features from a cache, which is completed where it is not."""
+    """Returns features from a cache, which is completed first if necessary."""
     is_new = not distributed.broadcast_object(cached.is_complete())
     if is_new:
         _extract_to(cached, len(dataset), batch_size, compute)
     whole = cached.open()
-    if not is_new:  # what was not decoded then counts as it did
+    if not is_new:  # images that could not be decoded then still count
         lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
         try:
             CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
@@ -186,7 +186,7 @@ def _extract_to(
     batch_size: int,
     compute: Callable[[Tensor], Iterator[_Computed]],
 ) -> None:
-    """Computes the blocks that a cache lacks, each on one rank, and completes it."""
+    """Computes the missing blocks of a cache, each on one rank, and completes the cache."""
     rows = cached.block_rows(batch_size)
     blocks = [range(start, min(start + rows, total)) for start in range(0, total, rows)]
     missing: list[int] = distributed.broadcast_object(cached.missing(len(blocks), rows))
@@ -208,18 +208,18 @@ def _extract_to(
 def _in_blocks(
     batches: Iterator[_Computed], own: list[int], blocks: list[range]
 ) -> Iterator[tuple[int, _Part]]:
-    """Yields each own block as soon as all its images are through."""
+    """Yields each of this rank's blocks when all its images are processed."""
     waiting = iter(own)
     number = next(waiting)
     part = _empty_part(blocks[number].start, len(blocks[number]))
     for batch in batches:
-        while batch.index[0] not in blocks[number]:  # the block before is through
+        while batch.index[0] not in blocks[number]:  # the previous block is finished
             yield number, part
             number = next(waiting)
             part = _empty_part(blocks[number].start, len(blocks[number]))
         _put(part, batch)
     yield number, part
-    for number in waiting:  # blocks without an image that can be decoded
+    for number in waiting:  # blocks without any decodable image
         yield number, _empty_part(blocks[number].start, len(blocks[number]))
 
 
@@ -231,20 +231,20 @@ def _run(network: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
             f"the backbone returns {shape} for {len(inputs)} images; "
-            "features must be one vector for each image"
+            "features must be one vector per image"
         )
     return output.float()
 
 
 def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision == "fp32":  # whatever surrounds the extraction
+    if precision == "fp32":  # even if the caller uses autocast
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 @contextmanager
 def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Holds a network in eval mode without gradients; restores modules and random states."""
+    """Keeps a network in eval mode without gradients; restores modes and random states."""
     modes = {module: module.training for module in network.modules()}
     cuda = [device] if device.type == "cuda" else []
     try:
@@ -258,7 +258,7 @@ def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that moves a bar on; it does nothing unless stderr is a terminal."""
+    """Yields a function that advances a progress bar; it does nothing unless stderr is a terminal."""
     if not (wanted and distributed.is_main() and sys.stderr.isatty()):
         yield lambda n: None
         return
@@ -271,14 +271,14 @@ def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _gather(part: _Part, *, device: torch.device) -> _Part:
-    """Concatenates the parts of all ranks, a few rows at a time to spare device memory."""
+    """Concatenates the parts of all ranks, a few rows at a time to save device memory."""
     facts = distributed.all_gather_object((part.values.shape[1], part.error))
     _raise_first([error for _, error in facts])
     ranks, share = len(facts), len(part.kept)
     if ranks == 1:
         return part
     width = max(width for width, _ in facts)
-    if not part.kept.any():  # this rank has no images, or none that can be decoded
+    if not part.kept.any():  # this rank has no images, or none is decodable
         part.values = np.zeros((share, width), dtype=np.float32)
     values = np.empty((ranks, share, width), dtype=np.float32)
     for begin in range(0, share, GATHER_ROWS):
@@ -302,7 +302,7 @@ def _raise_first(errors: list[str | None]) -> None:
 
 
 def _assemble(dataset: Dataset, whole: _Part) -> Features:
-    """Cuts the padding off and leaves out what could not be decoded."""
+    """Removes the padding and the images that could not be decoded."""
     n = len(dataset)
     values, kept, digests = whole.values[:n], whole.kept[:n], whole.digests[:n]
     if not kept.any():

@@ -1,7 +1,7 @@
-"""A scoring job's folder: what is to be scored, how, and the result.
+"""The folder of a scoring job: its request and its result.
 
-evaluate.json      the request         evaluation.json    the result, when there is one
-history.jsonl      what happened       code/, submit/     as in a run folder
+evaluate.json      the request         evaluation.json    the result, once finished
+history.jsonl      events              code/, submit/     as in a run folder
 """
 
 import json
@@ -21,7 +21,8 @@ from ssl_zoo.runs.plugin_files import keep_loaded, load_kept
 
 
 def scoring_folder(config: ScoringConfig) -> Path:
-    """Returns the default folder of a scoring job: within the run that it scores, else in `runs/`."""
+    """Returns the default folder of a scoring job: inside the run that it scores, otherwise in
+    `runs/`."""
     what = Path(config.checkpoint)
     if (what / "config.yaml").is_file():
         return what / f"evaluate-{config.digest()}"
@@ -40,14 +41,14 @@ class ScoringFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is a result."""
+        """Whether the result exists."""
         return self.result_file.is_file()
 
     def config(self) -> ScoringConfig:
         """Reads the request.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            UserError: the request is missing or damaged.
         """
         try:
             settings = json.loads(self.request_file.read_text(encoding="utf-8"))
@@ -56,13 +57,13 @@ class ScoringFolder:
         return validate(ScoringConfig, settings, source=str(self.request_file))
 
     def create(self, config: ScoringConfig) -> None:
-        """Writes the request, with copies of the plug-in files that are loaded now."""
+        """Writes the request, with copies of the plug-in files loaded in this process."""
         self.path.mkdir(parents=True, exist_ok=True)
         keep_loaded(self.path)
         write_text(self.request_file, json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
 
     def run(self) -> None:
-        """Scores and writes the result; all ranks call it together."""
+        """Scores the checkpoint and writes the result; all ranks must call it."""
         from ssl_zoo.evaluation.evaluate import evaluate
 
         if distributed.broadcast_object(self.is_complete):

@@ -1,4 +1,4 @@
-"""What each test image adds to a score, as text that JSON can hold."""
+"""Per-image contributions to a score, encoded as text for JSON."""
 
 import base64
 from typing import Any
@@ -11,10 +11,10 @@ from ssl_zoo.evaluation.records import Record
 
 
 class Outcomes(Record):
-    """Hits `(N,)` bool at a bit each, or numbers `(N,)` float32 at four bytes each, in base64."""
+    """Correct predictions `(N,)` bool with one bit each, or values `(N,)` float32, in base64."""
 
     n: int = Field(ge=0)
-    """Test images."""
+    """Number of test images."""
     bits: str | None = None
     """Hits."""
     float32: str | None = None
@@ -22,16 +22,16 @@ class Outcomes(Record):
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> "Outcomes":
-        """Packs hits or numbers."""
+        """Packs booleans or numbers."""
         if values.dtype == np.bool_:
             return cls(n=len(values), bits=_text(np.packbits(values, bitorder="little").tobytes()))
         return cls(n=len(values), float32=_text(values.astype("<f4").tobytes()))
 
     def array(self) -> NDArray[Any]:
-        """Returns what was packed.
+        """Returns the packed values.
 
         Raises:
-            ValueError: there are other numbers than `n`.
+            ValueError: the number of values is not `n`.
         """
         if self.float32 is None:
             data = np.frombuffer(base64.b64decode(self.bits or ""), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What results are made of: immutable records with named fields, kept as readable JSON files."""
+"""Building blocks of results: immutable records with named fields, saved as readable JSON."""
 
 import html
 import importlib
@@ -15,51 +15,51 @@ from ssl_zoo.files import write_text
 
 
 class Record(BaseModel):
-    """Named fields that do not change; unknown ones in a file are skipped."""
+    """An immutable record with named fields; unknown fields in a file are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Document(Record):
-    """A record that is a file of its own.
+    """A record that is saved in a file of its own.
 
-    Subclasses set `VERSION`, which counts changes of the fields, and repeat it as the default of
-    their field `schema_version`. A file without one is of version 1.
+    Subclasses set `VERSION`, which is increased when fields change, and repeat it as the default of
+    their field `schema_version`. Files without this field have version 1.
     """
 
     VERSION: ClassVar[int]
     WRITTEN_BY: ClassVar[str]
-    """The command that writes such files, for messages."""
+    """The command that writes these files, for messages."""
 
     def json_text(self) -> str:
-        """Returns the record as JSON text, one field a line."""
+        """Returns the record as JSON text, one field per line."""
         return json.dumps(self.model_dump(mode="json"), indent=1)
 
     def save(self, path: str | Path) -> None:
-        """Writes the record as JSON; a reader sees the old file or the new, never half of it."""
+        """Writes the record as JSON; the file is replaced atomically."""
         write_text(Path(path), self.json_text() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
-            UserError: there is no such file, it is damaged, or a newer version wrote it.
+            UserError: the file does not exist, is damaged, or was written by a newer version.
         """
         return cls.parse(read_json(path, written_by=cls.WRITTEN_BY), source=str(path))
 
     @classmethod
     def parse(cls, data: Any, *, source: str) -> Self:
-        """Returns the record that the contents of a JSON file stand for.
+        """Returns the record for the contents of a JSON file.
 
         Raises:
-            UserError: it is something else, or of a newer version; `source` names the file.
+            UserError: the contents are something else, or of a newer version; `source` names the file.
         """
         version = data.get("schema_version", 1) if isinstance(data, dict) else 1
         if isinstance(version, int) and version > cls.VERSION:
             raise UserError(
-                f"'{source}' has schema version {version}, and this ssl-zoo reads up to "
-                f"{cls.VERSION}; install a newer one"
+                f"'{source}' has schema version {version}, but this ssl-zoo reads up to "
+                f"{cls.VERSION}; install a newer ssl-zoo"
             )
         try:
             return cls.model_validate(data)
@@ -71,10 +71,10 @@ def read_json(path: str | Path, *, written_by: str) -> Any:
     """Returns the contents of a JSON file.
 
     Args:
-        written_by: the command that writes such files, for messages.
+        written_by: the command that writes these files, for messages.
 
     Raises:
-        UserError: it cannot be read, or is not JSON.
+        UserError: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def html_table(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns rows as an HTML table, for notebooks; numbers have two decimals."""
+    """Returns rows as an HTML table for notebooks; numbers have two decimals."""
     heads = "".join(f"<th>{_html(name)}</th>" for name in (rows[0] if rows else ()))
     body = "\n".join(
         f"<tr>{''.join(f'<td>{_html(value)}</td>' for value in row.values())}</tr>" for row in rows

@@ -1,4 +1,4 @@
-"""`Result`: what an evaluation found, with everything that its scores depend on."""
+"""`Result`: the scores of an evaluation, with everything that they depend on."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,22 +12,22 @@ from ssl_zoo.evaluation.outcomes import Outcomes
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table, read_json
 
 SPREAD = "_std"
-"""End of the name of a score's standard deviation over seeds of its evaluator."""
+"""Suffix of the name of a score's standard deviation over seeds of its evaluator."""
 RESULT_FILE = "evaluation.json"
-"""The result in a run folder, or in the folder of a scoring job."""
+"""File of the result in a run folder or in the folder of a scoring job."""
 
 
 class BackboneFacts(Record):
     """The network that was scored."""
 
     settings: dict[str, Any]
-    """Of the backbone, its registered `name` among them."""
+    """Settings of the backbone, including its registered `name`."""
     parameters: int
     """Number of parameters."""
     feature_dim: int
-    """Length of a feature vector."""
+    """Dimension of a feature."""
     multiply_adds: int | None = None
-    """For one image; None where it cannot be counted."""
+    """Multiply-adds for one image; None if they cannot be counted."""
 
     @property
     def name(self) -> str:
@@ -36,25 +36,25 @@ class BackboneFacts(Record):
 
 
 class Fingerprint(Record):
-    """Digests of what the two splits hold."""
+    """Digests of the contents of the two splits."""
 
     train: str
     test: str
 
 
 class DataFacts(Record):
-    """The images that it was scored on."""
+    """The images that were used."""
 
     settings: dict[str, Any]
-    """Of the data set, its registered `name` among them."""
+    """Settings of the data set, including its registered `name`."""
     fingerprint: Fingerprint
-    """Of both splits."""
+    """Digests of both splits."""
     n_train: int
-    """Train images that could be decoded."""
+    """Number of train images that could be decoded."""
     n_test: int
-    """Test images that could be decoded."""
+    """Number of test images that could be decoded."""
     n_test_in_train: int | None = None
-    """Test images that are also among the train images; None where nobody looked."""
+    """Number of test images that are also train images; None if not counted."""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class DataFacts(Record):
 
 
 class View(Record):
-    """What an evaluator saw of the images."""
+    """How images were presented to the network for an evaluator."""
 
     resize: int
     """Shorter side before the crop, in pixels."""
@@ -72,46 +72,46 @@ class View(Record):
     interpolation: str
     """How images were resized."""
     layer: str = POOLED
-    """Where features were taken."""
+    """Layer that features were taken from."""
     precision: str = "fp32"
-    """Of the network's arithmetic."""
+    """Precision of the network's arithmetic."""
 
     @property
     def transform(self) -> dict[str, Any]:
-        """What is done to images, as digests of features and protocols have it."""
+        """Preprocessing of the images, as it enters digests of features and protocols."""
         return self.model_dump(include={"resize", "crop", "interpolation"})
 
 
 class Seconds(Record):
-    """How long an evaluation took."""
+    """Duration of an evaluation, in seconds."""
 
     features: float
-    """Passes of the images through the network."""
+    """Feature extraction."""
     total: float
-    """All of it."""
+    """The whole evaluation."""
 
 
 class EvaluatorResult(Record):
-    """What one evaluator found; see `ssl_zoo.evaluators.base.Scores`."""
+    """The scores of one evaluator; see `ssl_zoo.evaluators.base.Scores`."""
 
     scores: dict[str, float]
-    """By name, such as `top1@k=20`."""
+    """Scores by name, such as `top1@k=20`."""
     headline: str
-    """Name of the score that stands for all."""
+    """Name of the score that represents the evaluator."""
     intervals: dict[str, tuple[float, float]] = {}
-    """95 % confidence interval over test images, for the scores that have one."""
+    """95 % confidence intervals over test images, for scores that have one."""
     protocol: dict[str, Any]
-    """Everything that the scores depend on besides images, view and seed."""
+    """Everything that the scores depend on other than images, view and seed."""
     view: View | None = None
-    """What the evaluator saw; None in some files of version 1."""
+    """How images were presented to the network; None in some files of version 1."""
     protocol_digest: str
-    """Digest of protocol and view: equal for scores that may stand in one column."""
+    """Digest of protocol and view; scores are comparable if it is equal."""
     outcomes: dict[str, Outcomes] = {}
-    """What each test image adds to a score, for paired tests."""
+    """Contribution of each test image to a score, for paired tests."""
     details: dict[str, Any] = {}
-    """More than a table holds."""
+    """Further results that do not fit a table."""
     seconds: float = 0.0
-    """Time that it took, without the features."""
+    """Duration without feature extraction, in seconds."""
 
     @property
     def value(self) -> float:
@@ -124,11 +124,11 @@ class ScoreRow:
     """One score in a table.
 
     Attributes:
-        evaluator: what it was found by.
-        score: its name, such as `top1@k=20`.
+        evaluator: label of the evaluator.
+        score: name of the score, such as `top1@k=20`.
         value: the score.
-        low: lower end of its 95 % interval; None without one.
-        high: upper end of its 95 % interval; None without one.
+        low: lower end of the 95 % interval; None without one.
+        high: upper end of the 95 % interval; None without one.
         spread: standard deviation over seeds of the evaluator; None without one.
         protocol: digest of protocol and view.
     """
@@ -143,7 +143,7 @@ class ScoreRow:
 
     @property
     def uncertainty(self) -> str:
-        """Interval or spread as people read it; empty where there is none."""
+        """Interval or spread as text; empty if there is neither."""
         if self.spread is not None:
             return f"±{self.spread:.2f} over seeds"
         return "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}"
@@ -156,46 +156,46 @@ class Result(Document):
     WRITTEN_BY: ClassVar[str] = "ssl-zoo evaluate CHECKPOINT --output FILE"
 
     schema_version: int = Field(default=2, ge=1)
-    """Counts changes of these fields."""
+    """Version of these fields."""
     checkpoint: str
-    """What was scored, as it was named."""
+    """The scored checkpoint, as given by the caller."""
     method: str | None = None
-    """Method that trained it, as far as it is known."""
+    """Method that trained it, if known."""
     weights: str
     """Digest of the weights."""
     step: int | None = None
-    """Optimizer steps of its training, as far as they are known."""
+    """Optimizer steps of its training, if known."""
     epoch: float | None = None
-    """Epochs of its training, as far as they are known."""
+    """Epochs of its training, if known."""
     backbone: BackboneFacts
     """The network."""
     layer: str = POOLED
-    """Where features were taken, unless an evaluator has a layer of its own."""
+    """Layer that features were taken from, unless an evaluator sets its own."""
     precision: str = "fp32"
-    """Of the network's arithmetic."""
+    """Precision of the network's arithmetic."""
     data: DataFacts
     """The images."""
     image_size: int
-    """Height and width that the network saw, in pixels."""
+    """Height and width of the network's input, in pixels."""
     evaluators: dict[str, EvaluatorResult]
-    """What each evaluator found; `knn:dino` where one name stands for several."""
+    """Scores of each evaluator by label; `knn:dino` if several share a name."""
     seed: int
-    """Of clustering, draws and intervals."""
+    """Seed of clustering, random draws and intervals."""
     seconds: Seconds
-    """How long it took."""
+    """Durations."""
     peak_memory_mb: int
-    """Largest memory of this process so far, in MB."""
+    """Peak memory of this process so far, in MB."""
     provenance: dict[str, str]
     """Versions, commit and hardware."""
     date: str
-    """When it was finished, in ISO 8601, UTC."""
+    """Time at which it finished, in ISO 8601, UTC."""
     request: str | None = None
-    """Digest of the request and of the files that were scored, where the caller keeps results by it."""
+    """Digest of the request and of the scored files, if the caller stores results by it."""
 
     @model_validator(mode="before")
     @classmethod
     def _upgrade(cls, data: Any) -> Any:
-        """Moves the `transform` of the oldest files to the evaluators, which see it."""
+        """Moves the `transform` of files of version 1 to the evaluators."""
         if not isinstance(data, dict) or "schema_version" in data:
             return data
         data = {**data, "schema_version": cls.VERSION}
@@ -208,11 +208,11 @@ class Result(Document):
         return data
 
     def rows(self) -> list[ScoreRow]:
-        """Returns the scores as rows of a table; a spread stands beside its score."""
+        """Returns the scores as rows of a table; a spread is in the row of its score."""
         return [row for name, found in self.evaluators.items() for row in score_rows(name, found)]
 
     def to_pandas(self) -> Any:
-        """Returns a `pandas.DataFrame`, a row for each score.
+        """Returns a `pandas.DataFrame` with one row per score.
 
         Raises:
             UserError: pandas is not installed.
@@ -234,7 +234,7 @@ class Result(Document):
 
     @property
     def title(self) -> str:
-        """What was scored on what, in a line."""
+        """Checkpoint and data in one line."""
         return (
             f"{self.checkpoint} on {self.data.name} ({self.data.n_train} train, "
             f"{self.data.n_test} test, {self.image_size} px)"
@@ -254,12 +254,12 @@ def score_rows(evaluator: str, found: EvaluatorResult) -> list[ScoreRow]:
 
 
 def read_results(path: str | Path) -> list[Result]:
-    """Returns the results in a file, or in the run folder that holds one.
+    """Returns the results in a file or in a run folder.
 
-    A file holds one result, several under `results`, or several by names of their own.
+    A file holds one result, a list of results under `results`, or a mapping of names to results.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is no result, or it is damaged.
     """
     file = Path(path)
     if file.is_dir():

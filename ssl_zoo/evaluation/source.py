@@ -1,4 +1,4 @@
-"""Where evaluators get features from: one pass over the images for each layer and view."""
+"""Source of features for evaluators: one pass over the images per layer and view."""
 
 from dataclasses import dataclass, field
 
@@ -19,10 +19,10 @@ from ssl_zoo.weights.open import Opened, weights_digest
 
 
 def score(source: "FeatureSource", evaluator: Evaluator, *, seed: int) -> Scores:
-    """Returns what an evaluator finds, on all ranks; they call it together.
+    """Returns the scores of an evaluator; all ranks must call it, and all get the scores.
 
     Raises:
-        UserError: features, labels or images do not allow it.
+        UserError: the features, labels or images are not suitable.
     """
     if isinstance(evaluator, ImageEvaluator):
         return evaluator.evaluate_images(source.subject(), seed=seed)
@@ -35,14 +35,14 @@ def score(source: "FeatureSource", evaluator: Evaluator, *, seed: int) -> Scores
 
 @dataclass
 class FeatureSource:
-    """The features of a checkpoint's network on the two splits of a data set.
+    """Features of both splits of a data set, computed with the network of a checkpoint.
 
     Attributes:
         opened: the checkpoint; its backbone is on `device`.
         splits: train and test.
         config: layer, precision, batch size, loader processes and cache.
-        image_size: height and width that the network sees.
-        device: where it runs.
+        image_size: height and width of the network's input, in pixels.
+        device: where the network runs.
         progress: whether to show a bar if stderr is a terminal.
     """
 
@@ -56,11 +56,11 @@ class FeatureSource:
     _found: dict[tuple[str, str], tuple[Features, Features]] = field(default_factory=dict)
 
     def view(self, interpolation: Interpolation, layer: str = "") -> View:
-        """Returns what an evaluator sees, as results have it.
+        """Returns the view of an evaluator, as recorded in results.
 
         Args:
-            interpolation: how images are resized for it.
-            layer: one of its own that it looks at; empty for the one asked for.
+            interpolation: how images are resized.
+            layer: a layer set by the evaluator; empty for the requested one.
         """
         return View(
             resize=resize_for(self.splits[1], self.image_size),
@@ -71,14 +71,14 @@ class FeatureSource:
         )
 
     def features(self, layer: str, interpolation: Interpolation) -> tuple[Features, Features]:
-        """Returns the features of train and test; all ranks call it together.
+        """Returns the features of train and test split; all ranks must call it.
 
         Args:
-            layer: one of its own that an evaluator looks at; empty for the one asked for.
+            layer: a layer set by the evaluator; empty for the requested one.
             interpolation: how images are resized.
 
         Raises:
-            UserError: there is no such layer, or what `extract` raises.
+            UserError: the layer does not exist, or `extract` fails.
         """
         key = (layer or self.config.layer, self._as_seen(interpolation))
         if key not in self._found:
@@ -87,10 +87,10 @@ class FeatureSource:
         return self._found[key]
 
     def of(self, split: Dataset, layer: str, interpolation: Interpolation) -> Features:
-        """Returns the features of one data set; all ranks call it together.
+        """Returns the features of one data set; all ranks must call it.
 
         Raises:
-            UserError: there is no such layer, or what `extract` raises.
+            UserError: the layer does not exist, or `extract` fails.
         """
         size = self.image_size
         view = ViewSpec(size, resize_for(split, size), interpolation, self.config.precision)
@@ -116,13 +116,13 @@ class FeatureSource:
         )
 
     def _on_top(self, layer: str) -> dict[str, nn.Module]:
-        """Returns what stands on the backbone, read once, if a layer asks for it."""
+        """Returns the layers on top of the backbone if the layer is one of them; they are read once."""
         if is_on_top(layer) and self._tops is None:
             self._tops = {name: top.to(self.device) for name, top in self.opened.layers().items()}
         return self._tops or {}
 
     def _as_seen(self, interpolation: Interpolation) -> Interpolation:
-        """Returns `bilinear` where no image is resized, so that one pass serves all."""
+        """Returns `bilinear` if no image is resized, so that all evaluators share one pass."""
         return interpolation if any(map(self._resizes, self.splits)) else "bilinear"
 
     def _resizes(self, dataset: Dataset) -> bool:

@@ -1,4 +1,4 @@
-"""How a network sees the images that it is scored on."""
+"""How images are presented to a network for evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,13 +11,13 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """One view of each image, and the arithmetic of the network that sees it.
+    """The view of each image, and the precision of the network.
 
     Attributes:
         image_size: height and width of the centre crop, in pixels.
-        resize: shorter side before that crop; `image_size` unless given.
+        resize: shorter side before the crop; `image_size` if not given.
         interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
-        precision: of the network's arithmetic; features are float32 always.
+        precision: precision of the network's arithmetic; features are always float32.
     """
 
     image_size: int
@@ -27,9 +27,8 @@ class ViewSpec:
 
 
 def resize_for(dataset: Dataset, size: int) -> int:
-    """Returns the shorter side before the centre crop: a margin for photographs, none for others.
+    """Returns the shorter side before the centre crop: larger than the crop for photographs only.
 
-    256 for crops of 224, as in all protocols on ImageNet; images that are held in memory are small
-    and seen whole.
+    256 for crops of 224, as in all ImageNet protocols. Images held in memory are small and used whole.
     """
     return size if dataset.in_memory else round(size * PHOTO_MARGIN)

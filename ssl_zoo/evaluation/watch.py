@@ -1,8 +1,8 @@
-"""Scores the checkpoints of a run as they land, beside its training.
+"""Scores the checkpoints of a run as they are written, while it trains.
 
-RUN/scores/DIGEST/request.json           what is asked of each checkpoint
-                  step-00000100.json     the result of one, written whole
-                  .step-00000100.lock    held by the process that is at it
+RUN/scores/DIGEST/request.json           the request for each checkpoint
+                  step-00000100.json     the result of one checkpoint
+                  .step-00000100.lock    held by the process that scores it
 """
 
 import json
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Scores each checkpoint of a run once, whatever the number of processes that watch it.
+    """Scores each checkpoint of a run once, even if several processes watch the run.
 
     Args:
-        run: the run folder; it may still be empty.
-        config: what is asked of each checkpoint.
+        run: the run folder; it may be empty.
+        config: the request for each checkpoint.
     """
 
     def __init__(self, run: str | Path, config: EvaluationConfig | None = None) -> None:
@@ -48,26 +48,27 @@ class Watch:
         return [Result.load(file) for file in sorted(self.folder.glob("step-*.json"))]
 
     def follow(self, report: Callable[[Result], None], *, every_s: float = 10.0) -> None:
-        """Scores what lands until the run is complete and all its checkpoints are scored.
+        """Scores new checkpoints until the run is complete and all its checkpoints are scored.
 
         Args:
             report: called with each result of this process.
-            every_s: seconds between looks at the folder.
+            every_s: seconds between checks of the folder.
 
         Raises:
-            UserError: a checkpoint cannot be scored, and that is not because it is gone.
+            UserError: a checkpoint cannot be scored, other than because it was removed.
         """
         if not any(checkpoint.found(self.run.checkpoints)):
             logger.warning("waiting for the first checkpoint of '%s'", self.run.path)
         while True:
-            complete = self.run.is_complete  # before the look, so that nothing lands unseen
+            complete = self.run.is_complete  # before listing, so that no checkpoint is missed
             pending = self._score_all(report)
             if complete and not pending:
                 return
             time.sleep(every_s)
 
     def _score_all(self, report: Callable[[Result], None]) -> bool:
-        """Scores what is there, newest first; says whether other processes are at some still."""
+        """Scores existing checkpoints, newest first; returns whether other processes are still scoring
+        some."""
         pending = False
         for path in checkpoint.found(self.run.checkpoints):
             try:
@@ -91,7 +92,7 @@ class Watch:
         return pending
 
     def _is_scored(self, name: str, files: str) -> bool:
-        """Says whether there is a result of these files; a run may be trained again."""
+        """Returns whether there is a result for these files; a run may have been trained again."""
         try:
             return Result.load(self.folder / f"{name}.json").request == files
         except UserError:

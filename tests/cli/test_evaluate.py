@@ -57,7 +57,7 @@ def test_images_are_as_large_as_in_training(tmp_path: Path) -> None:
 
 def test_a_file_does_not_say_what_it_was_trained_on(tmp_path: Path) -> None:
     path = write(tmp_path, "moco_v3_r50.pth.tar")
-    with pytest.raises(UserError, match="does not say what it was trained on; say which to use"):
+    with pytest.raises(UserError, match="--dataset NAME"):
         evaluate(path)
 
 

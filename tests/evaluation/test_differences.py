@@ -101,7 +101,7 @@ def test_the_best_is_tested_against_each_other() -> None:
         ),
         ({"protocol_digest": "q", "crop": 64}, r"different protocols \(.*crop: 64 and 32\)"),
         ({"test": "z"}, "different test data"),
-        ({"outcomes": {}}, "tells nothing of single images"),
+        ({"outcomes": {}}, "no per-image results for 'knn/top1"),
         ({"outcomes": {"top1@k=20": Outcomes.of(hits(0.5, n=399))}}, "400 and 399|399 and"),
         ({"evaluators": {}}, "has no score 'knn/top1@k=20'"),
         (

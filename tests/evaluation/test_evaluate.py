@@ -104,7 +104,7 @@ def test_untrained_and_pixels_are_evaluated_at_the_size_of_the_images() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"evaluators": []}, "no evaluator is given; choose from: clustering, "),
+        ({"evaluators": []}, "no evaluator.*choose from: clustering, "),
         ({"evaluators": ["knn", "knn:dino"]}, "evaluator 'knn:dino' is given twice"),
         ({"evaluators": ["kmn"]}, r"unknown evaluator 'kmn'. Did you mean 'knn'\?"),
         ({"data": "digit"}, r"unknown dataset 'digit'. Did you mean 'digits'\?"),
@@ -122,7 +122,7 @@ def test_what_cannot_be_evaluated_is_one_clear_line(
 
 
 def test_a_network_without_data_needs_a_data_set() -> None:
-    with pytest.raises(UserError, match="trained on no data; say which to use with --dataset"):
+    with pytest.raises(UserError, match="untrained:.*--dataset NAME"):
         evaluate("untrained:tiny_resnet")
 
 

@@ -97,7 +97,7 @@ def test_a_missing_result_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     newer = {**small_result("a").model_dump(mode="json"), "schema_version": 9}
     (tmp_path / "newer.json").write_text(json.dumps(newer))
-    with pytest.raises(UserError, match="schema version 9, and this ssl-zoo reads up to 2"):
+    with pytest.raises(UserError, match="schema version 9.* up to 2"):
         Result.load(tmp_path / "newer.json")
 
 
