@@ -24,7 +24,7 @@ class Official(Format):
         name: Literal["barlow_twins"] = "barlow_twins"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a backbone, a projector and a normalisation without parameters."""
+        """Returns whether there are a backbone, a projector and a normalisation without parameters."""
         names = file.main()
         return (
             file.has("backbone.conv1.", "projector.", "bn.running_mean")

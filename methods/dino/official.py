@@ -31,7 +31,7 @@ class Official(Format):
         """Which of both networks."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a teacher and a student."""
+        """Returns whether there are a teacher and a student."""
         return "teacher" in file.dicts and "student" in file.dicts
 
     def read(self, file: ForeignFile) -> Imported:

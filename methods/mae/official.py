@@ -25,7 +25,7 @@ class Official(Format):
         name: Literal["mae"] = "mae"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a vision transformer and a decoder."""
+        """Returns whether there are a vision transformer and a decoder."""
         return file.has("patch_embed.", "pos_embed", "decoder_pos_embed", *DECODER)
 
     def read(self, file: ForeignFile) -> Imported:

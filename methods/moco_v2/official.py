@@ -33,7 +33,7 @@ class Official(Format):
         """Which of both networks: that of queries, which the authors evaluate, or that of keys."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there is a network of queries."""
+        """Returns whether there is a network of queries."""
         return file.has("encoder_q.")
 
     def read(self, file: ForeignFile) -> Imported:

@@ -36,7 +36,7 @@ class Official(Format):
         """Which of both networks; the authors evaluate the first."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a network and its momentum copy."""
+        """Returns whether there are a network and its momentum copy."""
         return file.has("base_encoder.", "momentum_encoder.")
 
     def read(self, file: ForeignFile) -> Imported:

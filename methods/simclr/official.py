@@ -28,7 +28,7 @@ class Official(Format):
         name: Literal["simclr"] = "simclr"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there is a ResNet with a head where the ports have it."""
+        """Returns whether there is a ResNet with a head where the ports have it."""
         parts = {name.split(".")[0] for name in file.main()}
         if parts == {"encoder", "projector"}:
             return file.has("encoder.conv1.")

@@ -34,7 +34,7 @@ class Official(Format):
         name: Literal["swav"] = "swav"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether a ResNet stands beside a projection head or prototypes."""
+        """Returns whether a ResNet stands beside a projection head or prototypes."""
         return file.has("layer1.0.conv1.") and (file.has(f"{HEAD}.") or file.has(f"{PROTOTYPES}."))
 
     def read(self, file: ForeignFile) -> Imported:

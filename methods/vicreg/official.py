@@ -22,7 +22,7 @@ class Official(Format):
         name: Literal["vicreg"] = "vicreg"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Says whether there are a backbone and a projector with biases, and nothing else."""
+        """Returns whether there are a backbone and a projector with biases, and nothing else."""
         parts = {name.split(".")[0] for name in file.main()}
         return (
             parts == {"backbone", "projector"}

@@ -233,7 +233,7 @@ def with_cache(config: RequestT, no_cache: bool) -> RequestT:
 
 
 def is_override(text: str) -> bool:
-    """Says whether an argument is `KEY=VALUE`, and not a file of that name."""
+    """Returns whether an argument is `KEY=VALUE`, and not a file of that name."""
     return re.match(r"[A-Za-z_][\w.]*=", text) is not None and not Path(text).exists()
 
 

@@ -1,1 +1,1 @@
-"""Methods side by side on the same data, backbone and evaluation."""
+"""Comparison of methods on the same data, backbone and evaluation."""

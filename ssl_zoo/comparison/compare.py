@@ -1,4 +1,4 @@
-"""`compare(methods)`: the same data, backbone and evaluation for each, over seeds, with baselines."""
+"""`compare(methods)`: ranks methods on the same data, backbone and evaluation, with baselines."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 3  # fields that a message names
+_NAMED = 3  # maximum number of fields named in a message
 
 
 def compare(
@@ -47,22 +47,21 @@ def compare(
     overrides: Iterable[str] = (),
     **fields: Unpack[EvaluationFields],
 ) -> Comparison:
-    """Trains what is not trained yet, scores everything, and returns the rows of a leaderboard.
+    """Trains the runs that are not trained yet, scores all runs, and returns a leaderboard.
 
     Args:
-        methods: `swav`, `swav@cifar10`, a YAML file of a run, or the folder of a run that is trained
-            already; or alone the folder of a comparison, which is read.
-        config: what is asked of each run; the defaults of `EvaluationConfig` unless given.
-        recipe: for methods named without one.
-        seeds: runs of each method, with seeds 0, 1, ...
+        methods: `swav`, `swav@cifar10`, a YAML file of a run, or the folder of a trained run; or a
+            single folder of a comparison, which is read.
+        config: the evaluation of each run; the defaults of `EvaluationConfig` if None.
+        recipe: recipe of methods that are given without one.
+        seeds: number of runs of each method, with seeds 0, 1, ...
         output: folder of the runs and of `comparison.json`.
-        overrides: settings for all runs, `epochs=20`, or for those of one method,
-            `swav:epochs=20`.
-        fields: fields of `EvaluationConfig`, in place of those of `config`.
+        overrides: settings for all runs, `epochs=20`, or for the runs of one method, `swav:epochs=20`.
+        fields: fields of `EvaluationConfig`, which replace those of `config`.
 
     Raises:
-        UserError: the methods differ in data or backbone, a run, the data or an evaluator cannot be
-            built (before anything is trained), or anything `train` and `evaluate` raise.
+        UserError: the methods differ in data or backbone; a run, the data or an evaluator cannot be
+            built, which is checked before training; or `train` or `evaluate` fails.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError.everywhere(
@@ -97,7 +96,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Scored:
-    """A run with its scores and what its training took."""
+    """A run with its scores and its training cost."""
 
     result: Result
     training_seconds: float
@@ -116,7 +115,7 @@ def _same_footing(compared: list[Contender], first: RunConfig) -> None:
                 key, _, value = fields[0]
                 raise UserError(
                     f"'{name}' and '{first_name}' differ in {'; '.join(lines)}{more}; compare "
-                    "recipes that share data and backbone, or set them for all runs, as with "
+                    "recipes that share data and backbone, or set them for all runs, for example with "
                     f"--set {key.removesuffix('.name')}={value}"
                 )
         if config.image_size != first.image_size:
@@ -127,7 +126,7 @@ def _same_footing(compared: list[Contender], first: RunConfig) -> None:
 
 
 def _differing(key: str, theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
-    """Returns the fields that differ, with both values; of different components, the names."""
+    """Returns the fields that differ, with both values; for different components, only their names."""
     pairs: Iterable[tuple[Any, Any, Any]]
     if isinstance(theirs, dict) and isinstance(ours, dict):
         if theirs.get("name") != ours.get("name"):
@@ -146,7 +145,7 @@ def _check(
     evaluation: EvaluationConfig,
     folder: Path,
 ) -> None:
-    """Builds the data, the evaluators and each run, so that mistakes show before any training."""
+    """Builds the data, the evaluators and each run, so that mistakes are found before training."""
     built = built_evaluators(evaluation)
     data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
     train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
@@ -165,7 +164,7 @@ def _check(
 def _network(
     contender: Contender, folder: Path, device: torch.device
 ) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """Returns the backbone of a contender and what stands on it; builds the run if it is not trained."""
+    """Returns the backbone of a contender and the layers on top; builds the run if it is not trained."""
     if contender.folder is not None:
         opened = open_checkpoint(contender.folder)
         return opened.backbone, opened.layers()
@@ -190,7 +189,7 @@ def _run(
 
 
 def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
-    """Returns the scores of a run; those that it has, if nothing that decides them has changed."""
+    """Returns the scores of a run; saved scores are reused if everything they depend on is unchanged."""
     request = digest(
         {
             "files": checkpoint.read_manifest(newest_checkpoint(run)).sha256,
@@ -209,7 +208,7 @@ def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
 
 
 def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> list[Contender]:
-    """Returns the runs of lower bounds that nobody named, on the footing of the first method."""
+    """Returns runs of the baselines that were not given, with the settings of the first method."""
     named = {one.configs[0].method.name for one in compared}
     footing = {
         "data": first.data,
@@ -236,7 +235,7 @@ def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> li
 
 
 def _row(name: str, scored: list[_Scored], config: RunConfig) -> Row:
-    """Returns one line of the leaderboard: mean and spread of each score over seeds."""
+    """Returns a row of the leaderboard: mean and spread of each score over seeds."""
     first = scored[0].result
     trains = METHODS[config.method.name].trains
     return Row(
@@ -265,19 +264,19 @@ def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
 
 
 def _views_seen(config: RunConfig, n_train: int) -> int:
-    """Returns how many views of all sizes the network saw in training."""
+    """Returns the number of views of all sizes processed in training."""
     steps = config.epochs * (n_train // config.global_batch_size)
     return steps * config.global_batch_size * sum(config.view_counts.values())
 
 
 def _headline(result: Result) -> str:
-    """Returns the score that ranks: the headline of the first evaluator."""
+    """Returns the score used for ranking: the headline of the first evaluator."""
     evaluator, found = next(iter(result.evaluators.items()))
     return f"{evaluator}/{found.headline}"
 
 
 def _one_protocol(rows: list[Row]) -> dict[str, str]:
-    """Returns the protocol digest of each evaluator; rows under different ones are not comparable.
+    """Returns the protocol digest of each evaluator, which must be equal for all rows.
 
     Raises:
         UserError: rows were scored under different protocols.
@@ -288,6 +287,6 @@ def _one_protocol(rows: list[Row]) -> dict[str, str]:
             if protocol != expected:
                 raise UserError(
                     f"'{row.name}' was scored by {evaluator} protocol {protocol}, "
-                    f"'{rows[0].name}' by {expected}: their numbers do not belong in one table"
+                    f"'{rows[0].name}' by {expected}: their scores are not comparable"
                 )
     return rows[0].protocols

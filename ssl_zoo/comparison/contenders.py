@@ -1,4 +1,4 @@
-"""What is compared: methods, recipes, YAML files of runs, and runs that are trained already."""
+"""Contenders of a comparison: methods, recipes, YAML files of runs, and trained runs."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ class Contender:
     """One row of a comparison.
 
     Attributes:
-        name: as it was given.
-        configs: its runs, one for each seed.
-        folder: where its only run is, if that was trained before; None for runs of the comparison.
+        name: name as given by the user.
+        configs: its runs, one per seed.
+        folder: folder of its only run if it was trained before; None for runs of the comparison.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Contender:
         """Returns the folder of a run.
 
         Args:
-            config: one of its runs.
-            parent: the folder of the comparison.
+            config: settings of the run.
+            parent: folder of the comparison.
         """
         return RunFolder(self.folder or point_folder(parent, config))
 
@@ -42,20 +42,20 @@ class Contender:
 def contenders(
     names: Sequence[str], *, recipe: str, seeds: int, overrides: Iterable[str]
 ) -> list[Contender]:
-    """Returns the contenders in their order; one that is named twice comes once.
+    """Returns the contenders in the given order; duplicates are dropped.
 
     Args:
         names: `swav`, `swav@cifar10`, a YAML file of a run, or a run folder.
-        recipe: for methods that are named without one.
-        seeds: runs of each, with seeds 0, 1, ...; a run folder is one run.
-        overrides: settings for all runs, `epochs=20`, or for those of one contender,
+        recipe: recipe of methods that are given without one.
+        seeds: number of runs of each, with seeds 0, 1, ...; a run folder is a single run.
+        overrides: settings for all runs, `epochs=20`, or for the runs of one contender,
             `swav:epochs=20`.
 
     Raises:
-        UserError: a setting, name or file is unknown or wrong.
+        UserError: a setting, name or file is unknown or invalid.
     """
     if not names:
-        raise UserError("nothing is compared; name a method, a YAML file or a run folder")
+        raise UserError("nothing to compare; give a method, a YAML file or a run folder")
     for_all, for_one = split_overrides(names, overrides)
     found = []
     for name in dict.fromkeys(names):
@@ -76,7 +76,7 @@ def split_overrides(
     """Returns the overrides for all contenders, and those for each alone.
 
     Raises:
-        UserError: one is for a contender that there is not.
+        UserError: an override is for an unknown contender.
     """
     for_all: list[str] = []
     for_one: dict[str, list[str]] = {name: [] for name in names}
@@ -95,7 +95,7 @@ def split_overrides(
 
 
 def is_for_one(text: str) -> bool:
-    """Says whether an argument is `NAME:KEY=VALUE`, a setting for one contender."""
+    """Returns whether an argument has the form `NAME:KEY=VALUE`, a setting for one contender."""
     return _FOR_ONE.fullmatch(text) is not None and not Path(text).exists()
 
 
@@ -108,14 +108,14 @@ def _config(name: str, recipe: str, overrides: list[str]) -> RunConfig:
 def _trained(name: str, seeds: int, overrides: list[str]) -> Contender:
     run = RunFolder(name)
     if not run.is_complete:
-        raise UserError(f"run '{name}' is not finished; train it to its end first")
+        raise UserError(f"run '{name}' is not finished; finish training it first")
     if seeds > 1:
         raise UserError(
-            f"'{name}' is one run, with one seed; compare its config.yaml over {seeds} seeds"
+            f"'{name}' is a run with one seed; compare its config.yaml over {seeds} seeds"
         )
     if overrides:
         raise UserError(
-            f"'{name}' is trained already, so {overrides[0]} cannot change it; write "
+            f"'{name}' is already trained, so {overrides[0]} cannot change it; write "
             "NAME:KEY=VALUE for one of the others"
         )
     return Contender(name, [run.config()], run.path)

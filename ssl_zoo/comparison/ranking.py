@@ -1,4 +1,4 @@
-"""`Comparison`: contenders side by side, best first, as `compare` returns and keeps it."""
+"""`Comparison`: contenders ranked by score, as returned and saved by `compare`."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,18 +8,18 @@ from pydantic import Field
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
 
 COMPARISON_FILE = "comparison.json"
-"""The comparison in its folder."""
+"""File of the comparison in its folder."""
 
 
 class ScoreSummary(Record):
     """A score over the seeds of a contender."""
 
     mean: float
-    """Over seeds."""
+    """Mean over seeds."""
     std: float | None = None
     """Sample standard deviation over seeds; None for one seed."""
     interval: tuple[float, float] | None = None
-    """95 % interval over test images; None for several seeds, or where the score has none."""
+    """95 % interval over test images; None for several seeds, or if the score has none."""
     values: tuple[float, ...] = ()
     """The score of each seed."""
 
@@ -28,19 +28,19 @@ class Row(Record):
     """A contender in a comparison."""
 
     name: str
-    """What it was named: a method, a recipe, a file or a run folder."""
+    """Name as given by the user: a method, a recipe, a file or a run folder."""
     scores: dict[str, ScoreSummary]
-    """By evaluator and score, such as `knn/top1@k=20`."""
+    """Scores by evaluator and name, such as `knn/top1@k=20`."""
     protocols: dict[str, str]
     """Digest of protocol and view of each evaluator."""
     parameters: int
-    """Parameters of the backbone."""
+    """Number of parameters of the backbone."""
     epochs: int
-    """Passes over the training images; 0 for what is not trained."""
+    """Passes over the training images; 0 for untrained contenders."""
     views_seen: int
-    """Views of all sizes that the network saw in training."""
+    """Number of views of all sizes processed in training."""
     training_seconds: float
-    """Mean over seeds."""
+    """Training time, mean over seeds."""
 
 
 class Comparison(Document):
@@ -50,17 +50,17 @@ class Comparison(Document):
     WRITTEN_BY: ClassVar[str] = "ssl-zoo compare METHOD..."
 
     schema_version: int = Field(default=2, ge=1)
-    """Counts changes of these fields."""
+    """Version of these fields."""
     rows: tuple[Row, ...] = Field(min_length=1)
-    """Best first, lower bounds last."""
+    """Contenders, best first, baselines last."""
     data: str
     """Name of the data set."""
     backbone: str
     """Name of the backbone."""
     seeds: int
-    """Runs of each contender."""
+    """Number of runs of each contender."""
     headline: str
-    """The score that ranks, such as `knn/top1@k=20`."""
+    """The score used for ranking, such as `knn/top1@k=20`."""
     protocols: dict[str, str]
     """Digest of protocol and view of each evaluator, equal for all rows."""
 
@@ -69,7 +69,7 @@ class Comparison(Document):
         """Reads a comparison from its file, or from the folder that holds it.
 
         Raises:
-            UserError: there is no such file, it is damaged, or a newer version wrote it.
+            UserError: the file does not exist, is damaged, or was written by a newer version.
         """
         file = Path(path)
         return super().load(file / COMPARISON_FILE if file.is_dir() else file)
@@ -78,7 +78,7 @@ class Comparison(Document):
         """Returns the row of a contender.
 
         Raises:
-            KeyError: there is none of this name.
+            KeyError: there is no contender of this name.
         """
         for row in self.rows:
             if row.name == name:
@@ -86,7 +86,7 @@ class Comparison(Document):
         raise KeyError(name)
 
     def to_pandas(self) -> Any:
-        """Returns a `pandas.DataFrame`, a row for each contender and score.
+        """Returns a `pandas.DataFrame` with one row per contender and score.
 
         Raises:
             UserError: pandas is not installed.
@@ -94,7 +94,7 @@ class Comparison(Document):
         return data_frame(self.score_lines())
 
     def score_lines(self) -> list[dict[str, Any]]:
-        """Returns a mapping for each contender and score, for tables of other libraries."""
+        """Returns one mapping per contender and score, for tables of other libraries."""
         return [
             {
                 "name": row.name,
@@ -120,7 +120,7 @@ class Comparison(Document):
 
 
 def seeds_text(seeds: int) -> str:
-    """Returns what the uncertainty in a comparison of so many seeds is."""
+    """Returns a description of the uncertainty in a comparison over this many seeds."""
     if seeds > 1:
         return f"mean ± standard deviation of {seeds} seeds"
     return "one seed, 95 % interval over test images"

@@ -1,1 +1,1 @@
-"""Images without labels: clusters as tables, centroids and pictures."""
+"""Exploration of images without labels: clusters as tables, centroids and contact sheets."""

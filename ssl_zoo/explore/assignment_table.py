@@ -18,7 +18,7 @@ Format = Literal["csv", "parquet"]
 
 
 def check_format(kind: Format) -> None:
-    """Refuses Parquet where pyarrow is missing, before hours of work go into it.
+    """Refuses Parquet early if pyarrow is missing.
 
     Raises:
         UserError: pyarrow is not installed.
@@ -39,13 +39,14 @@ def write_table(
     index: NDArray[np.int64],
     labels: NDArray[np.int64] | None,
 ) -> Path:
-    """Writes a row for each image: `index`, `image`, `cluster`, `similarity` and perhaps `label`.
+    """Writes one row per image: `index`, `image`, `cluster`, `similarity` and, if there are labels,
+    `label`.
 
     Args:
         groups: the clusters.
         dataset: where the images come from.
-        index: position of each image in it, `(N,)`.
-        labels: class of each image, `(N,)`; negative where there is none.
+        index: position of each image in the data set, `(N,)`.
+        labels: class of each image, `(N,)`; negative for images without one.
     """
     columns: dict[str, list[Any]] = {
         "index": index.tolist(),
@@ -66,7 +67,7 @@ def write_table(
 
 def _write_csv(path: Path, columns: dict[str, list[Any]]) -> None:
     texts = {**columns, "similarity": [f"{value:.6f}" for value in columns["similarity"]]}
-    # File names are bytes: those that are no UTF-8 come out as they are.
+    # File names are bytes: names that are not UTF-8 are written unchanged.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(texts)

@@ -1,4 +1,4 @@
-"""`cluster(what, data)`: groups the images of a data set or folder by the features of a checkpoint."""
+"""`cluster(what, data)`: clusters the images of a data set or folder by the features of a checkpoint."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 PROTOTYPES = "prototypes"
 VIEW: Interpolation = "bicubic"
-"""How images are resized: as for most evaluators, whose features can then be used."""
+"""Interpolation of images: as for most evaluators, so that cached features can be reused."""
 
 
 def cluster(
@@ -53,24 +53,24 @@ def cluster(
     overwrite: bool = False,
     **fields: Unpack[ClusterFields],
 ) -> Clusters:
-    """Clusters images and writes assignments, centroids, contact sheets and a page of them.
+    """Clusters images and writes assignments, centroids, contact sheets and an HTML page.
 
-    All ranks call it together, and all get the result.
+    All ranks must call it, and all get the result.
 
     Args:
-        what: whatever `ssl_zoo.load` takes, or `untrained:BACKBONE`.
+        what: anything that `ssl_zoo.load` accepts, or `untrained:BACKBONE`.
         data: name of a data set, or a folder of images, nested or flat, without labels. Its fields are
-            `data` of `config`; `labels: folders` takes the folders in a folder as classes.
-        config: what is asked; the defaults of `ClusterConfig` unless given.
-        output: folder that is written whole or not at all.
-        overwrite: whether clusters that are there already are replaced.
-        fields: fields of `ClusterConfig`, in place of those of `config`.
+            in `data` of `config`; `labels: folders` uses the folder's subfolders as classes.
+        config: the request; the defaults of `ClusterConfig` if None.
+        output: folder to write; it is written completely or not at all.
+        overwrite: whether to replace existing clusters.
+        fields: fields of `ClusterConfig`, which replace those of `config`.
 
     Returns:
-        What `clusters.json` holds.
+        The contents of `clusters.json`.
 
     Raises:
-        UserError: something is unknown, missing, damaged or does not fit.
+        UserError: a name is unknown, a file is missing or damaged, or settings do not fit.
     """
     start = time.monotonic()
     config = with_fields(ClusterConfig, config, fields)
@@ -97,7 +97,7 @@ def cluster(
 def _look(
     opened: Opened, settings: NamedConfig, config: ClusterConfig, device: torch.device
 ) -> "_Images":
-    """Returns the images with their features, and the scores of prototypes if they are asked for."""
+    """Returns the images with their features, and the scores of prototypes if requested."""
     dataset = DATASETS.build(settings, split=config.split)
     size = image_size_for(opened, dataset, config)
     count = None if config.prototypes else _n_clusters(config.n_clusters, dataset)
@@ -113,11 +113,11 @@ class _Images:
     """The images that could be decoded, and their features.
 
     Attributes:
-        dataset: where they come from.
-        features: of the images.
-        view: how the network saw them.
-        n_clusters: clusters of k-means; None for prototypes.
-        scores: of images and prototypes, `(N, K)`; None for k-means.
+        dataset: data set of the images.
+        features: features of the images.
+        view: how the images were presented to the network.
+        n_clusters: number of clusters of k-means; None for prototypes.
+        scores: scores of images and prototypes, `(N, K)`; None for k-means.
     """
 
     dataset: Dataset
@@ -134,7 +134,7 @@ class _Images:
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """One label for each image, `(N,)`; None where there are none, or several an image."""
+        """Label of each image, `(N,)`; None if there are no labels, or several per image."""
         labels = self.features.labels
         return None if labels is None or labels.ndim > 1 else labels
 
@@ -144,11 +144,11 @@ def data_settings(opened: Opened, data: str | Path, fields: Mapping[str, Any]) -
 
     Args:
         opened: the checkpoint, which says how images are normalised.
-        data: the name or the folder.
-        fields: of the data set.
+        data: name of the data set, or the folder.
+        fields: fields of the data set.
 
     Raises:
-        UserError: there is neither such a data set nor such a folder.
+        UserError: neither a data set nor a folder of this name exists.
     """
     text = str(data)
     if text in DATASETS:
@@ -170,7 +170,7 @@ def _check_apart(target: Path, data: str | Path) -> None:
     is_name = str(data) in DATASETS
     if not is_name and target.resolve().is_relative_to(Path(data).resolve()):
         raise UserError(
-            f"'{target}' lies in '{data}', where its sheets would be clustered the next time; choose "
+            f"'{target}' is in '{data}', where its sheets would be clustered the next time; choose "
             "another --output"
         )
 
@@ -179,12 +179,12 @@ def _n_clusters(wanted: int | None, dataset: Dataset) -> int:
     n_classes = len(dataset.class_names)
     if wanted is None and dataset.labels is None:
         raise UserError(
-            "the images have no labels that would tell the number of clusters; say it with "
+            "the images have no labels, so the number of clusters is not known; set it with "
             "--clusters N"
         )
     count = n_classes if wanted is None else wanted
     if count < 2:
-        raise UserError(f"{count} clusters say nothing; ask for 2 or more with --clusters N")
+        raise UserError(f"{count} clusters are too few; set 2 or more with --clusters N")
     if count > len(dataset):
         raise UserError(
             f"{count} clusters cannot be made of {len(dataset)} images; use fewer, or more images"
@@ -222,7 +222,7 @@ def _summary(
     *,
     name: str,
 ) -> Clusters:
-    """Returns the result without provenance and time, which come last."""
+    """Returns the result without provenance and time, which are added last."""
     labels = images.labels
     kmeans = {"n_restarts": config.n_restarts, "n_iterations": config.n_iterations}
     return Clusters(
@@ -246,7 +246,7 @@ def _summary(
 
 
 def _facts(groups: Groups, images: _Images, config: ClusterConfig) -> Iterator[ClusterFacts]:
-    """Yields what there is to say of each cluster."""
+    """Yields the facts of each cluster."""
     labels, names = images.labels, images.dataset.class_names
     for place, members in enumerate(groups.members):
         own = groups.cosines[members]
@@ -300,7 +300,7 @@ def _write_parts(
         place / folder.CENTROIDS,
         metadata={"ssl_zoo": json.dumps(known)},
     )
-    (place / folder.CENTROIDS).chmod(path.stat().st_mode)  # safetensors is for the owner alone
+    (place / folder.CENTROIDS).chmod(path.stat().st_mode)  # safetensors writes owner-only files
     if result.shown:
         (place / folder.SHEETS).mkdir()
     for one in result.shown:

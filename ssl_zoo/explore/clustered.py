@@ -1,4 +1,4 @@
-"""`Clusters`: what `cluster` found, as it stands in `clusters.json`."""
+"""`Clusters`: the result of `cluster`, as saved in `clusters.json`."""
 
 from typing import Any, ClassVar
 
@@ -13,43 +13,43 @@ class ClusteredData(Record):
     """The images that were clustered."""
 
     name: str
-    """As they were named, with the split of a data set."""
+    """Name as given by the caller, with the split of a data set."""
     settings: dict[str, Any]
-    """Of the data set."""
+    """Settings of the data set."""
     split: str
-    """Which images of it."""
+    """Split of the data set."""
     fingerprint: str
-    """Digest of what it holds."""
+    """Digest of its contents."""
 
 
 class FoundBy(Record):
-    """How the clusters came about."""
+    """How the clusters were made."""
 
     name: str
     """`kmeans` or `prototypes`."""
     n_restarts: int | None = None
-    """Random starts of k-means."""
+    """Number of random starts of k-means."""
     n_iterations: int | None = None
-    """Rounds of k-means."""
+    """Number of iterations of k-means."""
     seed: int | None = None
-    """Of k-means."""
+    """Seed of k-means."""
 
 
 class ClusterFacts(Record):
     """One cluster."""
 
     cluster: int
-    """Its number, 0 the largest."""
+    """Number of the cluster; 0 is the largest."""
     size: int
-    """Images in it."""
+    """Number of images."""
     mean_similarity: float
-    """Mean cosine of its images to it."""
+    """Mean cosine similarity of its images to it."""
     majority: Majority | None = None
-    """Its most frequent label, where there are labels."""
+    """Its most frequent label, if there are labels."""
     sheet: str | None = None
-    """Path of its contact sheet in the folder; None where it has none."""
+    """Path of its contact sheet in the folder; None without one."""
     prototype: int | None = None
-    """Number of the prototype that made it; None for k-means."""
+    """Number of its prototype; None for k-means."""
 
     @field_validator("majority", mode="before")
     @classmethod
@@ -64,31 +64,31 @@ class Clusters(Document):
     WRITTEN_BY: ClassVar[str] = "ssl-zoo cluster CHECKPOINT DATA -o DIR"
 
     schema_version: int = Field(default=2, ge=1)
-    """Counts changes of these fields."""
+    """Version of these fields."""
     checkpoint: str
-    """Whose features were clustered."""
+    """Checkpoint whose features were clustered."""
     weights: str
-    """Digest of its weights."""
+    """Digest of the weights."""
     data: ClusteredData
     """The images."""
     view: View
-    """How the network saw them."""
+    """How the images were presented to the network."""
     found_by: FoundBy
-    """How the clusters came about."""
+    """How the clusters were made."""
     n_images: int
-    """Images that could be decoded."""
+    """Number of images that could be decoded."""
     n_clusters: int
     """Number of clusters."""
     scores: dict[str, float]
-    """Mean similarity in [-1, 1]; everything else in percent."""
+    """Mean similarity in [-1, 1]; all other scores in percent."""
     clusters: tuple[ClusterFacts, ...]
-    """Largest first."""
+    """The clusters, largest first."""
     provenance: dict[str, str] = {}
     """Versions, commit and hardware."""
     date: str = ""
-    """When it was finished, in ISO 8601, UTC."""
+    """Time at which it finished, in ISO 8601, UTC."""
     seconds: float = 0.0
-    """How long it took."""
+    """Durations."""
 
     @property
     def shown(self) -> list[ClusterFacts]:
@@ -96,7 +96,7 @@ class Clusters(Document):
         return [one for one in self.clusters if one.sheet]
 
     def to_pandas(self) -> Any:
-        """Returns a `pandas.DataFrame`, a row for each cluster.
+        """Returns a `pandas.DataFrame` with one row per cluster.
 
         Raises:
             UserError: pandas is not installed.

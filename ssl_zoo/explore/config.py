@@ -10,24 +10,24 @@ from ssl_zoo.explore.assignment_table import Format
 
 
 class ClusterConfig(FeatureConfig):
-    """The features of a checkpoint, and what is made of them."""
+    """Settings of features, clusters and output."""
 
     split: Split = "test"
-    """Which images of a data set."""
+    """Which images of a data set to cluster."""
     n_clusters: int | None = Field(default=None, ge=2)
-    """Clusters of k-means; by default the number of classes, where there are labels."""
+    """Number of clusters of k-means; by default the number of classes, if there are labels."""
     prototypes: bool = False
-    """Whether a run's own prototypes are the clusters, in place of k-means."""
+    """Whether to use the run's own prototypes as clusters instead of k-means."""
     n_restarts: int = Field(default=5, ge=1, le=1000)
-    """Random starts of k-means; the one of largest cosines is kept."""
+    """Number of random starts of k-means; the one with the largest mean cosine is kept."""
     n_iterations: int = Field(default=25, ge=1, le=10_000)
-    """Rounds of k-means from each start."""
+    """Number of iterations of k-means from each start."""
     table: Format = "csv"
     """File format of the assignments."""
     n_sheets: int = Field(default=100, ge=0)
-    """Contact sheets at most, of the largest clusters."""
+    """Maximum number of contact sheets, for the largest clusters."""
     sheet_images: int = Field(default=25, ge=1, le=400)
-    """Thumbnails on a contact sheet."""
+    """Number of thumbnails on a contact sheet."""
 
     @model_validator(mode="after")
     def _check(self) -> "ClusterConfig":
@@ -37,7 +37,7 @@ class ClusterConfig(FeatureConfig):
 
 
 class ClusterFields(FeatureFields, total=False):
-    """The fields of `ClusterConfig` but for `data`, as keyword arguments."""
+    """The fields of `ClusterConfig` except `data`, as keyword arguments."""
 
     split: Split
     n_clusters: int | None

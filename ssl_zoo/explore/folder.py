@@ -1,4 +1,4 @@
-"""The folder that clusters are written to: whole or not at all, and never over anything else."""
+"""The output folder of clusters: written completely or not at all, and never over other files."""
 
 import os
 import shutil
@@ -10,25 +10,25 @@ from pathlib import Path
 from ssl_zoo.errors import UserError
 
 RESULT = "clusters.json"
-"""What a folder of clusters holds in any case."""
+"""Files that every folder of clusters contains."""
 CENTROIDS = "centroids.safetensors"
 PAGE = "index.html"
 SHEETS = "sheets"
 ASSIGNMENTS = "assignments"
-"""Name of the table, without its ending."""
+"""Name of the table, without its extension."""
 OWN = {RESULT, CENTROIDS, PAGE, SHEETS, f"{ASSIGNMENTS}.csv", f"{ASSIGNMENTS}.parquet"}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that must not be written over, before hours of work go into it.
+    """Refuses a folder that must not be overwritten, before any work is done.
 
     Raises:
-        UserError: it is a file, holds clusters already and `overwrite` is not set, or holds
-            anything else in any case.
+        UserError: it is a file, contains clusters and `overwrite` is not set, or contains anything other
+            than clusters.
     """
     if Path.cwd().is_relative_to(path.resolve()):
         raise UserError(
-            f"'{path}' is where you are, and would be replaced; choose another --output"
+            f"'{path}' is the current folder and would be replaced; choose another --output"
         )
     if not path.exists():
         _check_parent(path)
@@ -40,11 +40,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if strange or (names and RESULT not in names):
         what = (strange or sorted(names))[0]
         raise UserError(
-            f"'{path}' holds something that is not of clusters ('{what}'); choose another --output"
+            f"'{path}' contains '{what}', which is not part of clusters; choose another --output"
         )
     if names and not overwrite:
         raise UserError(
-            f"'{path}' holds clusters already; choose another --output, or replace them with "
+            f"'{path}' already contains clusters; choose another --output, or replace them with "
             "--overwrite"
         )
     _check_parent(path)
@@ -65,14 +65,14 @@ def _check_parent(path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a folder to write to, which takes the place of `path` once the block is through.
+    """Yields a folder to write to, which replaces `path` when the block ends.
 
-    If the block fails, `path` is as it was.
+    If the block fails, `path` is unchanged.
 
     Raises:
-        UserError: something cannot be written.
+        UserError: a file cannot be written.
     """
-    target = path.resolve()  # where a link leads to, so that the link stays
+    target = path.resolve()  # the target of a link, so that the link stays
     aside = target.with_name(f".{target.name}.writing-{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Clusters of features, numbered by size, with their members in order of similarity."""
+"""Clusters of features, numbered by size, with members sorted by similarity."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +17,14 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Groups:
-    """Points in clusters, 0 the largest.
+    """Points in clusters; cluster 0 is the largest.
 
     Attributes:
-        points: features of length one, or zeros, `(N, D)`.
+        points: L2-normalised features, or zeros, `(N, D)`.
         clusters: cluster of each point, `(N,)`.
         cosines: similarity of each point to its cluster, `(N,)`.
-        centroids: of length one, or zeros, `(K, D)`.
-        numbers: what the clusters were called before, `(K,)`.
+        centroids: L2-normalised, or zeros, `(K, D)`.
+        numbers: original numbers of the clusters, `(K,)`.
     """
 
     points: Floats
@@ -38,17 +38,17 @@ class Groups:
 
     @cached_property
     def sizes(self) -> Ids:
-        """Points of each cluster, `(K,)`, falling."""
+        """Number of points of each cluster, `(K,)`, decreasing."""
         return cluster_sizes(self.clusters, len(self))
 
     @cached_property
     def members(self) -> list[Ids]:
-        """Points of each cluster, those of largest cosine first, equal ones by index."""
+        """Points of each cluster by decreasing cosine, ties by index."""
         order = np.lexsort((np.arange(len(self.points)), -self.cosines, self.clusters))
         return np.split(order.astype(np.int64), np.cumsum(self.sizes)[:-1])
 
     def scores(self) -> dict[str, float]:
-        """Returns the mean similarity, in [-1, 1], balance and silhouette in percent."""
+        """Returns the mean similarity in [-1, 1], and balance and silhouette in percent."""
         return {
             "mean_similarity": float(self.cosines.mean(dtype=np.float64)),
             "balance": 100 * balance(self.sizes),
@@ -56,13 +56,13 @@ class Groups:
         }
 
     def agreement(self, labels: Ids) -> dict[str, float]:
-        """Returns nmi, ami, ari, purity and perhaps accuracy over the points that have a label.
+        """Returns nmi, ami, ari, purity and, where defined, accuracy over the points with a label.
 
         Args:
-            labels: `(N,)`; negative where there is none.
+            labels: `(N,)`; negative for points without one.
 
         Returns:
-            Percentages; nothing where labels are all the same.
+            Percentages; empty if all labels are equal.
         """
         known = labels >= 0
         names, classes = np.unique(labels[known], return_inverse=True)
@@ -74,7 +74,7 @@ class Groups:
 def group(
     points: Floats, *, n_clusters: int, n_iterations: int, n_restarts: int, seed: int
 ) -> Groups:
-    """Returns spherical k-means clusters of points `(N, D)` of length one, numbered by size."""
+    """Returns spherical k-means clusters of normalised points `(N, D)`, numbered by size."""
     centroids = cluster_directions(
         points,
         n_clusters=n_clusters,
@@ -86,12 +86,11 @@ def group(
 
 
 def group_by_scores(points: Floats, scores: Floats) -> Groups:
-    """Returns the clusters that prototypes make, each point in that of largest score.
+    """Returns clusters in which each point belongs to its prototype of largest score.
 
     Args:
-        points: features of length one, or zeros, `(N, D)`; centroids are the directions of their
-            means.
-        scores: of points and prototypes, `(N, K)`; the largest is a point's similarity.
+        points: L2-normalised features, or zeros, `(N, D)`; centroids are the normalised means.
+        scores: scores of points and prototypes, `(N, K)`; a point's largest score is its similarity.
     """
     clusters = scores.argmax(axis=1)
     sums = np.zeros((scores.shape[1], points.shape[1]))
@@ -111,8 +110,8 @@ class Majority:
     """The most frequent label of a cluster.
 
     Attributes:
-        label: what it is called.
-        share: of the labelled images in the cluster, in [0, 1].
+        label: name of the label.
+        share: fraction of the labelled images in the cluster, in [0, 1].
     """
 
     label: str
@@ -120,11 +119,11 @@ class Majority:
 
 
 def majority(labels: Ids, names: list[str]) -> Majority | None:
-    """Returns the most frequent label of a cluster; None where no image has one.
+    """Returns the most frequent label of a cluster; None if no image has a label.
 
     Args:
-        labels: those of the cluster, `(n,)`; negative where there is none.
-        names: of the classes; none where a number must do.
+        labels: labels of the images in the cluster, `(n,)`; negative for images without one.
+        names: names of the classes; if empty, numbers are used.
     """
     known = labels[labels >= 0]
     if not len(known):
@@ -135,7 +134,7 @@ def majority(labels: Ids, names: list[str]) -> Majority | None:
 
 
 def label_name(label: int, names: list[str]) -> str:
-    """Returns what a label is called; nothing for one that is negative."""
+    """Returns the name of a label; empty for a negative one."""
     if label < 0:
         return ""
     return names[label] if label < len(names) else str(label)

@@ -1,4 +1,4 @@
-"""A page that shows all clusters by size; it needs no other file than the sheets beside it."""
+"""HTML page of all clusters by size; it needs only the contact sheets next to it."""
 
 import html
 from string import Template
@@ -35,15 +35,15 @@ $figures
 
 
 def page(result: Clusters, *, table: str, json_name: str) -> str:
-    """Returns the page of a result as `cluster` makes it.
+    """Returns the HTML page of a result.
 
     Args:
-        table: name of the file of assignments.
-        json_name: name of the file of the result.
+        table: file name of the assignments.
+        json_name: file name of the result.
     """
     title = f"{result.n_clusters} clusters of {result.data.name}"
     summary = (
-        f"{result.n_images} images by features of {result.checkpoint}, nearest to the "
+        f"{result.n_images} images, clustered by features of {result.checkpoint}, nearest to the "
         f"centroid first; {len(result.shown)} of {result.n_clusters} clusters are shown, largest first"
     )
     return _PAGE.substitute(
@@ -57,7 +57,7 @@ def page(result: Clusters, *, table: str, json_name: str) -> str:
 
 
 def scores_line(scores: dict[str, float]) -> str:
-    """Returns the scores of a result as people read them."""
+    """Returns the scores of a result as readable text."""
     percent = [
         f"{name} {value:.1f}" for name, value in scores.items() if name != "mean_similarity"
     ]

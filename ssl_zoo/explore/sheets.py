@@ -1,4 +1,4 @@
-"""Contact sheets: the images nearest to a centroid, side by side."""
+"""Contact sheets of the images nearest to a centroid."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ def write_sheet(path: Path, dataset: Dataset, index: NDArray[np.int64], *, n_ima
 
     Args:
         index: positions of the images in the data set, `(n,)`.
-        n_images: thumbnails that a full sheet holds, which says how many stand in a row.
+        n_images: number of thumbnails on a full sheet, which determines the number per row.
     """
     from PIL import Image
 
@@ -42,10 +42,10 @@ def write_sheet(path: Path, dataset: Dataset, index: NDArray[np.int64], *, n_ima
 
 
 def thumbnail(pixels: Tensor) -> "Image":
-    """Returns the square in the middle of an image `(3, H, W)` uint8, `SIDE` pixels wide."""
+    """Returns the centre square of an image `(3, H, W)` uint8, scaled to `SIDE` pixels."""
     from PIL import Image, ImageOps
 
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    enlarged = 2 * min(image.size) <= SIDE  # show pixels as what they are
+    enlarged = 2 * min(image.size) <= SIDE  # show the pixels of small images
     how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
     return ImageOps.fit(image, (SIDE, SIDE), how)

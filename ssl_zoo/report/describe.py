@@ -198,7 +198,7 @@ def _nested(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
 
 
 def _is_settings(annotation: Any) -> bool:
-    """Says whether this is a class of settings, not one that is written as a text."""
+    """Returns whether this is a class of settings, not one that is written as a text."""
     plain = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return plain and annotation.__str__ is BaseModel.__str__
 

@@ -20,7 +20,7 @@ class Job:
 
 
 def is_submitted() -> bool:
-    """Says whether this process is a task of a job that `ssl-zoo submit` made."""
+    """Returns whether this process is a task of a job that `ssl-zoo submit` made."""
     return bool(os.environ.get("SUBMITIT_EXECUTOR"))
 
 

@@ -34,7 +34,7 @@ class Ownership:
         self._looked = time.monotonic()
 
     def takes_over(self) -> bool:
-        """Says whether the recorded owner is an earlier start that this one replaces.
+        """Returns whether the recorded owner is an earlier start that this one replaces.
 
         Raises:
             Superseded: it is the other way round.
@@ -58,7 +58,7 @@ class Ownership:
         write_text(self.file, json.dumps({**facts, **where}))
 
     def is_lost(self, *, look: bool = True) -> bool:
-        """Says whether another process has become the owner.
+        """Returns whether another process has become the owner.
 
         Args:
             look: look now; otherwise only when the last look is some seconds ago.

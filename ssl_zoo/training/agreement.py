@@ -57,7 +57,7 @@ class Agreement:
         self._bad_step = torch.where(bad, step, self._bad_step)
 
     def is_due(self, step: int) -> bool:
-        """Says whether ranks should agree after this step even if nothing else asks for it."""
+        """Returns whether ranks should agree after this step even if nothing else asks for it."""
         return step - self._reached[0] >= self._interval
 
     def reach(self, step: int, request: StopRequest, *, look: bool) -> int:

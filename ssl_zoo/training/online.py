@@ -47,7 +47,7 @@ class OnlineEvaluator:
                 self._splits = train, DATASETS.build(config.data, split="test")
 
     def is_due(self, step: int, *, last: bool) -> bool:
-        """Says whether to evaluate after this many steps."""
+        """Returns whether to evaluate after this many steps."""
         return self._splits is not None and (last or step % self._every == 0)
 
     def evaluate(self, method: Method) -> list[tuple[str, Scores]]:

@@ -206,7 +206,7 @@ def test_evaluators_that_need_labels_are_refused_where_there_are_none(
     [
         (["knn", "kn"], "unknown evaluator 'kn'"),
         (["knn", "knn"], "evaluator 'knn:dino' is given twice"),
-        ([], "no evaluator is given"),
+        ([], "no evaluator.*choose from: clustering, "),
         (["knn", "prototypes"], "'simclr': .*'prototypes'"),
     ],
 )

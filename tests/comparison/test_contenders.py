@@ -70,7 +70,7 @@ def test_a_trained_run_is_scored_as_it_is(small_run: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("seeds", "overrides", "message"),
-    [(3, [], "is one run, with one seed"), (1, ["epochs=3"], "is trained already.* epochs=3")],
+    [(3, [], "one seed.* 3 seeds"), (1, ["epochs=3"], "already trained.* epochs=3")],
 )
 def test_a_trained_run_takes_neither_seeds_nor_settings(
     seeds: int, overrides: list[str], message: str, small_run: Path
@@ -93,5 +93,5 @@ def test_a_comparison_is_no_contender(tmp_path: Path) -> None:
 
 
 def test_settings_alone_compare_nothing() -> None:
-    with pytest.raises(UserError, match="nothing is compared"):
+    with pytest.raises(UserError, match="give a method, a YAML file or a run folder"):
         contenders([], recipe="digits", seeds=1, overrides=["epochs=3"])
