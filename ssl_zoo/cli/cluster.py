@@ -16,25 +16,27 @@ if TYPE_CHECKING:
 @click.argument("checkpoint")
 @click.argument("data")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output", "-o", required=True, metavar="DIR", help="Folder of the clusters.")
+@click.option(
+    "--output", "-o", required=True, metavar="DIR", help="Folder to write the clusters to."
+)
 @click.option(
     "--clusters",
     "n_clusters",
     type=click.IntRange(2),
     metavar="N",
-    help="How many; by default as many as there are classes.",
+    help="Number of clusters; by default the number of classes.",
 )
 @click.option(
     "--split",
     type=click.Choice(["train", "test"]),
     show_default="test",
-    help="Which images of a data set.",
+    help="Split of a data set to cluster.",
 )
 @click.option(
     "--prototypes",
     is_flag=True,
     default=None,
-    help="Take a run's own prototypes for clusters, not k-means.",
+    help="Use the run's own prototypes as clusters instead of k-means.",
 )
 @how_features_are_taken
 @click.option(
@@ -42,35 +44,35 @@ if TYPE_CHECKING:
     "n_restarts",
     show_default="5",
     type=click.IntRange(1, 1000),
-    help="Random starts of k-means, of which the best is kept.",
+    help="Random starts of k-means; the best is kept.",
 )
 @click.option(
     "--iterations",
     "n_iterations",
     show_default="25",
     type=click.IntRange(1, 10_000),
-    help="Rounds of k-means.",
+    help="Iterations of k-means.",
 )
 @click.option(
     "--table",
     type=click.Choice(["csv", "parquet"]),
     show_default="csv",
-    help="Format of the assignments; parquet needs pyarrow.",
+    help="File format of the assignments; parquet needs pyarrow.",
 )
 @click.option(
     "--sheets",
     "n_sheets",
     show_default="100",
     type=click.IntRange(0),
-    help="Contact sheets at most, of the largest clusters.",
+    help="Maximum number of contact sheets, for the largest clusters.",
 )
 @click.option(
     "--sheet-images",
     show_default="25",
     type=click.IntRange(1, 400),
-    help="Images on a contact sheet.",
+    help="Images per contact sheet.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace clusters that are there already.")
+@click.option("--overwrite", is_flag=True, help="Replace existing clusters in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def cluster_command(
     checkpoint: str,
@@ -83,14 +85,14 @@ def cluster_command(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Clusters images by the features of a checkpoint and shows what is in the clusters.
+    """Clusters images by the features of a checkpoint and shows the clusters.
 
-    CHECKPOINT is whatever `ssl-zoo evaluate` takes. DATA is the name of a data set, or a folder of
-    images, nested or flat; a folder needs no labels, and with data.labels=folders the folders in it
-    are taken as classes. KEY=VALUE sets any field of the request; see: ssl-zoo schema cluster.
+    CHECKPOINT is anything that `ssl-zoo evaluate` accepts. DATA is the name of a data set, or a folder
+    of images, nested or flat. A folder does not need labels; with data.labels=folders, its subfolders
+    are used as classes. KEY=VALUE sets any field of the request; see: ssl-zoo schema cluster.
 
-    DIR then holds a table of assignments, clusters.json (sizes, scores, settings), the centroids,
-    a contact sheet of the images nearest to each centroid, and index.html that shows them all.
+    Writes to DIR: a table of assignments, clusters.json (sizes, scores, settings), the centroids, a
+    contact sheet of the images nearest to each centroid, and index.html, which shows all sheets.
 
     \b
     ssl-zoo cluster runs/swav digits_affine -o clusters

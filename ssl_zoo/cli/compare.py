@@ -22,17 +22,21 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
     default="digits",
     show_default=True,
     metavar="NAME",
-    help="Recipe of methods without one.",
+    help="Recipe of methods given without one.",
 )
 @click.option(
-    "--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Runs each."
+    "--seeds",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs per method, with seeds 0, 1, ...",
 )
 @EVALUATORS
 @click.option(
     "--evaluation",
     "file",
     metavar="FILE",
-    help="YAML file of how runs are scored.",
+    help="YAML file with the settings of the evaluation.",
 )
 @click.option(
     "--output",
@@ -40,11 +44,9 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
     default="runs/compare",
     show_default=True,
     metavar="DIR",
-    help="Folder of the runs and of comparison.json.",
+    help="Folder for the runs and comparison.json.",
 )
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="The same as KEY=VALUE."
-)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Same as KEY=VALUE.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(
     contenders: tuple[str, ...],
@@ -58,10 +60,10 @@ def compare_command(
 ) -> None:
     """Trains methods side by side and ranks them.
 
-    An untrained network and raw pixels stand beside them. Runs that are complete are not trained
-    again. FILE is the YAML file of a run, and RUN the folder of one that is trained already; the
-    folder of a comparison, given alone, is shown. KEY=VALUE is a setting of all runs, and
-    METHOD:KEY=VALUE one of those of a single method.
+    An untrained network and raw pixels are included as baselines. Complete runs are not trained again.
+    FILE is the YAML file of a run, and RUN the folder of a trained run; the folder of a comparison,
+    given alone, is shown. KEY=VALUE changes a setting of all runs, METHOD:KEY=VALUE of the runs of one
+    method.
 
     \b
     ssl-zoo compare swav simclr
@@ -99,13 +101,13 @@ def compare_command(
     default="model_cards",
     show_default=True,
     metavar="DIR",
-    help="Folder of the cards.",
+    help="Folder to write the card to.",
 )
-@click.option("--name", help="Name of the card; by default METHOD_BACKBONE_DATA_EPOCHSep.")
+@click.option("--name", help="Name of the card; METHOD_BACKBONE_DATA_EPOCHSep by default.")
 def card_command(run: str, output: str, name: str | None) -> None:
-    """Writes the model card of a finished RUN, with its weights.
+    """Writes the model card and the weights of a finished RUN.
 
-    Scores are measured while writing.
+    The scores on the card are measured by this command.
     """
     from ssl_zoo.report.card import write_card
 

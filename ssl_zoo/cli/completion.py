@@ -1,4 +1,4 @@
-"""Names for a shell's completion, read from source files: importing what they name takes seconds."""
+"""Names for shell completion, read from source files because importing them takes seconds."""
 
 import ast
 import importlib.metadata
@@ -15,17 +15,17 @@ from ssl_zoo.plugins import GROUP, KINDS, METHODS_PACKAGE
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 MORE_LISTS = ("recipes", "models")
-"""What `ssl-zoo list` lists besides the kinds of components."""
+"""What `ssl-zoo list` accepts in addition to the kinds of components."""
 
 
 def kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completes a kind of component, in the plural or singular as it was begun."""
+    """Completes a kind of component, in the plural or singular."""
     words = [*KINDS, *(MORE_LISTS if ctx.info_name == "list" else ())]
     return _starting(incomplete, [*words, *map(singular, KINDS)] if incomplete else words)
 
 
 def methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completes METHOD, and METHOD@RECIPE once there is an `@`."""
+    """Completes METHOD, and METHOD@RECIPE after an `@`."""
     name, at, _ = incomplete.partition("@")
     if not at:
         return _starting(incomplete, names("methods"))
@@ -33,7 +33,7 @@ def methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def named(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completes the name of a component of the kind that stands before it."""
+    """Completes the name of a component of the preceding kind."""
     kind = str(ctx.params.get("kind") or "")
     return _starting(incomplete, names(kind)) if kind in KINDS else []
 
@@ -41,7 +41,7 @@ def named(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 def evaluators(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Completes the last of several evaluators between commas."""
+    """Completes the last of several comma-separated evaluators."""
     before, comma, last = incomplete.rpartition(",")
     return [
         CompletionItem(f"{before}{comma}{name}")
@@ -63,7 +63,7 @@ def datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 def paths(
     ctx: click.Context, param: click.Parameter, incomplete: str, *, kind: str
 ) -> list[CompletionItem]:
-    """Leaves completion to the shell, which knows files and folders."""
+    """Leaves completion of files and folders to the shell."""
     return [CompletionItem(incomplete, type=kind)]
 
 
@@ -77,14 +77,14 @@ def singular(kind: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Returns the names of all components of a kind, those of installed plug-ins too."""
+    """Returns the names of all components of a kind, including installed plug-ins."""
     registry = KINDS[kind].partition(":")[2]
     found = {name for file in _sources(kind) for name in _registered(file, registry)}
     return sorted(found)
 
 
 def recipes(method: str) -> list[str]:
-    """Returns the recipes beside the module that registers a method, else the generic ones."""
+    """Returns the recipes of a method, otherwise the generic ones."""
     registry = KINDS["methods"].partition(":")[2]
     for file in _sources("methods"):
         if method in _registered(file, registry):
@@ -96,7 +96,7 @@ def recipes(method: str) -> list[str]:
 def _sources(kind: str) -> Iterator[Path]:
     """Yields the Python files that may register components of a kind."""
     part = KINDS[kind].partition(":")[0].removesuffix(".base")
-    packages = [METHODS_PACKAGE]  # formats of methods stand beside them
+    packages = [METHODS_PACKAGE]  # a method's formats are in its package
     packages += [] if kind == "methods" else [part]
     entries = importlib.metadata.entry_points(group=GROUP)
     packages += sorted({entry.module.partition(".")[0] for entry in entries} - {"ssl_zoo"})

@@ -1,4 +1,4 @@
-"""Printing to a terminal, a pipe or a file."""
+"""Output to a terminal, a pipe or a file."""
 
 import os
 import sys
@@ -7,23 +7,23 @@ import click
 from rich.console import Console, RenderableType
 
 PIPED_WIDTH = 120
-"""Columns of what goes to a file or a pipe, unless COLUMNS says otherwise."""
+"""Width of output to a file or a pipe, unless COLUMNS is set."""
 PROSE_WIDTH = 100
-"""Columns that sentences fill at most."""
+"""Maximum width of running text."""
 
 
 def width() -> int:
-    """Returns the columns there are."""
+    """Returns the width of the output."""
     return _console().width
 
 
 def prose_width() -> int:
-    """Returns the columns that sentences may fill."""
+    """Returns the width of running text."""
     return min(width(), PROSE_WIDTH)
 
 
 def show(content: RenderableType) -> None:
-    """Prints content of rich without the blanks that rich puts at the ends of lines."""
+    """Prints a rich renderable without trailing spaces."""
     console = _console()
     with console.capture() as captured:
         console.print(content)

@@ -1,4 +1,4 @@
-"""The commands that take checkpoints in and give them out: `ssl-zoo import` and `export`."""
+"""The commands that convert checkpoints: `ssl-zoo import` and `ssl-zoo export`."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,20 @@ from ssl_zoo.weights.export_kinds import EXPORT_KINDS
 @click.command("import")
 @click.argument("file")
 @click.option(
-    "--output", "-o", required=True, metavar="OUT.safetensors", help="File in our format."
+    "--output",
+    "-o",
+    required=True,
+    metavar="OUT.safetensors",
+    help="File to write, in the format of ssl-zoo.",
 )
 @FORMAT
 def import_command(file: str, output: str, format: Any) -> None:
-    """Turns a checkpoint of another project into a file of ours.
+    """Converts a checkpoint of another project to the format of ssl-zoo.
 
-    FILE is what SwAV, DeepCluster-v2, MoCo, DINO, Barlow Twins, VICReg, MAE, VISSL, solo-learn or
-    lightly wrote, a state dict of torchvision or timm, or published weights: torchvision:resnet50.
-    Its format is recognised by the names of its weights, and said. Nothing in FILE is run: one
-    that needs code to be read is refused.
+    FILE is a checkpoint of SwAV, DeepCluster-v2, MoCo, DINO, Barlow Twins, VICReg, MAE, VISSL,
+    solo-learn or lightly, a state dict of torchvision or timm, or the name of published weights:
+    torchvision:resnet50. Its format is recognised by the names of its weights, and is printed. No code
+    in FILE is executed; a file that cannot be read without executing code is refused.
 
     \b
     ssl-zoo import swav_800ep_pretrain.pth.tar -o swav.safetensors
@@ -37,33 +41,37 @@ def import_command(file: str, output: str, format: Any) -> None:
 
     opened = open_checkpoint(file, format=format)
     if opened.facts.format is None:
-        raise UserError(f"'{file}' is in our own format already; see: ssl-zoo export --help")
+        raise UserError(
+            f"'{file}' is already in the format of ssl-zoo; see: ssl-zoo export --help"
+        )
     write(opened, target, "safetensors")
     click.echo(target)
 
 
 @click.command("export")
 @click.argument("what")
-@click.option("--output", "-o", required=True, metavar="OUT", help="File, or folder for hub.")
+@click.option(
+    "--output", "-o", required=True, metavar="OUT", help="File to write; a folder for hub."
+)
 @click.option(
     "--as",
     "kind",
     type=click.Choice(EXPORT_KINDS),
     default="safetensors",
     show_default=True,
-    help="What is written.",
+    help="Format to write.",
 )
 @FORMAT
 def export_command(what: str, output: str, kind: Any, format: Any) -> None:
-    """Writes the backbone of a checkpoint for others to use.
+    """Exports the backbone of a checkpoint.
 
-    WHAT is whatever `ssl-zoo evaluate` scores. Prints how to load what was written.
+    WHAT is anything that `ssl-zoo evaluate` accepts. Prints how to load the exported file.
 
     \b
-    safetensors   our format: weights, settings and where they come from
-    torchvision   a state dict in torchvision's names, for ResNets and vision transformers
-    timm          the same in timm's names; OUT.pth or OUT.safetensors
-    onnx          a graph with any batch size; needs: pip install 'ssl-zoo[onnx]'
+    safetensors   the format of ssl-zoo: weights, settings and provenance
+    torchvision   a state dict with torchvision's names, for ResNets and vision transformers
+    timm          a state dict with timm's names; OUT.pth or OUT.safetensors
+    onnx          a graph for any batch size; needs: pip install 'ssl-zoo[onnx]'
     hub           a folder for torch.hub.load(OUT, "backbone", source="local")
 
     \b

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 )
 @how_it_is_scored
 @adds(*CACHE)
-@click.option("--watch", is_flag=True, help="Score the checkpoints of a run as they land.")
+@click.option("--watch", is_flag=True, help="Score the checkpoints of a run as they are written.")
 @click.option(
     "--every",
     default=10.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Seconds between looks, for --watch.",
+    help="Seconds between checks for new checkpoints, with --watch.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--output", "-o", metavar="FILE", help="Write the result as JSON.")
+@click.option("--output", "-o", metavar="FILE", help="Write the result to FILE as JSON.")
 def evaluate_command(
     what: tuple[str, ...],
     file: str | None,
@@ -50,16 +50,16 @@ def evaluate_command(
     output: str | None,
     **fields: Any,
 ) -> None:
-    """Scores a checkpoint by kNN, clustering, and whatever --evaluators names.
+    """Scores a checkpoint by kNN and clustering, or by the evaluators given with --evaluators.
 
-    CHECKPOINT is a run folder, a checkpoint folder, an exported .safetensors file, the name of a
-    model card, untrained:BACKBONE, a checkpoint of another project, whose format is recognised, or
-    published weights: torchvision:resnet50, timm:MODEL.
-    Several stand side by side, and the best is tested against the others on the same images.
-    KEY=VALUE sets any field of the request, such as data.root=DIR; see: ssl-zoo schema evaluation.
+    CHECKPOINT is a run folder, a checkpoint folder, an exported .safetensors file, the name of a model
+    card, untrained:BACKBONE, a checkpoint of another project, whose format is recognised, or published
+    weights: torchvision:resnet50, timm:MODEL. Several checkpoints are shown side by side, and the best
+    is tested against each of the others on the same images. KEY=VALUE sets any field of the request,
+    such as data.root=DIR; see: ssl-zoo schema evaluation.
 
-    Features are kept on disk, so that a second look, or one after an interruption, is quick: in
-    --cache, in SSL_ZOOCACHE, or in ~/.cache/ssl-zoo/features. Remove them there at will.
+    Features are cached on disk, so that repeated and interrupted evaluations are fast: in --cache, in
+    SSL_ZOO_CACHE, or in ~/.cache/ssl-zoo/features. The cache can be deleted at any time.
 
     \b
     ssl-zoo evaluate runs/swav
@@ -80,7 +80,7 @@ def evaluate_command(
     config = with_cache(request, no_cache)
     if watch:
         if target:
-            raise UserError("--watch keeps results in RUN/scores; leave --output out")
+            raise UserError("--watch writes results to RUN/scores; leave out --output")
         _watch(checkpoints, every, as_json, config)
         return
     results = _scored(checkpoints, config, target)
@@ -91,7 +91,7 @@ def evaluate_command(
 def _scored(
     checkpoints: list[str], config: "EvaluationConfig", target: Path | None
 ) -> "list[Result]":
-    """Opens all checkpoints, then scores them in turn; the file holds what is done so far."""
+    """Opens all checkpoints, then scores them in turn; each result is written when it is done."""
     from ssl_zoo.evaluation.evaluate import check_request, evaluate, open_for
 
     opened = [open_for(each, config) for each in checkpoints]
@@ -109,22 +109,22 @@ def _scored(
 
 @click.command("table")
 @click.argument("files", nargs=-1, required=True, metavar="[RESULT]...")
-@click.option("--score", metavar="NAME", help="What is tested, such as knn/top1@k=20.")
+@click.option("--score", metavar="NAME", help="Score to test, such as knn/top1@k=20.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--output",
     "-o",
     metavar="FILE",
-    help="Write a line for each score as CSV, or JSON by its ending.",
+    help="Write the scores to FILE: .csv with one line per score, or .json.",
 )
 def table_command(
     files: tuple[str, ...], score: str | None, as_json: bool, output: str | None
 ) -> None:
-    """Puts results side by side and tests the best against the others.
+    """Shows results side by side and tests the best against each of the others.
 
-    RESULT is a file that `evaluate --output` wrote, a run folder with evaluation.json, or the folder
-    of a comparison. Scores of different protocols or data are in different rows, and what differs is
-    said; to ask for a test of such a pair, with --score, is an error.
+    RESULT is a file written by `evaluate --output`, a run folder with evaluation.json, or the folder of
+    a comparison. Scores under different protocols or on different data are in different rows, with a
+    note on what differs; testing such a pair with --score is an error.
 
     \b
     ssl-zoo table swav.json simclr.json
@@ -135,7 +135,9 @@ def table_command(
 
     target = output_file(output) if output else None
     if target and target.suffix not in (".csv", ".json"):
-        raise UserError(f"'{output}' has no format; end its name with .csv or .json")
+        raise UserError(
+            f"the format of '{output}' is unknown; use a name that ends in .csv or .json"
+        )
     sources = [one for file in files for one in read_scored(file)]
     found = table(*sources, score=score)
     if target and target.suffix == ".csv":
@@ -161,7 +163,7 @@ def _tell(results: "list[Result]", as_json: bool) -> None:
 
 
 def _json_of(results: "list[Result]") -> str:
-    """Returns one result as it is, several with the tests between them."""
+    """Returns one result unchanged, several with the tests between them."""
     from ssl_zoo.evaluation.differences import try_differences
 
     if len(results) == 1:
@@ -170,7 +172,7 @@ def _json_of(results: "list[Result]") -> str:
 
 
 def _as_json(sources: "Sequence[Result | Comparison]", found: "Sequence[Difference]") -> str:
-    """Returns a comparison alone as it is, several sources with the tests between them."""
+    """Returns a single comparison unchanged, several sources with the tests between them."""
     from ssl_zoo.comparison.ranking import Comparison
 
     if len(sources) == 1 and isinstance(sources[0], Comparison):
@@ -205,7 +207,7 @@ def _watch(
     from ssl_zoo.report.tables import result_line
 
     if len(checkpoints) != 1:
-        raise UserError(f"--watch follows one run, and {len(checkpoints)} are given")
+        raise UserError(f"--watch takes one run, but {len(checkpoints)} are given")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError.everywhere("--watch runs in one process; start several watchers instead")
 

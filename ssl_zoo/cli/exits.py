@@ -1,4 +1,4 @@
-"""How a command ends: one line for a user's mistake, and an exit status that tells the truth."""
+"""How a command ends: a one-line message for a user's mistake, and the exit status."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from ssl_zoo.errors import UserError
 
 
 def run(command: Callable[..., Any]) -> None:
-    """Runs a command; a user's mistake is one line on standard error and exit status 2."""
+    """Runs a command; a user's mistake ends it with one line on standard error and exit status 2."""
     try:
         command(prog_name="ssl-zoo", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -23,7 +23,7 @@ def run(command: Callable[..., Any]) -> None:
         _fail(_explain_usage(error), error.exit_code)
     except UserError as error:
         _fail(str(error), 2, on_all_ranks=error.on_all_ranks)
-    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the one into the other
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click converts one to the other
         _fail("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:
         sys.exit(141)
@@ -39,7 +39,7 @@ def run(command: Callable[..., Any]) -> None:
 def _explain_usage(error: click.ClickException) -> str:
     near = getattr(error, "possibilities", None)
     if near:
-        near[1:] = []  # the nearest comes first, and one is enough
+        near[1:] = []  # the nearest is first, and one is enough
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     help_of = context.command_path if context else "ssl-zoo"
@@ -54,7 +54,7 @@ def _exit_if_interrupted(error: Exception) -> None:
         again = " ".join(["ssl-zoo", *map(shlex.quote, sys.argv[1:])])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             again = "the same command"
-        _fail(f"{error}; go on with: {again}", 128 + error.signum, on_all_ranks=True)
+        _fail(f"{error}; resume with: {again}", 128 + error.signum, on_all_ranks=True)
 
 
 def _fail(message: str, status: int, *, on_all_ranks: bool = False) -> None:

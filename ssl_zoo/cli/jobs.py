@@ -1,4 +1,4 @@
-"""The commands that watch and steer jobs: `ssl-zoo jobs`, `logs`, `cancel`, `requeue`, `release`."""
+"""The commands that show and control jobs: `ssl-zoo jobs`, `logs`, `cancel`, `requeue`, `release`."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssl_zoo.jobs.status import RunStatus
 
 WATCH_S = 5.0
-"""Seconds between two looks of `jobs --watch` and `jobs --wait`."""
+"""Seconds between updates of `jobs --watch` and `jobs --wait`."""
 
 _RUN = click.argument("run")
 
@@ -28,47 +28,49 @@ class _Rank(click.ParamType):  # type: ignore[type-arg]
         if value in ("all", None):
             return None
         if not str(value).isdigit():
-            raise UserError(f"--rank of {value!r} is no rank; give a number from 0, or 'all'")
+            raise UserError(f"--rank of {value!r} is not a rank; give a number from 0, or 'all'")
         return int(value)
 
 
-@click.command("jobs", short_help="Shows how runs and their jobs are.")
+@click.command("jobs", short_help="Shows the status of runs and their jobs.")
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--watch", "-w", is_flag=True, help="Keep showing, until all are over or Ctrl-C.")
-@click.option("--wait", is_flag=True, help="Wait until all are over, then show them.")
+@click.option(
+    "--watch", "-w", is_flag=True, help="Update the table until all jobs have ended, or Ctrl-C."
+)
+@click.option("--wait", is_flag=True, help="Wait until all jobs have ended, then show the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) -> None:
-    """Shows how runs and their jobs are: state and why, step, checkpoint, pace, time left.
+    """Shows the status of runs and their jobs: state and reason, step, checkpoint, speed, time left.
 
-    RUN is a run folder, its name in 'runs' (or in $SSL_ZOO_RUNS), or a folder of runs, such as a
-    sweep's. Without one, all runs in 'runs' are shown. Runs that were never submitted are shown, too.
+    RUN is a run folder, its name in 'runs' (or in $SSL_ZOO_RUNS), or a folder of runs, such as that of a
+    sweep. By default, all runs in 'runs' are shown, including runs that were never submitted.
 
     \b
     ssl-zoo jobs                                  all runs in 'runs'
-    ssl-zoo jobs runs/swav runs/sweep --watch     these, again and again
+    ssl-zoo jobs runs/swav runs/sweep --watch     these, updated continuously
     ssl-zoo jobs runs/swav --wait && ssl-zoo evaluate runs/swav
     ssl-zoo jobs --json | jq '.[] | select(.has_failed) | .folder'
 
-    States are those of SLURM, such as PENDING, RUNNING, CANCELLED and TIMEOUT, and these:
+    In addition to SLURM's states, such as PENDING, RUNNING, CANCELLED and TIMEOUT, there are:
 
     \b
-    REQUEUED     it ran before and waits to go on
-    COMPLETE     the run has reached its end
-    STOPPED      it was asked to stop, has saved, and does not go on by itself
-    INCOMPLETE   the job ended without an error, but the run is not complete
-    LOST         it was started and is gone, and nobody can say why
-    UNKNOWN      it may run where it cannot be seen from here; --wait goes on waiting
-    NOT STARTED  there is a run folder, and nothing has happened in it
+    REQUEUED     it ran before and waits to be resumed
+    COMPLETE     the run is complete
+    STOPPED      it saved and stopped on request; it does not restart by itself
+    INCOMPLETE   the job ended without an error before the run was complete
+    LOST         it was started and has disappeared for an unknown reason
+    UNKNOWN      it may run where it is not visible from here; --wait keeps waiting
+    NOT STARTED  the run folder exists, but the run was never started
 
-    The exit status is 1 when one of the runs was started and is over without being complete, else 0.
+    The exit status is 1 if a run was started and has ended without being complete, else 0.
     """
     from ssl_zoo.jobs.queue import Slurm
 
     folders = _folders(runs)
     if watch and not sys.stdout.isatty():
-        raise UserError("--watch needs a terminal; use --wait, or --json again and again")
+        raise UserError("--watch needs a terminal; use --wait, or call --json repeatedly")
     if watch and as_json:
-        raise UserError("--watch shows a table and --json does not; give one of them")
+        raise UserError("--watch cannot be combined with --json; give one of them")
     slurm = Slurm()
     if watch:
         found = _watch(folders, slurm)
@@ -81,16 +83,18 @@ def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) 
         sys.exit(1)
 
 
-@click.command("logs", short_help="Shows what a run's job prints.")
+@click.command("logs", short_help="Shows the log of a run's job.")
 @_RUN
-@click.option("--follow", "-f", is_flag=True, help="Go on until the run is over or Ctrl-C.")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Follow the log until the run has ended, or Ctrl-C."
+)
 @click.option(
     "--lines",
     "-n",
     default=50,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Last lines to begin with.",
+    help="Number of last lines to show first.",
 )
 @click.option(
     "--rank",
@@ -98,18 +102,18 @@ def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) 
     show_default=True,
     type=_Rank(),
     metavar="K|all",
-    help="Process whose log is shown; with 'all' each line begins with its rank.",
+    help="Process whose log to show; with 'all', each line begins with its rank.",
 )
 def logs_command(run: str, follow: bool, lines: int, rank: int | None) -> None:
-    """Shows the last lines that the job of RUN printed.
+    """Shows the last lines of the log of RUN's job.
 
-    All starts of a job are in the same log. With -f the log is followed over requeues, and over a new
-    job that the run is submitted again as. What is said about the job itself goes to standard error.
+    All starts of a job write to the same log. With -f, the log is followed through requeues and when the
+    run is submitted again as a new job. Messages about the job itself are printed to standard error.
 
     \b
     ssl-zoo logs runs/swav
     ssl-zoo logs runs/swav -f
-    ssl-zoo logs runs/swav --rank all -n 5        what each process said last
+    ssl-zoo logs runs/swav --rank all -n 5        the last lines of each process
     """
     from ssl_zoo.jobs import logs
     from ssl_zoo.jobs.finding import find_run
@@ -124,7 +128,7 @@ def logs_command(run: str, follow: bool, lines: int, rank: int | None) -> None:
 @click.command("cancel", short_help="Ends the job of a run.")
 @_RUN
 def cancel_command(run: str) -> None:
-    """Ends the job of RUN. One that is training saves first, and can be submitted again.
+    """Ends the job of RUN. A training job saves first, and can be submitted again.
 
     \b
     ssl-zoo cancel runs/swav
@@ -135,14 +139,16 @@ def cancel_command(run: str) -> None:
     click.echo(cancel(find_run(run)))
 
 
-@click.command("requeue", short_help="Sends the job of a run back into the queue.")
+@click.command("requeue", short_help="Puts the job of a run back into the queue.")
 @_RUN
-@click.option("--now", is_flag=True, help="Do not wait for it to save: go on from the checkpoint.")
+@click.option(
+    "--now", is_flag=True, help="Do not wait for it to save; it resumes from its last checkpoint."
+)
 def requeue_command(run: str, now: bool) -> None:
-    """Sends the running job of RUN back into the queue: it saves, and goes on when its turn comes.
+    """Puts the running job of RUN back into the queue: it saves now and resumes when it is scheduled.
 
-    Use it to make room for others, or to leave a bad node. With --now SLURM ends the job at once, and
-    it goes on from its last checkpoint: for a job that does not listen any more. A job that has failed,
+    Use it to free resources, or to leave a bad node. With --now, SLURM ends the job at once, and it
+    resumes from its last checkpoint; use it for a job that no longer responds. A job that has failed,
     was cancelled or ran out of time is submitted again, with the settings and the code of RUN.
 
     \b
@@ -155,13 +161,13 @@ def requeue_command(run: str, now: bool) -> None:
     click.echo(requeue(find_run(run), hard=now))
 
 
-@click.command("release", short_help="Lets the held job of a run start.")
+@click.command("release", short_help="Releases the held job of a run.")
 @_RUN
 def release_command(run: str) -> None:
-    """Lets the held job of RUN start.
+    """Releases the held job of RUN, so that it can start.
 
-    SLURM holds a job whose start failed on a node ('launch failed requeued held'); you may have held
-    it yourself with scontrol hold.
+    SLURM holds a job if it could not be started on a node ('launch failed requeued held'), or if you ran
+    scontrol hold.
 
     \b
     ssl-zoo release runs/swav
@@ -173,10 +179,10 @@ def release_command(run: str) -> None:
 
 
 def _folders(runs: tuple[str, ...]) -> "list[Path]":
-    """Returns the run folders that are meant.
+    """Returns the run folders given by the arguments.
 
     Raises:
-        UserError: an argument is no run and holds none.
+        UserError: an argument is not a run and contains none.
     """
     from pathlib import Path
 
@@ -207,7 +213,7 @@ def _look(folders: "list[Path]", slurm: "Slurm", *, wait: bool) -> "list[RunStat
 
 
 def _watch(folders: "list[Path]", slurm: "Slurm") -> "list[RunStatus]":
-    """Shows a table again and again, until all runs are over."""
+    """Updates a table until all runs have ended."""
     import time
 
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""The commands that say what there is: `ssl-zoo list`, `show` and `schema`."""
+"""The commands that describe components: `ssl-zoo list`, `show` and `schema`."""
 
 import difflib
 import json
@@ -38,10 +38,10 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(kind: str | None, as_json: bool) -> None:
-    """Lists the components that can be named, of one KIND or of all.
+    """Lists the available components of one KIND, or of all kinds.
 
-    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators
-    or formats; or recipes, or models, the weights that come with ssl-zoo.
+    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators or formats; or
+    recipes; or models, the weights that come with ssl-zoo.
 
     \b
     ssl-zoo list methods
@@ -96,7 +96,7 @@ def _list_models(rows: list[dict[str, Any]], as_json: bool) -> None:
 @click.argument("name", shell_complete=completion.named)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(kind: str, name: str, as_json: bool) -> None:
-    """Shows one component and each of its settings.
+    """Shows a component and its settings.
 
     \b
     ssl-zoo show method swav
@@ -122,11 +122,10 @@ def show_command(kind: str, name: str, as_json: bool) -> None:
     metavar="[run|evaluation|cluster|scoring]",
 )
 def schema_command(kind: str) -> None:
-    """Prints the JSON schema of a run or another request.
+    """Prints the JSON schema of a run's settings, or of another request.
 
-    A file of evaluation is for evaluate --config, of cluster for cluster, of scoring for submit
-    evaluate.
-    Editors complete and check YAML by it:
+    The schema of evaluation describes files for evaluate --config, that of cluster those for cluster,
+    and that of scoring those for submit evaluate. Editors use a schema to complete and check YAML:
 
     \b
     ssl-zoo schema > run.schema.json

@@ -30,19 +30,19 @@ from ssl_zoo.cli.train import config_command, train_command
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="ssl-zoo")
-@click.option("--quiet", "-q", is_flag=True, help="Print warnings and results only.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only warnings and results.")
 def cli(quiet: bool) -> None:
-    """Self-supervised learning by name: train, resume, score and compare methods.
+    """Self-supervised learning: train, resume, score and compare methods by name.
 
     \b
-    ssl-zoo list methods             what there is
-    ssl-zoo show method swav         what it is and what can be set
-    ssl-zoo train swav               a small run, minutes on a CPU
+    ssl-zoo list methods             the available methods
+    ssl-zoo show method swav         its description and settings
+    ssl-zoo train swav               a small run, a few minutes on a CPU
     ssl-zoo compare swav simclr      methods side by side
-    ssl-zoo evaluate FILE            score any checkpoint, of other projects too
-    ssl-zoo submit swav              the same on a SLURM cluster; then: ssl-zoo jobs
-    ssl-zoo new method mine          a package with a method of your own, to start from
-    ssl-zoo train mine --plugin mine.py    or a method from one file
+    ssl-zoo evaluate FILE            score any checkpoint, also of other projects
+    ssl-zoo submit swav              train on a SLURM cluster; then: ssl-zoo jobs
+    ssl-zoo new method mine          a package template for your own method
+    ssl-zoo train mine --plugin mine.py    a method from a single file
     """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO

@@ -1,4 +1,4 @@
-"""`ssl-zoo new`: packages to start from."""
+"""`ssl-zoo new`: package templates."""
 
 import importlib.resources
 import keyword
@@ -19,12 +19,12 @@ FILES = {
     "ssl_zoo_{name}/recipes/digits.yaml": "digits.yaml",
     "tests/test_{name}.py": "test_method.py",
 }
-"""Files of a package and the templates in `new_method/` that they are made from."""
+"""Files of a package, and their templates in `new_method/`."""
 
 
-@click.group("new", short_help="Writes a package to start from.")
+@click.group("new", short_help="Writes a package from a template.")
 def new_command() -> None:
-    """Writes a package to start from.
+    """Writes a package from a template.
 
     \b
     ssl-zoo new method mine
@@ -35,9 +35,9 @@ def new_command() -> None:
 @click.argument("name")
 @click.option("--output", "-o", metavar="DIR", help="New or empty folder; by default NAME.")
 def new_method_command(name: str, output: str | None) -> None:
-    """Writes a package with a method that trains at once: class, recipe, test, setup, README.
+    """Writes a package with a method that can be trained right away: class, recipe, test, setup, README.
 
-    NAME is what the method goes by: lower-case letters, digits and underscores. No file is ever
+    NAME is the name of the method: lower-case letters, digits and underscores. Existing files are never
     overwritten.
 
     \b
@@ -66,7 +66,7 @@ def new_method_command(name: str, output: str | None) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Raises `UserError` where a method cannot have this name."""
+    """Raises `UserError` if a method cannot have this name."""
     from ssl_zoo.method import METHODS
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
@@ -76,10 +76,10 @@ def _check_name(name: str) -> None:
         )
     if name in METHODS:
         owner = METHODS[name].__module__
-        raise UserError(f"there is a method '{name}' already, in {owner}; choose another name")
+        raise UserError(f"a method '{name}' already exists, in {owner}; choose another name")
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises `UserError` where files could be overwritten."""
+    """Raises `UserError` if files would be overwritten."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"'{folder}' exists and is not an empty folder; choose another --output")

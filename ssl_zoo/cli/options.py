@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 import os
 import re
@@ -24,7 +24,7 @@ OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 CONFIG = click.option(
     "--config",
     "file",
-    help="YAML file in place of a recipe.",
+    help="YAML file to use instead of a recipe.",
     metavar="FILE",
     shell_complete=completion.files,
 )
@@ -39,7 +39,7 @@ def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, 
 
 
 def takes_plugins(command: click.Command) -> click.Command:
-    """Adds `--plugin FILE.py` to a command; what the files register is known when it runs."""
+    """Adds `--plugin FILE.py` to a command; the files are loaded before the command runs."""
     command.params.append(
         click.Option(
             ["--plugin", "_plugins"],
@@ -49,14 +49,14 @@ def takes_plugins(command: click.Command) -> click.Command:
             expose_value=False,
             callback=_load_plugins,
             shell_complete=completion.files,
-            help="Python file that registers a method or other components; may be given again.",
+            help="Python file that registers a method or other components; can be repeated.",
         )
     )
     return command
 
 
 def resolved(method: str | None, overrides: tuple[str, ...], file: str | None) -> "RunConfig":
-    """Returns the run that the arguments describe; what is wrong with it is wrong on all ranks."""
+    """Returns the run described by the arguments; errors are the same on all ranks."""
     from ssl_zoo.runs.config import run_config
 
     if method is not None and "=" in method:  # `ssl-zoo train --config FILE seed=3`
@@ -64,12 +64,12 @@ def resolved(method: str | None, overrides: tuple[str, ...], file: str | None) -
     try:
         return run_config(method, file=file, overrides=overrides)
     except UserError as error:
-        error.on_all_ranks = True  # all were given the same arguments
+        error.on_all_ranks = True  # all ranks have the same arguments
         raise
 
 
 class _Evaluators(click.ParamType):  # type: ignore[type-arg]
-    """Names or settings of evaluators, between commas."""
+    """Names or settings of evaluators, separated by commas."""
 
     name = "evaluators"
 
@@ -108,7 +108,7 @@ class _Megabytes(click.ParamType):  # type: ignore[type-arg]
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)?", str(value), re.IGNORECASE)
         size = float(found[1]) * (1000 if (found[2] or "").upper() == "GB" else 1) if found else 0
         if size < 1:
-            raise UserError(f"'{value}' is no size; write 500MB or 2GB")
+            raise UserError(f"'{value}' is not a size; write 500MB or 2GB")
         return int(size)
 
 
@@ -130,7 +130,7 @@ FORMAT = click.option(
     type=_Settings(),
     metavar="NAME",
     shell_complete=completion.formats,
-    help="Format of a foreign file, where it is not recognised; see: ssl-zoo list formats.",
+    help="Format of a file of another project, if not recognised; see: ssl-zoo list formats.",
 )
 
 
@@ -140,23 +140,28 @@ EVALUATORS = click.option(
     type=_Evaluators(),
     metavar="A,B",
     shell_complete=completion.evaluators,
-    help="What is scored: knn, knn:instdisc, '{name: knn, k: [1, 5]}'; see: ssl-zoo list evaluators.",
+    help="Evaluators: knn, knn:instdisc, '{name: knn, k: [1, 5]}'; see: ssl-zoo list evaluators.",
 )
 
 
-# None stands for what a file of --config says, else for the default of the request.
+# None means the value in the file of --config, otherwise the default of the request.
 _FEATURES = (
     click.option(
-        "--config", "file", metavar="FILE", help="YAML file of a request; options go before it."
+        "--config", "file", metavar="FILE", help="YAML file of a request; options take precedence."
     ),
     FORMAT,
-    click.option("--layer", show_default="pooled", help="Where features are taken."),
-    click.option("--image-size", type=click.IntRange(2), metavar="PIXELS", help="Of the images."),
+    click.option("--layer", show_default="pooled", help="Layer that features are taken from."),
+    click.option(
+        "--image-size",
+        type=click.IntRange(2),
+        metavar="PIXELS",
+        help="Height and width of the images.",
+    ),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
         show_default="fp32",
-        help="Of the network's arithmetic.",
+        help="Precision of the network's arithmetic.",
     ),
     click.option("--batch-size", show_default="256", type=click.IntRange(1)),
     click.option(
@@ -164,13 +169,13 @@ _FEATURES = (
         "num_workers",
         show_default="0",
         type=click.IntRange(0),
-        help="Loader processes, for image files.",
+        help="Loader processes per rank, for image files.",
     ),
     click.option(
         "--seed",
         show_default="0",
         type=click.IntRange(0, 2**31 - 1),
-        help="Of clusters, draws and intervals.",
+        help="Seed of clustering, random draws and intervals.",
     ),
 )
 
@@ -181,7 +186,7 @@ _SCORES = (
         "data",
         metavar="NAME",
         shell_complete=completion.datasets,
-        help="Data set; by default the one it was trained on. Short for data=NAME.",
+        help="Data set; by default that of training. Short for data=NAME.",
     ),
     EVALUATORS,
     *_FEATURES,
@@ -190,13 +195,13 @@ _SCORES = (
         "memory_mb",
         type=_Megabytes(),
         metavar="SIZE",
-        help="For neighbours and rankings, beside the features: 2GB.",
+        help="Memory for neighbours and rankings, in addition to the features, such as 2GB.",
     ),
 )
 
 
 CACHE = (
-    click.option("--cache", metavar="DIR", help="Folder in which features are kept."),
+    click.option("--cache", metavar="DIR", help="Folder in which features are cached."),
     click.option("--no-cache", is_flag=True, help="Keep features in memory only."),
 )
 
@@ -205,7 +210,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def adds(*options: Any) -> Callable[[_Command], _Command]:
-    """Returns a decorator that adds options to a command, in their order."""
+    """Returns a decorator that adds options to a command, in the given order."""
 
     def add(command: _Command) -> _Command:
         for option in reversed(options):
@@ -216,15 +221,15 @@ def adds(*options: Any) -> Callable[[_Command], _Command]:
 
 
 how_features_are_taken = adds(*_FEATURES, *CACHE)
-"""Adds the options that say how a checkpoint sees images, and where its features are kept."""
+"""Adds the options for the data, the view of images, and the feature cache."""
 
 
 how_it_is_scored = adds(*_SCORES)
-"""Adds the options that say how a checkpoint is scored; they are fields of `EvaluationConfig`."""
+"""Adds the options of an evaluation, which are fields of `EvaluationConfig`."""
 
 
 def with_cache(config: RequestT, no_cache: bool) -> RequestT:
-    """Returns a request whose features are kept, where it and `--no-cache` do not say otherwise."""
+    """Returns a request that caches features, unless it sets a cache or `--no-cache` is given."""
     from ssl_zoo.evaluation.cache import cache_folder
 
     if no_cache:
@@ -233,15 +238,15 @@ def with_cache(config: RequestT, no_cache: bool) -> RequestT:
 
 
 def is_override(text: str) -> bool:
-    """Returns whether an argument is `KEY=VALUE`, and not a file of that name."""
+    """Returns whether an argument is `KEY=VALUE` and not an existing file."""
     return re.match(r"[A-Za-z_][\w.]*=", text) is not None and not Path(text).exists()
 
 
 def output_file(path: str) -> Path:
-    """Makes the folder of a file before hours of work go into it.
+    """Creates the folder of an output file before any work is done.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     file = Path(path)
     try:

@@ -15,14 +15,14 @@ _LAUNCHER = click.option(
     type=click.Choice(["slurm", "local", "debug"]),
     default="slurm",
     show_default=True,
-    help="SLURM, this machine in the background, or this very process.",
+    help="SLURM, this machine in the background (local), or this process (debug).",
 )
 _SITE = click.option(
     "--slurm",
     "site",
     metavar="NAME|FILE",
-    help="Settings of the site, below those of the run: a profile in ~/.config/ssl-zoo/slurm, or a "
-    "YAML file. By default the profile 'default', if there is one.",
+    help="Settings of the site, which those of the run override: a profile in "
+    "~/.config/ssl-zoo/slurm, or a YAML file. By default the profile 'default', if it exists.",
 )
 _DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Print the batch script and the settings; submit nothing."
@@ -30,7 +30,7 @@ _DRY_RUN = click.option(
 
 
 class _SubmitGroup(click.Group):
-    """A group whose own name is a command, too: `submit swav`, `submit evaluate RUN`."""
+    """A group whose name is also a command: `submit swav`, `submit evaluate RUN`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
@@ -49,7 +49,7 @@ def submit_command() -> None:
     """Submits runs to SLURM."""
 
 
-@submit_command.command("train", short_help="A training run, or a sweep.")
+@submit_command.command("train", short_help="Submits a training run, or a sweep.")
 @METHOD
 @OVERRIDES
 @CONFIG
@@ -58,13 +58,13 @@ def submit_command() -> None:
     "sweeps",
     multiple=True,
     metavar="KEY=A,B|KEY=0..9",
-    help="Values to run side by side, as one job array; several make all combinations.",
+    help="Values to run in parallel, as one job array; several --sweep make all combinations.",
 )
 @click.option(
     "--output",
     "-o",
     metavar="DIR",
-    help="Run folder, or the folder of a sweep's runs; by default in runs/.",
+    help="Run folder, or the parent folder of a sweep's runs; by default in runs/.",
 )
 @_SITE
 @_LAUNCHER
@@ -81,15 +81,15 @@ def submit_train_command(
 ) -> None:
     """Submits a training run, or a sweep of them, to SLURM.
 
-    What is preempted or runs out of time is saved, requeued and goes on exactly where it stopped. The
-    same command submits a run that has stopped or failed again; what is complete or in the queue is
-    left alone. Settings of the job are fields of 'slurm'; see: ssl-zoo schema.
+    A run that is preempted or runs out of time saves, is requeued and resumes exactly where it stopped.
+    The same command resubmits runs that have stopped or failed; runs that are complete or in the queue
+    are skipped. Settings of the job are fields of 'slurm'; see: ssl-zoo schema.
 
     \b
     ssl-zoo submit swav slurm.partition=gpu slurm.gpus_per_node=8 slurm.timeout_min=240
     ssl-zoo submit swav@imagenet-bs256-200ep --slurm mysite -o runs/swav200
     ssl-zoo submit --sweep method=swav,simclr --sweep seed=0..2 -o runs/first
-    ssl-zoo submit swav --dry-run                  what would be submitted
+    ssl-zoo submit swav --dry-run                  only print the batch script
     ssl-zoo submit evaluate runs/swav200 --after runs/swav200
 
     Then: ssl-zoo jobs, logs, cancel, requeue, release.
@@ -110,7 +110,7 @@ def submit_train_command(
     _carry_out(submission.plan_runs(configs, folders, site=site), launcher, dry_run)
 
 
-@submit_command.command("evaluate", short_help="A scoring job.")
+@submit_command.command("evaluate", short_help="Submits a scoring job.")
 @click.argument("checkpoint")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @how_it_is_scored
@@ -118,7 +118,7 @@ def submit_train_command(
     "--after",
     multiple=True,
     metavar="RUN",
-    help="Wait until the job that trains this run has come to a good end; may be given again.",
+    help="Start only after the job that trains this run has succeeded; can be repeated.",
 )
 @click.option("--output", "-o", metavar="DIR", help="Folder of the job and its result.")
 @_SITE
@@ -135,11 +135,11 @@ def submit_evaluate_command(
     file: str | None,
     **fields: Any,
 ) -> None:
-    """Submits a job that scores a checkpoint as 'ssl-zoo evaluate' does.
+    """Submits a job that scores a checkpoint like 'ssl-zoo evaluate'.
 
-    The result is evaluation.json in the job's folder, which lies in the run folder that is scored.
-    KEY=VALUE sets any field of the request, such as data.root=DIR, and slurm.KEY=VALUE those of the
-    job; see: ssl-zoo schema scoring.
+    The result is evaluation.json in the job's folder, which is inside the scored run folder. KEY=VALUE
+    sets any field of the request, such as data.root=DIR, and slurm.KEY=VALUE a setting of the job; see:
+    ssl-zoo schema scoring.
 
     \b
     ssl-zoo submit evaluate runs/swav --after runs/swav slurm.partition=gpu
@@ -191,6 +191,6 @@ def _show(plan: "Plan", launcher: str) -> None:
 
 
 def _short(path: Path) -> str:
-    """Returns a path as a person would write it from here."""
+    """Returns a path relative to the current folder if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -29,20 +29,20 @@ def config_command(method: str | None, overrides: tuple[str, ...], file: str | N
 @OVERRIDES
 @CONFIG
 @click.option(
-    "--output", "-o", metavar="DIR", help="Run folder; by default runs/METHOD-DATA-DIGEST."
+    "--output", "-o", metavar="DIR", help="Run folder; runs/METHOD-DATA-DIGEST by default."
 )
 def train_command(
     method: str | None, overrides: tuple[str, ...], file: str | None, output: str | None
 ) -> None:
-    """Trains a method, or goes on where it stopped.
+    """Trains a method, or resumes its training.
 
-    The same command with the same settings goes on from the newest checkpoint in its run folder.
+    The same command with the same settings resumes from the newest checkpoint in its run folder.
 
     \b
-    ssl-zoo train swav                           the recipe 'digits', minutes on a CPU
+    ssl-zoo train swav                           the recipe 'digits', a few minutes on a CPU
     ssl-zoo train swav@cifar10 data.root=data    another recipe
     ssl-zoo train simclr seed=3 method.temperature=0.1 epochs=50
-    ssl-zoo train -o runs/swav                   what is there already goes on
+    ssl-zoo train -o runs/swav                   resume the run in a folder
     torchrun --nproc-per-node 2 -m ssl_zoo train swav
     """
     from ssl_zoo.training.train import train

@@ -1,1 +1,1 @@
-"""Results for people: tables and model cards."""
+"""Human-readable results: tables and model cards."""

@@ -1,4 +1,4 @@
-"""Model cards with Hugging Face front matter, written from measurements made while writing them."""
+"""Model cards with Hugging Face front matter; scores are measured when a card is written."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
 
     Args:
         run: the run folder.
-        folder: where cards live.
-        name: `METHOD_BACKBONE_DATA_EPOCHSep` when not given.
+        folder: folder of the cards.
+        name: name of the card; `METHOD_BACKBONE_DATA_EPOCHSep` if None.
 
     Raises:
         UserError: the run is not finished, or its checkpoint is damaged.
@@ -33,11 +33,11 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
     source = RunFolder(run)
     config = source.config()
     if not source.is_complete:
-        raise UserError(f"run '{run}' is not finished; a card describes finished training only")
+        raise UserError(f"run '{run}' is not finished; a card needs a finished run")
     if not METHODS[config.method.name].trains:
         raise UserError(
-            f"run '{run}' is of '{config.method.name}', which learns nothing that could be released; "
-            "give a run of a method that trains"
+            f"run '{run}' uses '{config.method.name}', which does not train a network; "
+            "choose a run of a method that trains"
         )
     name = (
         name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
@@ -105,7 +105,7 @@ def _details(config: RunConfig, result: Result) -> str:
     rows = {
         "Method": config.method.name,
         "Backbone": f"{config.backbone.name}, {backbone.parameters:,} parameters"
-        + (f", {flops:,} multiply-adds an image" if flops else ""),
+        + (f", {flops:,} multiply-adds per image" if flops else ""),
         "Input": f"RGB, {size}x{size}, values in [0, 1], mean {data['mean']}, std {data['std']}",
         "Output": f"{backbone.feature_dim} features",
     }
@@ -113,8 +113,8 @@ def _details(config: RunConfig, result: Result) -> str:
     return (
         f"## Model details\n\n| | |\n|---|---|\n{table}\n\n"
         "## Intended use and limits\n\n"
-        f"Frozen features for images like those of `{config.data.name}`. Not tested on other images; "
-        "nothing is known about them here."
+        f"Frozen features for images like those of `{config.data.name}`. They were "
+        "not tested on other images."
     )
 
 

@@ -1,4 +1,4 @@
-"""Components as text for a terminal: what `ssl-zoo list` and `ssl-zoo show` print."""
+"""Components as terminal text: the output of `ssl-zoo list` and `ssl-zoo show`."""
 
 import re
 import textwrap
@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 NAMES_WIDTH = 26
-"""Columns for names; a few names that share a class wrap here."""
+"""Maximum width of the column of names, in which names that share a class are wrapped."""
 
 
 def listing_table(kind: str, rows: list[dict[str, str]]) -> Group:
-    """Returns the components of a kind; names that share a class share a row."""
+    """Returns a table of the components of a kind; names of the same class share a row."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(max_width=NAMES_WIDTH)
     table.add_column()
@@ -30,7 +30,7 @@ def listing_table(kind: str, rows: list[dict[str, str]]) -> Group:
 
 
 def recipe_table(rows: list[dict[str, Any]]) -> Table:
-    """Returns `METHOD@RECIPE`, data and a line of what it runs."""
+    """Returns a table with `METHOD@RECIPE`, data and a one-line description."""
     table = Table(box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
     table.add_column("data", no_wrap=True)
@@ -42,7 +42,7 @@ def recipe_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def model_table(rows: list[dict[str, Any]], others: dict[str, str]) -> Group:
-    """Returns the models that come with us, whose names begin with the method, and how others are named."""
+    """Returns a table of the bundled model cards, and the names of other weights."""
     table = Table(box=None, pad_edge=False)
     table.add_column("model", no_wrap=True, overflow="fold")
     for title in ("backbone", "data", "epochs"):
@@ -62,7 +62,7 @@ def _cell(value: Any) -> str:
 
 
 def component_text(found: dict[str, Any], *, width: int) -> Text:
-    """Returns what a component is and each of its settings: default, type, bounds, meaning."""
+    """Returns the description of a component and its settings: default, type, bounds, meaning."""
     text = Text()
     text.append(found["name"], style="bold")
     text.append(f"  ({found['module']})\n\n")
@@ -106,9 +106,9 @@ def _append_setting(text: Text, row: dict[str, str], width: int) -> None:
 
 
 def _prose(doc: str, width: int) -> list[str]:
-    """Returns the paragraphs of a docstring without its sections for programmers.
+    """Returns the paragraphs of a docstring without sections such as `Args:`.
 
-    The lines of indented paragraphs, such as formulas, stay as they are.
+    Indented paragraphs, such as formulas, keep their line breaks.
     """
     sections = ("Args:", "Attributes:", "Returns:", "Raises:")
     paragraphs = [part for part in doc.split("\n\n") if part and not part.startswith(sections)]

@@ -1,4 +1,4 @@
-"""What `ssl-zoo list` and `ssl-zoo show` say about components, read from their classes."""
+"""Facts about components for `ssl-zoo list` and `ssl-zoo show`, read from their classes."""
 
 import inspect
 import typing
@@ -28,16 +28,16 @@ USAGE = {
     "evaluators": "ssl-zoo evaluate RUN --evaluators {name}",
     "formats": "ssl-zoo evaluate FILE --format {name}",
 }
-"""The command that uses a component, for each kind that a command line can name."""
+"""A command that uses a component, for each kind that can be named on the command line."""
 
 OTHER_WEIGHTS = {
     "torchvision:MODEL[@WEIGHTS]": "weights of torchvision, such as torchvision:resnet50 or "
     "torchvision:resnet50@IMAGENET1K_V1",
     "timm:MODEL": "weights of timm, such as timm:vit_small_patch16_224; needs ssl-zoo[timm]",
     "untrained:BACKBONE": "random weights, such as untrained:resnet50",
-    "FILE": "a run folder, a file of ours or a checkpoint of another project; see: ssl-zoo list formats",
+    "FILE": "a run folder, a file of ssl-zoo or a checkpoint of another project; see: ssl-zoo list formats",
 }
-"""What else commands take as a checkpoint."""
+"""Other values that commands accept as a checkpoint."""
 
 _ATTRIBUTES = {
     Ge: "ge",
@@ -51,7 +51,7 @@ _SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
 
 
 def summary(registry: Registry[Any], name: str) -> dict[str, str]:
-    """Returns a component's name, first docstring line, paper, and where it is defined."""
+    """Returns a component's name, first docstring line, paper and module."""
     cls = registry[name]
     doc = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     return {
@@ -63,12 +63,13 @@ def summary(registry: Registry[Any], name: str) -> dict[str, str]:
 
 
 def listing(kind: str) -> list[dict[str, str]]:
-    """Returns a summary of every component of a kind, given in the plural."""
+    """Returns a summary of every component of a kind, which is given in the plural."""
     return [summary(KINDS[kind], name) for name in KINDS[kind]]
 
 
 def recipe_rows() -> list[dict[str, Any]]:
-    """Returns each `METHOD@RECIPE` with its data and what it runs; generic ones where there are no others."""
+    """Returns each `METHOD@RECIPE` with data and description; generic recipes for methods without
+    any."""
     rows = []
     for method in METHODS:
         own = recipe_names(method)
@@ -87,7 +88,7 @@ def recipe_rows() -> list[dict[str, Any]]:
 
 
 def model_rows() -> list[dict[str, Any]]:
-    """Returns name, method, backbone, data, epochs and file of each model card that comes with us."""
+    """Returns name, method, backbone, data, epochs and file of each bundled model card."""
     rows = []
     for name, file in card_files().items():
         facts = file_facts(file)
@@ -106,13 +107,13 @@ def model_rows() -> list[dict[str, Any]]:
 
 
 def details(kind: str, name: str) -> dict[str, Any]:
-    """Returns everything `show` prints: documentation, settings, and for some kinds more.
+    """Returns the facts that `show` prints: documentation, settings and, for some kinds, more.
 
     Args:
         name: `NAME` or `NAME:ARG`, as in `timm:vit_tiny_patch16_224`.
 
     Raises:
-        UserError: there is no such component.
+        UserError: the component does not exist.
     """
     registry, base = KINDS[kind], name.partition(":")[0]
     config_class = registry.config_class(base)
@@ -129,7 +130,7 @@ def details(kind: str, name: str) -> dict[str, Any]:
 
 
 def backbone_size(settings: NamedConfig, image_size: int | None = None) -> dict[str, Any]:
-    """Returns parameters, feature length and multiply-adds of a backbone."""
+    """Returns number of parameters, feature dimension and multiply-adds of a backbone."""
     from ssl_zoo.backbones.base import flop_count, parameter_count
 
     backbone = BACKBONES.build(settings)
@@ -143,9 +144,9 @@ def backbone_size(settings: NamedConfig, image_size: int | None = None) -> dict[
 
 
 def fields(config_class: type[BaseModel], *, prefix: str = "") -> list[dict[str, str]]:
-    """Returns a row for each setting but the name; nested settings follow with dotted keys.
+    """Returns one row per setting except the name; nested settings have dotted keys.
 
-    The settings of a list's entries are shown for its entry 0.
+    Settings of list entries are shown for entry 0.
     """
     rows: list[dict[str, str]] = []
     for key, field in config_class.model_fields.items():
@@ -167,13 +168,13 @@ def fields(config_class: type[BaseModel], *, prefix: str = "") -> list[dict[str,
 
 
 def _title(method: str, recipe: str) -> str:
-    """Returns the first line of a recipe, which says in words what it runs."""
+    """Returns the first line of a recipe, its description."""
     first = recipe_text(method, recipe).split("\n", 1)[0]
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def _usage(kind: str, name: str, rows: list[dict[str, str]]) -> str:
-    """Returns a command that uses a component and sets what must be set, else one thing."""
+    """Returns a command that uses a component and sets its required settings, or one setting."""
     rows = [row for row in rows if "." not in row["key"]]
     required = [f"{row['key']}=..." for row in rows if row["default"] == "required"]
     free = [
@@ -187,7 +188,7 @@ def _usage(kind: str, name: str, rows: list[dict[str, str]]) -> str:
 
 
 def _nested(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
-    """Returns the settings class that a field holds, and `0.` where it holds a list of them."""
+    """Returns the settings class of a field, and `0.` if the field is a list of them."""
     annotation: Any = field.annotation
     if any(isinstance(item, Registry) for item in field.metadata):
         return None, ""
@@ -198,7 +199,7 @@ def _nested(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
 
 
 def _is_settings(annotation: Any) -> bool:
-    """Returns whether this is a class of settings, not one that is written as a text."""
+    """Returns whether this is a settings class that is not written as a string."""
     plain = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return plain and annotation.__str__ is BaseModel.__str__
 
@@ -258,7 +259,7 @@ def _bounds(metadata: Iterable[Any]) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """Returns a default as one would write it after `=`."""
+    """Returns a default value as it is written after `=`."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})

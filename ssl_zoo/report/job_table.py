@@ -1,4 +1,4 @@
-"""How jobs are, as a table for a terminal."""
+"""Status of jobs as a terminal table."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -9,18 +9,18 @@ from rich.text import Text
 from ssl_zoo.jobs.status import RunStatus
 
 GAP = 2
-"""Blanks between columns."""
+"""Spaces between columns."""
 INDENT = 4
-"""Blanks before the line that says why a run is as it is."""
+"""Spaces before the line with the reason for a run's state."""
 OPTIONAL = ("images/s", "requeues", "job", "checkpoint")
-"""Columns that give way where there is no room for them, the first one first."""
+"""Columns that are dropped if the terminal is too narrow, in this order."""
 STYLES = {"RUNNING": "green", "COMPLETE": "green", "PENDING": "yellow", "REQUEUED": "yellow"}
 
 
 def jobs_table(found: Sequence[RunStatus], *, width: int) -> Group:
-    """Returns a line for each run, and below it why it is so; no text is cut off.
+    """Returns one line per run, followed by the reason for its state; text is never truncated.
 
-    Columns in which there is nothing to say are left out.
+    Empty columns are omitted.
     """
     columns = {heading: [cell(status) for status in found] for heading, cell in CELLS.items()}
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
@@ -39,7 +39,7 @@ def jobs_table(found: Sequence[RunStatus], *, width: int) -> Group:
 
 
 def duration(seconds: float | None) -> str:
-    """Returns a time in two digits or three: `95 s`, `12 min`, `3.5 h`, `4 d`."""
+    """Returns a duration in two or three digits: `95 s`, `12 min`, `3.5 h`, `4 d`."""
     if seconds is None:
         return ""
     if seconds < 100:
@@ -88,7 +88,7 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def _aligned(columns: dict[str, list[str]]) -> list[str]:
-    """Returns the headings and rows with their cells below each other."""
+    """Returns the headings and rows with aligned cells."""
     padded = []
     for heading, cells in columns.items():
         wide = max(map(len, [heading, *cells]))

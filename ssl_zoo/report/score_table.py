@@ -1,4 +1,4 @@
-"""`table(...)`: the scores of several results or comparisons, and which of them share a row."""
+"""`table(...)`: a table of the scores of several results or comparisons."""
 
 import csv
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ class Cell:
     Attributes:
         name: the checkpoint or contender.
         score: evaluator and name of the score, such as `knn/top1@k=20`.
-        value: the score; its mean over the seeds of a contender.
-        low: lower end of its 95 % interval; None without one.
-        high: upper end of its 95 % interval; None without one.
+        value: the score; for a contender, the mean over its seeds.
+        low: lower end of the 95 % interval; None without one.
+        high: upper end of the 95 % interval; None without one.
         spread: standard deviation over seeds of the evaluator or the contender; None without one.
         protocol: digest of protocol and view.
-        data: what it was measured on: name and fingerprints, as far as they are known.
+        data: name and, if known, fingerprints of the data set.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A score under one protocol on the same data.
+    """A row: a score under one protocol on the same data.
 
     Attributes:
         score: evaluator and name of the score.
         protocol: digest of protocol and view.
-        values: of each checkpoint or contender; None where it was not measured.
+        values: score of each checkpoint or contender; None if not measured.
     """
 
     score: str
@@ -57,14 +57,14 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores side by side; those of different protocols or data never share a row.
+    """Scores side by side; scores under different protocols or on different data are in different rows.
 
     Attributes:
-        title: what was measured on what.
-        names: the checkpoints or contenders, in their order.
+        title: description of checkpoints and data.
+        names: names of the checkpoints or contenders, in order.
         cells: all scores.
         differences: tests of the best checkpoint against each other one.
-        why_not: why there are no such tests; empty where there are, or for one checkpoint.
+        why_not: why there are no such tests; empty if there are, or for a single checkpoint.
     """
 
     title: str
@@ -74,7 +74,7 @@ class ScoreTable:
     why_not: str = ""
 
     def rows(self) -> list[TableRow]:
-        """Returns a row for each score of one protocol on the same data."""
+        """Returns one row per score, protocol and data."""
         found: dict[tuple[str, str, str], list[float | None]] = {}
         for cell in self.cells:
             key = (cell.score, cell.protocol, cell.data)
@@ -83,11 +83,12 @@ class ScoreTable:
         return [TableRow(key[0], key[1], tuple(values)) for key, values in found.items()]
 
     def lines(self) -> list[dict[str, Any]]:
-        """Returns a mapping for each score of each checkpoint, for files and other libraries."""
+        """Returns one mapping per score of each checkpoint, for files and other libraries."""
         return [asdict(cell) for cell in self.cells]
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """Returns CSV text, a line for each score of each checkpoint, and writes it where asked."""
+        """Returns CSV text with one line per score of each checkpoint, and writes it to a file if
+        given."""
         text = StringIO()
         writer = csv.DictWriter(text, list(Cell.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
@@ -97,7 +98,7 @@ class ScoreTable:
         return text.getvalue()
 
     def to_pandas(self) -> Any:
-        """Returns a `pandas.DataFrame`, a row for each score of each checkpoint.
+        """Returns a `pandas.DataFrame` with one row per score of each checkpoint.
 
         Raises:
             UserError: pandas is not installed.
@@ -122,9 +123,8 @@ def table(*what: Result | Comparison | str | Path, score: str | None = None) -> 
     """Puts scores side by side, and tests the best checkpoint against the others.
 
     Args:
-        what: results, comparisons, files of them, run folders with a result, or folders of a
-            comparison.
-        score: what is tested, such as `knn/top1@k=20`; the first headline unless given.
+        what: results, comparisons, their files, run folders with a result, or folders of a comparison.
+        score: score to test, such as `knn/top1@k=20`; the first headline if None.
 
     Raises:
         UserError: a file is missing or damaged, or `score` cannot be tested.
@@ -134,7 +134,7 @@ def table(*what: Result | Comparison | str | Path, score: str | None = None) -> 
     only_results = len(results) == len(sources)
     found, why_not = try_differences(results) if only_results else ([], "")
     if score is not None and not results:
-        raise UserError(f"'{score}' cannot be tested: there are no results of single checkpoints")
+        raise UserError(f"'{score}' cannot be tested: no results of single checkpoints are given")
     if score is not None:
         found, why_not = differences(results, score=score), ""
     named = _named(sources)
@@ -148,10 +148,10 @@ def table(*what: Result | Comparison | str | Path, score: str | None = None) -> 
 
 
 def read_scored(what: Result | Comparison | str | Path) -> list[Result | Comparison]:
-    """Returns the results or the comparison in a file or folder; either as it is.
+    """Returns the results or the comparison in a file or folder; objects are returned unchanged.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is no result, or it is damaged.
     """
     if isinstance(what, Result | Comparison):
         return [what]
@@ -173,7 +173,7 @@ def _title(sources: list[Result | Comparison]) -> str:
 
 
 def _named(sources: list[Result | Comparison]) -> list[Cell]:
-    """Returns all cells; names that come again are told apart by a number."""
+    """Returns all cells; repeated names get a number."""
     taken: set[str] = set()
     cells = []
     for source in sources:

@@ -1,21 +1,21 @@
-"""Names that fit a column and still tell its rows apart."""
+"""Names shortened to a column width that stay distinct."""
 
 from collections.abc import Sequence
 
 DOTS = "…"
 LEAST = 8
-"""Letters that a name keeps at least."""
+"""Minimum length of a shortened name."""
 
 
 def short_names(names: Sequence[str], width: int) -> list[str]:
-    """Returns names of at most `width` letters, no two equal where the given ones differ.
+    """Returns names of at most `width` characters, distinct if the given ones are.
 
-    Folders that all share go first, then the middle of a name; where that leaves equal ones, each
-    keeps what comes from its first own letter on, or a number.
+    Shared folders are removed first, then the middle of a name. If names are equal after that, each
+    keeps its text from the first distinct character on, or gets a number.
 
     Args:
-        names: what is to be shortened.
-        width: letters of a name, `LEAST` or more.
+        names: names to shorten.
+        width: maximum length, `LEAST` or more.
     """
     width = max(width, LEAST)
     if max(map(len, names), default=0) <= width:
@@ -48,7 +48,7 @@ def _middle_cut(names: Sequence[str], width: int) -> list[str]:
 
 
 def _from_first_own_letter(names: Sequence[str], width: int) -> list[str]:
-    """Cuts off what all names begin with, but for their first letters."""
+    """Removes the common prefix of all names, except for their first letters."""
     shared = 0
     while len({name[shared : shared + 1] for name in names}) == 1 and shared < min(
         map(len, names)
@@ -62,7 +62,7 @@ def _from_first_own_letter(names: Sequence[str], width: int) -> list[str]:
 
 
 def _numbered(names: Sequence[str], width: int) -> list[str]:
-    """Puts a number behind each name, the same one for equal names."""
+    """Appends a number to each name, equal for equal names."""
     numbers = {name: place for place, name in enumerate(dict.fromkeys(names), start=1)}
     endings = {name: f"{DOTS}{number}" for name, number in numbers.items()}
     return [f"{name[: width - len(endings[name])]}{endings[name]}" for name in names]

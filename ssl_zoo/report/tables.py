@@ -1,4 +1,4 @@
-"""Results as tables for a terminal."""
+"""Results as terminal tables."""
 
 from rich.console import Console, Group
 from rich.measure import Measurement
@@ -18,18 +18,18 @@ HEADINGS = {
     "clustering/ari": "ARI",
     "clustering/accuracy": "cluster acc.",
 }
-"""Scores that a leaderboard shows beside its headline, where they were measured, as far as there is
-room; the JSON holds all."""
+"""Scores shown next to the headline of a leaderboard, if measured and if there is room; the JSON has
+all."""
 
 
 GAP = 2
 """Spaces between columns."""
 VALUE = 10
-"""Columns that a value of two decimals and the spaces around it take."""
+"""Width of a value with two decimals, including spaces."""
 
 
 def scores_table(result: Result) -> Group:
-    """Returns the scores of one evaluation."""
+    """Returns a table of the scores of one evaluation."""
     table = _table("evaluator", "score", "value", "95 % interval or spread", right=("value",))
     for row in result.rows():
         table.add_row(row.evaluator, row.score, f"{row.value:.2f}", row.uncertainty)
@@ -41,8 +41,8 @@ def scores_table(result: Result) -> Group:
 
 
 def results_table(found: ScoreTable, *, width: int) -> Group:
-    """Returns results side by side, a row for each score of one protocol on the same data, and
-    what tests of pairs say; one below the other where they do not fit side by side."""
+    """Returns a table of results side by side, with one row per score, protocol and data, and the tests
+    of pairs; results that do not fit side by side are listed one below the other."""
     rows = [row for row in found.rows() if not row.score.endswith(SPREAD)]
     fixed = _table("score", "protocol")
     for row in rows:
@@ -72,15 +72,13 @@ def _one_below_the_other(found: ScoreTable, rows: list[TableRow], room: int) -> 
 
 
 def difference_line(found: Difference) -> str:
-    """Returns what a test of two checkpoints says, in a line."""
+    """Returns the outcome of a test of two checkpoints in one line."""
     low, high = found.interval
     verdict = "" if found.distinguishable else ": not distinguishable"
     test = ""
     if found.p is not None:
         p = "< 0.0001" if found.p < 1e-4 else f"= {found.p:.4f}"
-        alone = (
-            f"{found.only_ours} images right in the first alone, {found.only_theirs} in the second"
-        )
+        alone = f"{found.only_ours} images correct only in the first, {found.only_theirs} only in the second"
         test = f"; McNemar p {p} ({alone})"
     return (
         f"{found.ours} over {found.theirs}, {found.score}: {found.difference:+.2f} "
@@ -89,15 +87,15 @@ def difference_line(found: Difference) -> str:
 
 
 def result_line(result: Result) -> str:
-    """Returns the headlines of a result in a line."""
+    """Returns the headlines of a result in one line."""
     found = [f"{name}/{one.headline} {one.value:.2f}" for name, one in result.evaluators.items()]
     return f"step {result.step}: {', '.join(found)}"
 
 
 def leaderboard(comparison: Comparison, *, width: int) -> Group:
-    """Returns the rows of a comparison, best first, baselines last, with as many scores as fit.
+    """Returns a table of a comparison, best first, baselines last, with as many scores as fit.
 
-    Names are shortened where the headline alone does not leave them room.
+    Names are shortened if even the headline alone does not leave enough room.
     """
     headline, measured = comparison.headline, comparison.rows[0].scores
     names = [row.name for row in comparison.rows]
@@ -133,7 +131,7 @@ def _natural_width(table: Table) -> int:
 
 
 def count_text(count: int) -> str:
-    """Returns a count in three digits: `5.63 M`."""
+    """Returns a count with three digits: `5.63 M`."""
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if count >= limit:
             return f"{count / limit:.3g}{unit}"

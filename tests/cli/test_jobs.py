@@ -240,7 +240,7 @@ def test_logs_are_shown_with_options(slurm: FakeSlurm) -> None:
     both = call(commands.logs_command, "one", "--rank", "all", "-n", "1").stdout
     assert both == "[0] c\n[1] of 1\n"
     wrong = call(commands.logs_command, "one", "--rank", "first").error
-    assert wrong == "--rank of 'first' is no rank; give a number from 0, or 'all'"
+    assert "--rank of 'first'" in wrong
 
 
 def test_what_is_said_of_the_job_goes_to_standard_error(slurm: FakeSlurm) -> None:

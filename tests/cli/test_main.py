@@ -385,7 +385,7 @@ def test_a_card_is_written_where_asked(run: Run, small_run: Path, tmp_path: Path
         (
             Interrupted(Path("runs/x"), 5, signal.SIGTERM),
             143,
-            "stopped after step 5; everything is saved in 'runs/x'; go on with: "
+            "stopped after step 5; everything is saved in 'runs/x'; resume with: "
             "ssl-zoo train swav 'schedule.warmup=2 steps'",
         ),
         (KeyboardInterrupt(), 130, "stopped"),
@@ -439,7 +439,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
         (("--seed", "-1"), "'--seed'"),
         (("--image-size", "1"), "'--image-size'"),
         (("--watch", "--every", "0"), "'--every'"),
-        (("--watch", "-o", "x.json"), "--watch keeps results in RUN/scores; leave --output out"),
+        (("--watch", "-o", "x.json"), "--watch writes results to RUN/scores; leave out --output"),
     ],
 )
 def test_options_of_evaluate_are_checked(

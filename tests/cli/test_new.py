@@ -67,7 +67,7 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("simclr", "there is a method 'simclr' already, in ssl_zoo.methods.simclr"),
+        ("simclr", "method 'simclr' already exists, in ssl_zoo.methods.simclr"),
         ("Mine", "'Mine' cannot be the name of a method; use lower-case"),
         ("my-method", "'my-method' cannot be"),
         ("2d", "'2d' cannot be"),

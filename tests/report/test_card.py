@@ -86,9 +86,7 @@ def test_the_weights_are_those_of_the_run_and_their_checksum_is_told(
 def test_a_run_that_is_not_finished_has_no_card(small_run: Path, tmp_path: Path) -> None:
     shutil.copytree(small_run, tmp_path / "run")
     (tmp_path / "run" / "complete.json").unlink()
-    with pytest.raises(
-        UserError, match="is not finished; a card describes finished training only"
-    ):
+    with pytest.raises(UserError, match="run '.*' is not finished; .* finished run"):
         write_card(tmp_path / "run", tmp_path / "cards")
     assert not (tmp_path / "cards").exists()
 
@@ -102,7 +100,7 @@ def test_a_run_with_labels_is_not_called_self_supervised(tmp_path: Path) -> None
 def test_a_lower_bound_has_no_card(tmp_path: Path) -> None:
     config = run_config("random_init", overrides=["evaluation.every=0 epochs"])
     folder = train(config, tmp_path / "run", bar=False)
-    with pytest.raises(UserError, match="'random_init', which learns nothing"):
+    with pytest.raises(UserError, match="'random_init'.* method that trains"):
         write_card(folder, tmp_path / "cards")
 
 

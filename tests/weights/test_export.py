@@ -183,7 +183,7 @@ def test_a_foreign_file_goes_in_and_out_by_commands(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("import", "untrained:pixels", "-o", "x.safetensors"), "is in our own format already"),
+        (("import", "untrained:pixels", "-o", "x.safetensors"), "in the format of ssl-zoo"),
         (("import", "resnet18.pth", "-o", "x.pth"), "'x.pth' must end in .safetensors"),
         (("import", "none.pth", "-o", "x.safetensors"), "there is no checkpoint 'none.pth'"),
         (("export", "untrained:pixels", "-o", "x", "--as", "pickle"), "'pickle' is not one of"),
