@@ -1,4 +1,4 @@
-"""The contract between methods and training: what a method is given, gives back and remembers."""
+"""The interface between methods and training: inputs, outputs and state of a method."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +19,12 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch of a process.
+    """A training batch of one process.
 
     Attributes:
         views: one tensor `(V, B, C, H, W)` for each crop size, global crops first, normalised.
         index: position of each image in the data set, `(B,)`.
-        labels: `(B,)`; None unless the method sets `needs_labels`.
+        labels: labels of the images, `(B,)`; None unless the method sets `needs_labels`.
         masks: patches to hide in the first view, `(B, L)` bool in reading order; None unless the
             augmentation draws them.
     """
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def n_global(self) -> int:
-        """Number of global crops of an image."""
+        """Number of global crops per image."""
         return self.views[0].shape[0]
 
     @property
@@ -45,27 +45,27 @@ class Batch:
         return self.views[0].shape[1]
 
     def by_view(self, rows: Tensor) -> Tensor:
-        """Cuts rows of views in order, `(V * B, ...)`, into views, `(V, B, ...)`."""
+        """Splits consecutive views `(V * B, ...)` into `(V, B, ...)`."""
         return rows.view(-1, self.n_images, *rows.shape[1:])
 
 
 class EpochData(Protocol):
-    """The images of an epoch, for methods that pass over them between epochs.
+    """The images of an epoch, for methods that iterate over them between epochs.
 
-    Both give this rank's batches of the epoch in the order of its steps; what `drop_last` leaves out
-    of the epoch is in neither. All ranks must go through them together.
+    Both methods yield this rank's batches in the order of the epoch's steps, without the images that
+    `drop_last` leaves out. All ranks must iterate together.
     """
 
     def views(self) -> Iterator[Batch]:
-        """Yields the batches as the steps of this epoch will see them."""
+        """Yields the training batches of this epoch."""
 
     def images(self) -> Iterator[Batch]:
-        """Yields the same images as evaluation sees them: one view `(1, B, C, H, W)` of each."""
+        """Yields the same images with evaluation transforms: one view `(1, B, C, H, W)` of each."""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a method may know of the run that only exists once it runs."""
+    """Facts about a run that are only known when it runs."""
 
     n_samples: int
     global_batch_size: int
@@ -81,20 +81,20 @@ class RunInfo:
 
     @property
     def batch_size(self) -> int:
-        """Images a process sees each step."""
+        """Number of images per step and process."""
         return self.global_batch_size // self.world_size
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a forward pass yields.
+    """The output of a forward pass.
 
     Attributes:
         loss: scalar with gradient.
-        features: backbone features of all crops, `(sum of V * B, D)`, in the order of `encode`.
-            Training looks at the first `n_global * n_images` for signs of a collapse; a method that
-            computes fewer features of global crops returns those alone. Detached here.
-        metrics: called only on steps that are logged, by all ranks together.
+        features: backbone features of all crops, `(sum of V * B, D)`, in the order of `encode`; detached
+            here. Training monitors the first `n_global * n_images` for signs of collapse; a method that
+            computes fewer features of global crops returns only those.
+        metrics: called only on logged steps, on all ranks.
     """
 
     loss: Tensor
@@ -102,80 +102,81 @@ class StepOutput:
     metrics: Callable[[], Metrics] = field(default=dict)
 
     def __post_init__(self) -> None:
-        # Here, as DistributedDataParallel awaits gradients of all that its outputs depend on.
+        # Detached here: DistributedDataParallel expects gradients for everything its outputs depend on.
         object.__setattr__(self, "features", self.features.detach())
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A metric that tells of trouble when it stays on the wrong side of a threshold, and what to do."""
+    """An alarm: a metric that indicates a problem while it is beyond a threshold, with advice."""
 
     metric: str
     advice: str
     above: float = float("inf")
     below: float = float("-inf")
     patience: int = 3
-    """Logged values in a row that must be out of bounds."""
+    """Number of consecutive logged values that must be out of bounds."""
 
     @classmethod
     def at_chance(cls, advice: str, *, metric: str = "loss_over_chance") -> "Alarm":
-        """Returns the alarm for a cross entropy that stays at that of a guess among all choices.
+        """Returns an alarm for a cross entropy that stays at chance level.
 
         Args:
-            advice: what to do about it.
-            metric: the cross entropy over that of a guess; see `over_chance`.
+            advice: how to fix it.
+            metric: name of the metric, a cross entropy divided by chance level; see `over_chance`.
         """
-        return cls(metric, f"the loss is that of a guess: {advice}", above=0.995, patience=5)
+        return cls(metric, f"the loss is at chance level: {advice}", above=0.995, patience=5)
 
 
 def over_chance(loss: Tensor, n_choices: int) -> float:
-    """Returns a cross entropy over that of a guess, ln n; one choice counts as two."""
+    """Returns a cross entropy divided by that of a random guess, ln n; one choice counts as two."""
     return float(loss.detach()) / math.log(max(2, n_choices))
 
 
 class Memory(nn.Module):
-    """What a method remembers from step to step on each rank, such as a queue.
+    """State that a method keeps from step to step on each rank, such as a queue.
 
-    A forward pass hands over what to remember: `keep`, with arguments of the memory's own, which does
-    nothing in evaluation mode. What was kept is written after the optimizer's step, so that no batch
-    meets itself. A memory is found like any other submodule, of the method or of a part of it. Its rows
-    are no buffers, because each rank has its own and checkpoints may hold them in any number of shares.
+    A forward pass passes values to `keep`, whose arguments each memory defines and which does nothing in
+    evaluation mode. Kept values are written after the optimizer's step, so that a batch is never
+    compared with itself. A memory is registered like any submodule, of the method or of one of its
+    parts. Its rows are not buffers, because they differ between ranks and a checkpoint can be loaded by
+    a different number of ranks.
     """
 
     def commit(self, progress: Progress) -> None:
-        """Writes what the forward passes of this step kept; called by all ranks together."""
+        """Writes the values kept in this step; called on all ranks."""
 
     def state(self) -> dict[str, Tensor]:
-        """Returns this rank's share of what `load` needs, by names without dots."""
+        """Returns this rank's share of the state for `load`, by names without dots."""
         return {}
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores this rank's memory from the states of all ranks that saved, in rank order.
+        """Restores this rank's memory from the states of all ranks that saved it, in rank order.
 
-        Their number may differ from the number of ranks there are now.
+        Their number may differ from the current number of ranks.
         """
 
 
 class Method(nn.Module):
     """A self-supervised method: a module whose forward pass returns the loss of a batch.
 
-    A method never holds the trainer: progress is passed in, so three tensors are enough to test it.
+    A method never accesses the trainer: progress is passed in, so three tensors are enough to test it.
 
     Args:
-        config: the method's own settings.
-        backbone: the network that is trained; methods keep it as `self.backbone`.
-        run: sizes that only the run knows.
+        config: settings of the method.
+        backbone: the network to train; available as `self.backbone`.
+        run: facts that are only known when the run starts.
     """
 
     class Config(NamedConfig):
         """Settings of a method."""
 
     needs_labels: ClassVar[bool] = False
-    """Whether batches carry labels; only a method that says so ever sees them."""
+    """Whether the method needs labels; other methods get batches without them."""
     trains: ClassVar[bool] = True
-    """False for lower bounds: a run of theirs has no steps, and every comparison shows them."""
+    """False for baselines: their runs have no steps, and every comparison includes them."""
     min_global: ClassVar[int] = 2
-    """Global crops of an image that the loss takes at least."""
+    """Minimum number of global crops per image that the loss needs."""
     paper: ClassVar[str] = ""
     alarms: ClassVar[tuple[Alarm, ...]] = ()
 
@@ -190,20 +191,22 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
-        """Called before the first step of an epoch, by all ranks; not when a run goes on within one."""
+        """Called on all ranks before the first step of an epoch; not if a run resumes within the
+        epoch."""
 
     def before_step(self, progress: Progress) -> None:
         """Called before the forward pass."""
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
-        """Returns trainable parameters that this step leaves as they are."""
+        """Returns the trainable parameters that this step must not change."""
         return ()
 
     def after_backward(self, progress: Progress) -> None:
-        """Called when gradients are complete, before clipping.
+        """Called after the backward pass, when gradients are complete, before clipping.
 
-        Freezes: only a missing gradient keeps momentum and weight decay off a parameter, and changing
-        `requires_grad` would upset DistributedDataParallel.
+        The default removes the gradients of `frozen` parameters: only without a gradient does an
+        optimizer apply neither momentum nor weight decay, and DistributedDataParallel does not allow
+        `requires_grad` to change.
         """
         for parameter in self.frozen(progress):
             parameter.grad = None
@@ -212,26 +215,27 @@ class Method(nn.Module):
         """Called after the optimizer's step."""
 
     def commit(self, progress: Progress) -> None:
-        """Lets all memories write what they kept; called after `after_step`."""
+        """Writes the kept values of all memories; called after `after_step`."""
         for memory in self.memories().values():
             memory.commit(progress)
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
-        """Returns optimizer groups.
+        """Returns parameter groups for the optimizer.
 
-        A group may hold `lr_scale`, which multiplies its rate; `constant_lr=True`, which takes the
-        peak rate in place of the schedule's; and any setting of the optimizer.
+        A group may contain `lr_scale`, which multiplies its learning rate; `constant_lr=True`, which
+        uses the peak rate instead of the schedule; and any setting of the optimizer.
         """
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def memories(self) -> dict[str, Memory]:
-        """Returns the memories among its submodules, by their path: `clusters.bank`."""
+        """Returns all memories among the submodules, by path, such as `clusters.bank`."""
         return {
             path: module for path, module in self.named_modules() if isinstance(module, Memory)
         }
 
     def rank_state(self) -> dict[str, Tensor]:
-        """Returns this rank's state of all memories for the checkpoint, named `queue.rows`."""
+        """Returns this rank's state of all memories for a checkpoint, with names such as
+        `queue.rows`."""
         return {
             f"{path}.{name}": tensor
             for path, memory in self.memories().items()
@@ -239,10 +243,10 @@ class Method(nn.Module):
         }
 
     def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
-        """Restores all memories from the `rank_state` of all ranks that saved, in rank order.
+        """Restores all memories from the `rank_state` of all ranks that saved it, in rank order.
 
         Raises:
-            UserError: it holds something that none of the memories has written.
+            UserError: the state contains a key that belongs to none of the memories.
         """
         memories = self.memories()
         shares: dict[str, list[dict[str, Tensor]]] = {
@@ -253,7 +257,7 @@ class Method(nn.Module):
                 path, _, name = key.rpartition(".")
                 if path not in shares:
                     raise UserError(
-                        f"the checkpoint holds '{key}', and this version of the method has no memory "
+                        f"the checkpoint contains '{key}', but this version of the method has no memory "
                         f"'{path}'; start a new run"
                     )
                 shares[path][rank][name] = tensor
@@ -261,22 +265,21 @@ class Method(nn.Module):
             memory.load(shares[path])
 
     def layers(self) -> dict[str, nn.Module]:
-        """Returns what stands on `exported` and can be evaluated too, by the name of the layer.
+        """Returns layers on top of `exported` that can be evaluated too, by name.
 
-        Each is a module that takes features `(N, D)`: `head` gives embeddings of length one
-        `(N, d)`, `prototypes` scores `(N, K)`; further sets of prototypes are `prototypes.1`,
-        `prototypes.2`.
+        Each is a module that maps features `(N, D)`: `head` to L2-normalised embeddings `(N, d)`,
+        `prototypes` to scores `(N, K)`; further sets of prototypes are `prototypes.1`, `prototypes.2`.
         """
         return {}
 
     @property
     def exported(self) -> Backbone:
-        """The network that is evaluated and released; a submodule of this one."""
+        """The network to evaluate and export; a submodule of the method."""
         return self.backbone
 
     @property
     def exported_settings(self) -> NamedConfig | None:
-        """Settings that build `exported`, where it is not of the run's kind of backbone."""
+        """Settings that build `exported`, if they differ from the run's backbone."""
         return None
 
 

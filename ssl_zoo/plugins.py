@@ -1,9 +1,10 @@
-"""Finds everything that registers components: our parts, `ssl_zoo.methods.*`, other packages, and files.
+"""Discovers everything that registers components: this package, `ssl_zoo.methods.*`, other packages, and
+files.
 
-Another package names its modules under the entry-point group `ssl_zoo.plugins`; importing such a
-module must register its components. A plug-in that fails to import is kept by name and hides no other.
-A plug-in file is one Python file that a user names, with `--plugin` or in a run's settings; nothing
-else makes it run.
+Other packages list their modules in the entry-point group `ssl_zoo.plugins`; importing such a module
+must register its components. A plug-in that cannot be imported is recorded and does not affect the
+others. A plug-in file is a single Python file that the user names, with `--plugin` or in a run's
+settings; it is never run otherwise.
 """
 
 import hashlib
@@ -35,18 +36,18 @@ KINDS = {
     "evaluators": "ssl_zoo.evaluators.base:EVALUATORS",
     "formats": "ssl_zoo.formats.base:FORMATS",
 }
-"""Where the registry of each kind of component is, by the plural that the command line uses."""
+"""The registry of each kind of component, by its plural on the command line."""
 PARTS = tuple(
     place.partition(":")[0].removesuffix(".base")
     for kind, place in KINDS.items()
     if kind != "methods"
 )
-"""Packages that register our own components."""
+"""Packages that register built-in components."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A plug-in that could not be imported, and why."""
+    """A plug-in that could not be imported, with the reason."""
 
     name: str
     reason: str
@@ -58,10 +59,10 @@ class LoadedFile:
     """A plug-in file that was run in this process.
 
     Attributes:
-        path: where it was loaded from.
-        source: its content at that time.
+        path: path that it was loaded from.
+        source: content when it was loaded.
         digest: 12 hexadecimal digits of the content.
-        classes: the components that it registered.
+        classes: the classes that it registered.
     """
 
     path: Path
@@ -72,17 +73,17 @@ class LoadedFile:
 
 FAILURES: dict[str, Failure] = {}
 FILES: dict[Path, LoadedFile] = {}
-"""Plug-in files that were loaded, by their absolute path."""
+"""Loaded plug-in files, by absolute path."""
 _registered: list[type] = []
 _discovered = False
 
 
 def discover() -> None:
-    """Imports all parts and plug-ins, once in a process."""
+    """Imports all components and plug-ins, once per process."""
     global _discovered
     if _discovered:
         return
-    _discovered = True  # first, because parts look names up while they are imported
+    _discovered = True  # set first: components look up names during import
     for part in PARTS:
         importlib.import_module(part)
     package = importlib.import_module(METHODS_PACKAGE)
@@ -97,20 +98,20 @@ def discover() -> None:
 
 
 def failure_lines() -> list[str]:
-    """Returns a line for each plug-in that could not be imported."""
+    """Returns one line per plug-in that could not be imported."""
     return [f"{failure.name}: {failure.reason}" for failure in FAILURES.values()]
 
 
 def note(cls: type) -> None:
-    """Notes that a component was registered; registries call it."""
+    """Records that a component was registered; called by registries."""
     _registered.append(cls)
 
 
 def load_file(path: str | Path) -> LoadedFile:
-    """Runs a plug-in file, which registers its components; a file of known content is not run again.
+    """Runs a plug-in file, which registers its components; a file with known content is not run again.
 
     Raises:
-        UserError: it cannot be read or run, registers nothing, or a name is taken.
+        UserError: the file cannot be read or run, registers nothing, or uses a name that is taken.
     """
     discover()
     place = Path(path).absolute()
@@ -133,7 +134,7 @@ def load_file(path: str | Path) -> LoadedFile:
 
 
 def loaded(digest: str) -> LoadedFile | None:
-    """Returns the file of this content, if it was loaded."""
+    """Returns the loaded file with this content, if any."""
     return next((file for file in FILES.values() if file.digest == digest), None)
 
 
@@ -141,10 +142,10 @@ def read_source(place: Path, name: str | Path = "") -> bytes:
     """Returns the content of a plug-in file, without running it.
 
     Args:
-        name: what messages call it; by default its path.
+        name: name in messages; by default the path.
 
     Raises:
-        UserError: there is no such file.
+        UserError: the file does not exist or cannot be read.
     """
     shown = name or place
     if place.suffix != ".py" or place.is_dir():
@@ -160,19 +161,19 @@ def read_source(place: Path, name: str | Path = "") -> bytes:
 
 
 def source_digest(source: bytes) -> str:
-    """Returns 12 hexadecimal digits that plug-in files of equal content share."""
+    """Returns 12 hexadecimal digits, equal for plug-in files with equal content."""
     return hashlib.sha256(source).hexdigest()[:12]
 
 
 def _execute(place: Path, source: bytes, shown: str | Path) -> None:
-    """Runs a file as a module; one of the same path takes the place of what it registered before."""
+    """Runs a file as a module, replacing what a file at the same path registered before."""
     where = hashlib.sha256(str(place).encode()).hexdigest()[:8]
     name = f"plugin_{re.sub(r'[^A-Za-z0-9_]', '_', place.stem)}_{where}"
     spec = importlib.util.spec_from_file_location(name, place)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # pydantic looks names up there
+    sys.modules[name] = module  # pydantic resolves names here
     try:
         exec(compile(source, str(place), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
@@ -188,7 +189,7 @@ def _execute(place: Path, source: bytes, shown: str | Path) -> None:
 
 
 def _line(error: BaseException, place: Path) -> str:
-    """Returns ` (line 3)`, the line of a file in which an error was raised."""
+    """Returns ` (line 3)`, the line of the file in which an error was raised."""
     if isinstance(error, SyntaxError) and error.filename == str(place):
         number = error.lineno
     else:

@@ -18,7 +18,7 @@ _ZERO = re.compile(r"^0+(?:\.0+)?$")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: `step` and `epoch` count from 0."""
+    """The position of training; `step` and `epoch` count from 0."""
 
     step: int
     epoch: int
@@ -63,13 +63,13 @@ class Duration(Config):
         return f"{self.value:.15g} {unit}"
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Returns the number of optimizer steps, rounded to the nearest."""
+        """Returns the number of optimizer steps, rounded to the nearest integer."""
         return round(self.value * (steps_per_epoch if self.unit == "epochs" else 1))
 
     def is_due(self, step: int, steps_per_epoch: int) -> bool:
-        """Says of a step that begins an epoch whether it is the first such since a multiple of this.
+        """Returns whether a step that begins an epoch is the first one since a multiple of the duration.
 
-        So what is done between epochs happens so often, at the start of training for the first time.
+        For actions between epochs that are repeated at this interval, from the start of training on.
         """
         every = max(1, self.steps(steps_per_epoch))
         return step == 0 or step // every > (step - steps_per_epoch) // every
@@ -80,23 +80,23 @@ class Duration(Config):
 
 
 def epochs(value: float) -> Duration:
-    """Returns a duration of that many epochs."""
+    """Returns a duration in epochs."""
     return Duration(value=value, unit="epochs")
 
 
 def cosine(step: int, total_steps: int, *, start: float, end: float) -> float:
-    """Half a cosine from `start` at step 0 towards `end`, which it would reach at `total_steps`."""
+    """Half a cosine from `start` at step 0 to `end`, which would be reached at `total_steps`."""
     if total_steps <= 0:
         return end
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * step / total_steps))
 
 
 class ScheduleConfig(Config):
-    """Linear warm-up, then half a cosine, one value each step.
+    """Linear warm-up followed by half a cosine, updated in each step.
 
     As in SwAV's training code (Caron et al., 2020, arXiv:2006.09882; facebookresearch/swav,
-    main_swav.py): the warm-up reaches the peak rate on its last step, the cosine repeats it on its
-    first and stops one step short of the final rate.
+    main_swav.py): the warm-up reaches the peak rate in its last step; the cosine starts with the peak
+    rate and ends one step before the final rate.
     """
 
     warmup: Duration = default("0 epochs")
@@ -104,9 +104,9 @@ class ScheduleConfig(Config):
     warmup_lr: float = Field(default=0.0, ge=0)
     """Learning rate at step 0 of the warm-up."""
     final_lr: float = Field(default=0.0, ge=0)
-    """Learning rate that the cosine ends at."""
+    """Final learning rate of the cosine."""
     final_weight_decay: float | None = Field(default=None, ge=0, le=10)
-    """Weight decay that half a cosine over the whole run ends at; none keeps the optimizer's."""
+    """Final weight decay of half a cosine over the whole run; None keeps the optimizer's constant."""
 
     def lr(self, step: int, *, peak_lr: float, total_steps: int, steps_per_epoch: int) -> float:
         """Returns the learning rate of a step, counted from 0."""
@@ -126,21 +126,21 @@ class ScheduleConfig(Config):
 
 
 class Ramp(Config):
-    """A value that moves while training goes on; a plain number stays as it is.
+    """A value that changes during training; a plain number is constant.
 
-    `{start: 0.996, end: 1.0}` is half a cosine over the whole run, as momentum teachers are updated
-    (Grill et al., 2020, arXiv:2006.07733); `{start: 0.04, end: 0.07, shape: linear, over: 30 epochs}`
-    a linear warm-up, as the teacher's temperature of Caron et al. (2021, arXiv:2104.14294).
+    `{start: 0.996, end: 1.0}` is half a cosine over the whole run, as for momentum teachers (Grill et
+    al., 2020, arXiv:2006.07733); `{start: 0.04, end: 0.07, shape: linear, over: 30 epochs}` a linear
+    warm-up, as the teacher's temperature of Caron et al. (2021, arXiv:2104.14294).
     """
 
     start: float
     """Value at step 0."""
     end: float
-    """Value that it moves towards and then keeps."""
+    """Final value, which is kept afterwards."""
     shape: Literal["cosine", "linear"] = "cosine"
-    """How it moves."""
+    """Shape of the change."""
     over: Duration | None = None
-    """How long it moves; the whole run when not given."""
+    """Duration of the change; the whole run by default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -156,7 +156,7 @@ class Ramp(Config):
         return {"anyOf": [{"type": "number"}, handler(schema)], "description": cls.__doc__}
 
     def at(self, progress: Progress) -> float:
-        """Returns the value of the step that training stands at."""
+        """Returns the value at the current step."""
         step, length = progress.step, progress.total_steps
         if self.over is not None:
             length = self.over.steps(progress.steps_per_epoch)
@@ -168,15 +168,15 @@ class Ramp(Config):
 
 
 def within(low: float, high: float) -> AfterValidator:
-    """Returns an annotation under which a ramp is refused if it leaves `[low, high]`."""
+    """Returns an annotation that refuses ramps with values outside `[low, high]`."""
 
     def check(ramp: Ramp) -> Ramp:
         if not all(low <= value <= high for value in (ramp.start, ramp.end)):
-            raise ValueError(f"{ramp.start} to {ramp.end} must lie between {low} and {high}")
+            raise ValueError(f"{ramp.start} to {ramp.end} must be between {low} and {high}")
         return ramp
 
     return AfterValidator(check)
 
 
 Share = Annotated[Ramp, within(0, 1)]
-"""A ramp between 0 and 1, such as the part of a teacher's weights that a step keeps."""
+"""A ramp between 0 and 1, such as the momentum of a teacher."""

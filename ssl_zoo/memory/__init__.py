@@ -1,4 +1,4 @@
-"""What methods remember between steps and epochs: queues and banks of embeddings, cluster targets."""
+"""State of methods between steps and epochs: queues and banks of embeddings, cluster targets."""
 
 from ssl_zoo.memory.bank import EmbeddingBank
 from ssl_zoo.memory.banked_clusters import BankedClusters

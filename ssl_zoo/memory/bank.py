@@ -1,7 +1,7 @@
-"""A bank of one epoch's embeddings, which methods cluster between epochs.
+"""A bank of the embeddings of one epoch, which methods cluster between epochs.
 
 Caron et al., 2020 (arXiv:2006.09882), appendix on DeepCluster-v2; facebookresearch/swav,
-main_deepclusterv2.py: the embeddings are those that training computed anyway.
+main_deepclusterv2.py: the embeddings are those computed in training.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,11 +18,11 @@ _EMPTY = -1
 
 
 class EmbeddingBank(Memory):
-    """This rank's embeddings of an epoch, one row for each of its images, in the order of the steps.
+    """This rank's embeddings of an epoch, one row per image, in the order of the steps.
 
-    A row belongs to a place in the epoch: step, then image within the step's batch. So each epoch
-    overwrites the last, and as ranks hold neighbouring pieces of a global batch, the bank of all
-    ranks is one list of rows in an order that no number of ranks changes.
+    A row belongs to a position in the epoch: step, then image within the step's batch. Each epoch
+    overwrites the previous one. As ranks hold consecutive parts of each global batch, the rows of all
+    ranks form one list whose order does not depend on the number of ranks.
 
     Args:
         run: sizes of the run.
@@ -38,48 +38,49 @@ class EmbeddingBank(Memory):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever written."""
+        """Whether nothing has been written yet."""
         return self._rows is None
 
     @property
     def n_views(self) -> int:
-        """Number of global views that have rows."""
+        """Number of global views."""
         return 0 if self._rows is None else len(self._rows)
 
     @property
     def index(self) -> Tensor:
-        """Positions in the data set of the images that have rows, `(n,)`."""
+        """Positions in the data set of the images in the bank, `(n,)`."""
         return self._index[self._index != _EMPTY]
 
     def embeddings(self, view: int) -> Tensor:
-        """Returns the rows of a global view that were written, `(n, d)`, in the order of `index`."""
+        """Returns the written rows of a global view, `(n, d)`, in the order of `index`."""
         assert self._rows is not None, "the bank is empty"
         filled = self._index != _EMPTY
         return self._rows[view] if bool(filled.all()) else self._rows[view, filled]
 
     def move(self, device: torch.device) -> None:
-        """Moves the rows, which a checkpoint leaves on the CPU."""
+        """Moves the rows to a device; after loading a checkpoint they are on the CPU."""
         self._index = self._index.to(device)
         if self._rows is not None:
             self._rows = self._rows.to(device)
 
     def generator(self, *salt: int) -> torch.Generator:
-        """Returns a generator that is the same on all ranks and follows from seed and numbers."""
+        """Returns a generator that is equal on all ranks, derived from the seed and the given
+        numbers."""
         state = self._seed
         for number in salt:
             state = (1_000_003 * state + number) % 2**61
         return torch.Generator().manual_seed(state)
 
     def sample(self, view: int, n: int, generator: torch.Generator) -> Tensor:
-        """Returns random rows of all ranks, `(n, d)` on each, the same on any number of ranks.
+        """Returns random rows of all ranks, `(n, d)`, equal on each rank and for any number of ranks.
 
-        No row comes twice as long as there are enough.
+        Rows are drawn without replacement if there are enough.
         """
         assert self._rows is not None, "the bank is empty"
         run, rows = self._run, self._rows[view]
         place = torch.arange(len(self._index), device=rows.device)
         place = place // run.batch_size * run.global_batch_size + place % run.batch_size
-        place += run.rank * run.batch_size  # in the list of all ranks
+        place += run.rank * run.batch_size  # position in the list of all ranks
         filled = torch.zeros(
             run.steps_per_epoch * run.global_batch_size, dtype=torch.int32, device=rows.device
         )
@@ -94,12 +95,12 @@ class EmbeddingBank(Memory):
         return distributed.all_reduce(found)
 
     def keep(self, index: Tensor, embeddings: Tensor) -> None:
-        """Remembers what a forward pass in training computed until `commit`, `(B,)` and `(V_g, B, d)`."""
+        """Keeps the results of a forward pass in training until `commit`, `(B,)` and `(V_g, B, d)`."""
         if self.training:
             self._pending.append((index, embeddings.detach()))
 
     def commit(self, progress: Progress) -> None:
-        """Writes what the forward passes of this step kept, at the place of the step in the epoch."""
+        """Writes the embeddings kept in this step, at the position of the step in the epoch."""
         if self._pending:
             indices, embeddings = zip(*self._pending, strict=True)
             self._pending.clear()
@@ -114,7 +115,8 @@ class EmbeddingBank(Memory):
 
     @torch.no_grad()
     def fill_with_features(self, backbone: nn.Module, images: Iterable[Batch]) -> None:
-        """Writes features of plain images, each on its own: batch statistics are the running ones."""
+        """Writes features of untransformed images in eval mode, so that each is independent of its
+        batch."""
         modes = {module: module.training for module in backbone.modules()}
         backbone.eval()
         try:
@@ -124,15 +126,15 @@ class EmbeddingBank(Memory):
                 module.training = training
 
     def write(self, step: int, index: Tensor, embeddings: Tensor) -> None:
-        """Writes the rows of a step of the epoch, `(B,)` and `(V_g, B, d)`.
+        """Writes the rows of a step, `(B,)` and `(V_g, B, d)`.
 
         Raises:
-            ValueError: there are more images than this rank sees each step.
+            ValueError: there are more images than the batch size of this rank.
         """
         n_views, n_images, dim = embeddings.shape
         if n_images > self._run.batch_size:
             raise ValueError(
-                f"a bank with {self._run.batch_size} rows a step cannot take {n_images} images"
+                f"a bank with {self._run.batch_size} rows per step cannot take {n_images} images"
             )
         if self._rows is None:
             self._rows = embeddings.new_zeros(n_views, len(self._index), dim)
@@ -144,7 +146,7 @@ class EmbeddingBank(Memory):
         self._index[start : start + n_images] = index
 
     def transform(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Replaces the rows of each view; called with those that were written, `(n, d)`."""
+        """Replaces the rows of each view by a function of the written rows `(n, d)`."""
         assert self._rows is not None, "the bank is empty"
         filled = self._index != _EMPTY
         views = [function(rows[filled]) for rows in self._rows]
@@ -152,12 +154,12 @@ class EmbeddingBank(Memory):
         self._rows[:, filled] = torch.stack(views)
 
     def clear(self) -> None:
-        """Lets all rows go."""
+        """Deletes all rows."""
         self._rows = None
         self._index.fill_(_EMPTY)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what `load` needs; nothing while the bank is empty."""
+        """Returns the state for `load`; empty while the bank is empty."""
         if self._rows is None:
             return {}
         return {
@@ -167,10 +169,10 @@ class EmbeddingBank(Memory):
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes this rank's rows from the states of all ranks that saved, however many they were.
+        """Takes this rank's rows from the states of all ranks that saved it, whatever their number.
 
         Raises:
-            UserError: the saved bank is of other data or of other batches.
+            UserError: the saved bank has other data or batches.
         """
         if not states or not states[0]:
             return
@@ -180,7 +182,7 @@ class EmbeddingBank(Memory):
                 "{} images in {} batches of {}".format(*one) for one in (sizes, self._sizes())
             )
             raise UserError(
-                f"the checkpoint's bank holds the embeddings of {there}, this run has {now}; go on "
+                f"the checkpoint's bank holds the embeddings of {there}, this run has {now}; resume "
                 "with the data and the global_batch_size it was saved with, or start a new run"
             )
         self._rows = self._share([state["rows"] for state in states], dim=1)
@@ -197,6 +199,6 @@ class EmbeddingBank(Memory):
         shape = parts[0].shape
         split = (*shape[:dim], run.steps_per_epoch, -1, *shape[dim + 1 :])
         steps = [part.reshape(split) for part in parts]
-        whole = torch.cat(steps, dim=dim + 1)  # (..., S, B, ...): the batches of all ranks
+        whole = torch.cat(steps, dim=dim + 1)  # (..., S, B, ...): batches of all ranks
         own = whole.narrow(dim + 1, run.rank * run.batch_size, run.batch_size)
         return own.flatten(dim, dim + 1).contiguous()

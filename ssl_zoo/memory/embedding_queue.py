@@ -1,4 +1,4 @@
-"""The queue that gives codes of small batches enough company (section 5.3 of arXiv:2006.09882)."""
+"""A queue of embeddings for codes of small batches (section 5.3 of arXiv:2006.09882)."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ class EmbeddingQueue(Memory):
     """This rank's share of the newest embeddings of all ranks, separately for each global view.
 
     Args:
-        length: embeddings of each view on all ranks together; 0 for a queue that stays empty.
-        dim: length of an embedding.
+        length: number of embeddings per view on all ranks together; 0 for a queue that stays empty.
+        dim: dimension of an embedding.
         run: sizes of the run.
     """
 
@@ -29,23 +29,23 @@ class EmbeddingQueue(Memory):
 
     @property
     def is_full(self) -> bool:
-        """Whether every row holds an embedding; before that the queue must not be used."""
+        """Whether every row holds an embedding; the queue is used only when full."""
         return self.length > 0 and self._filled >= self.length
 
     def embeddings(self, device: torch.device) -> Tensor | None:
-        """Returns all rows `(V_g, length, d)`, or None while the queue is not full."""
+        """Returns all rows `(V_g, length, d)`; None while the queue is not full."""
         if not self.is_full or self._rows is None:
             return None
         self._rows = self._rows.to(device)
         return self._rows
 
     def keep(self, embeddings: Tensor) -> None:
-        """Remembers what a forward pass in training computed until `commit`, `(V_g, B, d)`."""
+        """Keeps the embeddings of a forward pass in training until `commit`, `(V_g, B, d)`."""
         if self.training and self.length:
             self._pending.append(embeddings.detach())
 
     def commit(self, progress: Progress) -> None:
-        """Pushes what the forward passes of this step kept."""
+        """Pushes the embeddings kept in this step."""
         if self._pending:
             self.push(torch.cat(self._pending, dim=1))
             self._pending.clear()
@@ -62,7 +62,7 @@ class EmbeddingQueue(Memory):
         self._filled = min(self._filled + n_new, self.length)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what `load` needs; empty before the first batch."""
+        """Returns the state for `load`; empty before the first batch."""
         if self._rows is None:
             return {}
         return {
@@ -72,10 +72,10 @@ class EmbeddingQueue(Memory):
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes this rank's share of the states of all ranks that saved.
+        """Takes this rank's share of the states of all ranks that saved it.
 
-        A step fills the same rows on every rank, so row `i` of all ranks together is a global batch's
-        share; with another number of ranks the same global queue is dealt out anew.
+        A step fills the same rows on every rank, so rows `i` of all ranks come from the same global
+        batch. With another number of ranks, the global queue is redistributed.
 
         Raises:
             UserError: the saved queue has another length.
@@ -88,14 +88,14 @@ class EmbeddingQueue(Memory):
             raise UserError(
                 f"the checkpoint's queue holds {total} embeddings, this run's {self.length * world_size}"
             )
-        # Position and fill count rows of one rank; in global rows they are the same on any world size.
+        # Position and fill level count rows of one rank; in global rows they do not depend on world size.
         position = int(states[0]["position"]) * old_world // world_size
         filled = int(states[0]["filled"]) * old_world // world_size
         if old_world == world_size:
             rows = states[rank]["rows"]
         else:
-            # Codes depend on which rows are queued, not on which rank holds which, so any deal of
-            # whole time slices is right: rank blocks are interleaved row by row, then cut.
+            # Codes depend on which rows are queued, not on which rank holds them, so any distribution of
+            # whole time slices is correct: rank blocks are interleaved row by row, then split.
             merged = torch.stack([state["rows"] for state in states], dim=2)  # (V, L, W, d)
             merged = merged.flatten(1, 2)  # oldest rows of all ranks stay together
             slices = merged.reshape(len(merged), -1, world_size, self.dim)  # (V, L', W', d)

@@ -1,4 +1,4 @@
-"""A queue of embeddings that is the same on all ranks, as MoCo's negatives are."""
+"""A queue of embeddings that is equal on all ranks, such as MoCo's negatives."""
 
 import torch
 from torch import Tensor
@@ -11,14 +11,14 @@ from ssl_zoo.schedule import Progress
 
 
 class SharedQueue(Memory):
-    """The newest embeddings of all ranks, equal on each; begins with random vectors of length one.
+    """The newest embeddings of all ranks, equal on each; initialised with random unit vectors.
 
-    As in MoCo (He et al., 2020, arXiv:1911.05722; facebookresearch/moco, moco/builder.py) it is used
-    from the first step on. Checkpoints hold it once, not once a rank.
+    As in MoCo (He et al., 2020, arXiv:1911.05722; facebookresearch/moco, moco/builder.py) the queue is
+    used from the first step on. Checkpoints store it once, not per rank.
 
     Args:
-        length: embeddings that are kept; a multiple of the global batch size.
-        dim: length of an embedding.
+        length: number of embeddings; a multiple of the global batch size.
+        dim: dimension of an embedding.
     """
 
     def __init__(self, length: int, dim: int) -> None:
@@ -31,17 +31,17 @@ class SharedQueue(Memory):
         return len(self._rows)
 
     def embeddings(self, like: Tensor) -> Tensor:
-        """Returns all rows `(length, d)`, on the device and in the type of another tensor."""
+        """Returns all rows `(length, d)`, with the device and type of another tensor."""
         self._rows = self._rows.to(like)
         return self._rows
 
     def keep(self, embeddings: Tensor) -> None:
-        """Remembers what a forward pass in training computed until `commit`, `(B, d)`."""
+        """Keeps the embeddings of a forward pass in training until `commit`, `(B, d)`."""
         if self.training:
             self._pending.append(embeddings.detach())
 
     def commit(self, progress: Progress) -> None:
-        """Pushes what the forward passes of this step kept, on all ranks."""
+        """Pushes the embeddings kept in this step, on all ranks."""
         if self._pending:
             self.push(torch.cat(self._pending))
             self._pending.clear()
@@ -56,20 +56,18 @@ class SharedQueue(Memory):
         gathered = distributed.gather(embeddings.detach().contiguous())
         if len(self) % len(gathered):
             raise ValueError(f"a queue of {len(self)} rows cannot take batches of {len(gathered)}")
-        self._rows = self._rows.to(
-            gathered
-        ).clone()  # the old rows may still await a backward pass
+        self._rows = self._rows.to(gathered).clone()  # a backward pass may still need the old rows
         self._rows[self._position : self._position + len(gathered)] = gathered
         self._position = (self._position + len(gathered)) % len(self)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what `load` needs, on rank 0; nothing on the others."""
+        """Returns the state for `load` on rank 0; empty on other ranks."""
         if not distributed.is_main():
             return {}
         return {"rows": self._rows.cpu(), "position": torch.tensor(self._position)}
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes the queue from the states of all ranks that saved, however many they were.
+        """Takes the queue from the states of all ranks that saved it, whatever their number.
 
         Raises:
             UserError: the saved queue has another length or other embeddings.
@@ -79,7 +77,7 @@ class SharedQueue(Memory):
         rows = states[0]["rows"]
         if rows.shape != self._rows.shape:
             raise UserError(
-                f"the checkpoint's queue holds {len(rows)} embeddings of {rows.shape[1]} numbers, this "
+                f"the checkpoint's queue holds {len(rows)} embeddings of dimension {rows.shape[1]}, this "
                 f"run's {len(self)} of {self._rows.shape[1]}"
             )
         self._rows = rows.clone()

@@ -1,4 +1,4 @@
-"""The cluster of every image, which networks learn to predict until images are clustered anew."""
+"""The cluster of each image, which networks learn to predict until images are clustered again."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ UNKNOWN = -100
 
 
 class Targets(Memory):
-    """Clusters of all images, equal on all ranks, one row for each clustering.
+    """Clusters of all images, equal on all ranks, one row per clustering.
 
     Args:
         run: sizes of the run.
@@ -27,24 +27,24 @@ class Targets(Memory):
         self._run = run
         self._n_clusters = tuple(n_clusters)
         self._clusters = torch.full((len(n_clusters), run.n_samples), UNKNOWN, dtype=torch.int32)
-        self._weights: dict[int, Tensor] = {}  # of each clustering, once asked for
+        self._weights: dict[int, Tensor] = {}  # of each clustering, computed on demand
         self._facts = torch.zeros(len(n_clusters), 3)  # of each clustering, see `metrics`
 
     def of(self, index: Tensor) -> Tensor:
-        """Returns the targets of images, `(H, B)` int64; `UNKNOWN` where there are none."""
+        """Returns the targets of images, `(H, B)` int64; `UNKNOWN` for images without one."""
         self._clusters = self._clusters.to(index.device)
         return self._clusters[:, index].long()
 
     def assign(self, head: int, index: Tensor, clusters: Tensor) -> None:
-        """Replaces a clustering by that of all ranks; images on no rank become unknown.
+        """Replaces a clustering with that of all ranks; images that no rank has become unknown.
 
         Args:
-            head: which clustering.
+            head: index of the clustering.
             index: positions of this rank's images in the data set, `(n,)`.
             clusters: their clusters, `(n,)`.
         """
         new = torch.full_like(self._clusters[head], UNKNOWN, device=index.device)
-        # The largest, where a corrupt image's stand-in has two: whatever the ranks, the same.
+        # The replacement of a corrupt image may have two: take the largest, for any number of ranks.
         new.scatter_reduce_(0, index, clusters.to(new.dtype), "amax")
         distributed.all_reduce(new, "max")
         self._clusters = self._clusters.to(index.device)
@@ -55,7 +55,7 @@ class Targets(Memory):
         self._weights.pop(head, None)
 
     def weights(self, head: int) -> Tensor:
-        """Returns weights `(K,)` under which all clusters count equally, 1 on average over images."""
+        """Returns weights `(K,)` with which all clusters count equally; their mean over images is 1."""
         if head not in self._weights:
             counts = _counts(self._clusters[head], self._n_clusters[head]).float()
             active = counts > 0
@@ -64,16 +64,17 @@ class Targets(Memory):
         return self._weights[head]
 
     def metrics(self, losses: Tensor) -> Metrics:
-        """Returns what tells a healthy run from a collapsed one, averaged over clusterings.
+        """Returns metrics that distinguish a healthy run from a collapsed one, averaged over
+        clusterings.
 
         Args:
             losses: cross entropy with each clustering, `(H,)`.
 
         Returns:
-            `loss_over_ln_k`: 1 where predictions are uniform; `changed_targets`: share of images
-            that left the cluster most of whose images they are with now, when images were last
-            clustered; `active_clusters`: share of clusters with images, of those that could have
-            any; `cluster_entropy`: entropy of cluster sizes over ln K.
+            `loss_over_ln_k`: 1 for uniform predictions; `changed_targets`: fraction of images that moved
+                away from the main source of their cluster in the last clustering, see `_changed`;
+                `active_clusters`: fraction of clusters with images, of those that could have any;
+                `cluster_entropy`: entropy of cluster sizes divided by ln K.
         """
         ratios = [over_chance(*one) for one in zip(losses, self._n_clusters, strict=True)]
         changed, active, entropy = self._facts.mean(dim=0).tolist()
@@ -85,17 +86,17 @@ class Targets(Memory):
         }
 
     def state(self) -> dict[str, Tensor]:
-        """Returns this rank's share of what `load` needs."""
+        """Returns this rank's share of the state for `load`."""
         return {
             "clusters": self._clusters[:, distributed.rank() :: distributed.world_size()].cpu(),
             "facts": self._facts,
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes the targets from the states of all ranks that saved, however many they were.
+        """Takes the targets from the states of all ranks that saved them, whatever their number.
 
         Raises:
-            UserError: the saved targets are of other data or of another number of clusterings.
+            UserError: the saved targets have other data or another number of clusterings.
         """
         if not states:
             return
@@ -119,7 +120,7 @@ def check_cluster_counts(setting: str, n_clusters: Sequence[int], run: RunInfo) 
     """Checks that an epoch has images for every cluster.
 
     Args:
-        setting: what the numbers of clusters are called in the config.
+        setting: name of the numbers of clusters in the config.
 
     Raises:
         UserError: there are fewer images than clusters.
@@ -135,7 +136,7 @@ def cluster_alarms(setting: str) -> tuple[Alarm, ...]:
     """Returns alarms for `Targets.metrics`.
 
     Args:
-        setting: the setting that holds the number of clusters.
+        setting: name of the number of clusters in the config.
     """
     return (
         Alarm.at_chance(
@@ -145,13 +146,13 @@ def cluster_alarms(setting: str) -> tuple[Alarm, ...]:
         Alarm(
             metric="active_clusters",
             below=0.1,
-            advice="fewer than a tenth of the clusters hold any image, so features have collapsed or "
-            f"clusters are too many: lower optimizer.lr or use fewer clusters ({setting})",
+            advice="fewer than a tenth of the clusters contain images, so features have collapsed or "
+            f"there are too many clusters: lower optimizer.lr or use fewer ({setting})",
         ),
         Alarm(
             metric="cluster_entropy",
             below=0.5,
-            advice="a few clusters hold most images: lower optimizer.lr, use stronger views, or "
+            advice="a few clusters contain most images: lower optimizer.lr, use stronger views, or "
             f"fewer clusters ({setting})",
         ),
     )
@@ -162,7 +163,7 @@ def _counts(clusters: Tensor, n_clusters: int) -> Tensor:
 
 
 def _spread(clusters: Tensor, n_clusters: int) -> tuple[float, float]:
-    """Returns the share of clusters in use and the entropy of their sizes over ln K."""
+    """Returns the fraction of clusters in use, and the entropy of their sizes divided by ln K."""
     counts = _counts(clusters, n_clusters).double()
     n_images = counts.sum()
     active = (counts > 0).sum() / n_images.clamp(min=1, max=n_clusters)
@@ -171,9 +172,10 @@ def _spread(clusters: Tensor, n_clusters: int) -> tuple[float, float]:
 
 
 def _changed(old: Tensor, new: Tensor) -> float:
-    """Returns the share of images outside the old cluster that most of their new cluster comes from.
+    """Returns the fraction of images that were not in the old cluster that most of their new cluster
+    comes from.
 
-    So numbering clusters anew changes nothing. 1 where there is nothing to compare.
+    Renumbering clusters therefore does not count as a change. 1 if there is nothing to compare.
     """
     both = (old != UNKNOWN) & (new != UNKNOWN)
     if not bool(both.any()):

@@ -1,4 +1,4 @@
-"""Tests for methods outside of this repository: `check_method(NAME)`."""
+"""Tests for methods outside this repository: `check_method(NAME)`."""
 
 from ssl_zoo.testing.contract import check_method
 

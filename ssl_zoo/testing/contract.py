@@ -1,4 +1,4 @@
-"""What training relies on in every method, as checks that say in one line what is wrong."""
+"""Checks of everything that training requires of a method; each failure is one line."""
 
 import copy
 import math
@@ -16,21 +16,22 @@ Check = Callable[[Example], None]
 
 
 def check_method(name: str, *, overrides: Iterable[str] = (), ranks: int = 1) -> None:
-    """Checks that a registered method does what training relies on.
+    """Checks that a registered method meets the requirements of training.
 
-    A network of a few thousand parameters takes a few steps on random images: losses are finite, without
-    local crops and in half precision too; every parameter gets a gradient or is named in `frozen`; a
-    method restored from a checkpoint takes the same step. Some seconds on a CPU.
+    A network of a few thousand parameters takes a few steps on random images. Losses must be finite,
+    also without local crops and in half precision; every parameter must get a gradient or be in
+    `frozen`; and a method restored from a checkpoint must take the same step. Takes some seconds on a
+    CPU.
 
     Args:
-        name: registered name; its recipe `digits` is used, or the generic one.
+        name: registered name; the method's recipe `digits` is used, or the generic one.
         overrides: settings of the run, such as `method.queue_length=64`.
-        ranks: with 2 or more, that many processes are started on this machine, whose losses and
-            gradients must be those of one process.
+        ranks: if 2 or more, also starts this many processes on this machine, whose losses and gradients
+            must equal those of one process.
 
     Raises:
         AssertionError: the method breaks a rule; the message says which.
-        UserError: there is no such method, or the settings are wrong.
+        UserError: the method does not exist, or the settings are invalid.
     """
     overrides = list(overrides)
     example = Example.of(name, overrides)
@@ -49,43 +50,48 @@ def check_finite_loss(example: Example) -> None:
 
 
 def check_without_local_crops(example: Example) -> None:
-    """Checks that there may be no views but the global crops."""
+    """Checks that the method works with global crops only."""
     method, optimizer = _prepared(example)
     loss = take_step(example, method, optimizer, 0, local_crops=False)
     _finite(example, loss, "without local crops")
 
 
 def check_feature_rows(example: Example) -> None:
-    """Checks that a step returns features of the backbone, a row for each of some views of a batch."""
+    """Checks that a step returns features of the backbone, with one row per image for a number of
+    views."""
     method, _ = _prepared(example)
     method.before_epoch(progress_at(), example.epoch())
     batch = example.batch()
     features = method(batch, progress_at()).features
     rows, width = features.shape
     assert width == method.backbone.feature_dim, _say(
-        example, f"features have {width} numbers, the backbone's {method.backbone.feature_dim}"
+        example,
+        f"features have dimension {width}, those of the backbone {method.backbone.feature_dim}",
     )
     assert rows % batch.n_images == 0, _say(
-        example, f"{rows} rows of features for {batch.n_images} images; return whole views"
+        example,
+        f"{rows} rows of features for {batch.n_images} images; return the features of whole views",
     )
 
 
 def check_duplicates(example: Example) -> None:
-    """Checks that a batch of equal images gives a finite loss and finite gradients."""
+    """Checks that a batch of identical images gives a finite loss and finite gradients."""
     method, _ = _prepared(example)
     method.before_epoch(progress_at(50), example.epoch())
     same = example.batch(1)
     views = [view.expand(-1, 8, -1, -1, -1).contiguous() for view in same.views]
     labels, masks = torch.zeros(8, dtype=torch.long), example.batch(8).masks
     loss = method(Batch(views, torch.arange(8), labels, masks), progress_at(50)).loss
-    _finite(example, loss, "for a batch of equal images")
+    _finite(example, loss, "for a batch of identical images")
     loss.backward()
     wrong = [key for key, p in method.named_parameters() if not _is_finite(p.grad)]
-    assert not wrong, _say(example, f"gradients of a batch of equal images: {_list(wrong)}")
+    assert not wrong, _say(
+        example, f"non-finite gradients for a batch of identical images: {_list(wrong)}"
+    )
 
 
 def check_half_precision(example: Example, dtype: torch.dtype) -> None:
-    """Checks that the loss is finite and in float32 when the networks compute in half precision."""
+    """Checks that the loss is finite and in float32 when networks run in half precision."""
     method, _ = _prepared(example)
     method.before_epoch(progress_at(), example.epoch())
     with torch.autocast("cpu", dtype):
@@ -103,7 +109,7 @@ def check_bfloat16(example: Example) -> None:
 
 
 def check_every_parameter_moves(example: Example) -> None:
-    """Checks that two steps change every trainable parameter that `frozen` does not name."""
+    """Checks that two steps change every trainable parameter that is not in `frozen`."""
     method, optimizer = _prepared(example)
     before = copy.deepcopy(method.state_dict())
     without = {key for key, p in method.named_parameters() if p.requires_grad}
@@ -123,7 +129,7 @@ def check_every_parameter_moves(example: Example) -> None:
 
 
 def check_frozen_parameters_stay(example: Example) -> None:
-    """Checks that a step leaves the parameters that `frozen` names as they are."""
+    """Checks that a step does not change the parameters in `frozen`."""
     method, optimizer = _prepared(example)
     before = copy.deepcopy(method.state_dict())
     take_step(example, method, optimizer, 0)
@@ -133,11 +139,11 @@ def check_frozen_parameters_stay(example: Example) -> None:
         for key, p in method.named_parameters()
         if id(p) in frozen and not torch.allclose(p, before[key], atol=1e-6)
     ]
-    assert not moved, _say(example, f"frozen() names {_list(moved)}, and a step changes them")
+    assert not moved, _say(example, f"frozen() returns {_list(moved)}, but a step changes them")
 
 
 def check_resume(example: Example) -> None:
-    """Checks that a method restored from a checkpoint takes the same step as one that went on."""
+    """Checks that a method restored from a checkpoint takes the same step as the original."""
     method, optimizer = _prepared(example)
     for step in range(3):
         take_step(example, method, optimizer, step)
@@ -149,27 +155,27 @@ def check_resume(example: Example) -> None:
     again = float(take_step(example, other, other_optimizer, 3))
     assert loss == again, _say(
         example,
-        f"the step after a checkpoint has loss {again}, without one {loss}; keep all state in "
-        "parameters, buffers or memories, and draw random numbers from torch's generator",
+        f"the step after a checkpoint has loss {again}, not {loss} as without one; keep all state in "
+        "parameters, buffers or memories, and draw random numbers with torch's generator",
     )
 
 
 def check_settings(example: Example) -> None:
-    """Checks that settings survive JSON, as checkpoints hold them."""
+    """Checks that settings survive a round trip through JSON, the format in checkpoints."""
     config = METHODS.config(example.name)
     read = METHODS.config(type(config).model_validate_json(config.model_dump_json()))
-    assert read == config, _say(example, f"its settings read back from JSON as {read}")
+    assert read == config, _say(example, f"settings change in a round trip through JSON: {read}")
 
 
 def check_exported(example: Example) -> None:
-    """Checks that the network that is evaluated is part of the method."""
+    """Checks that the evaluated network is a submodule of the method."""
     method = example.method()
     inside = any(module is method.exported for module in method.modules())
-    assert inside, _say(example, "`exported` is not one of its submodules, so it is not saved")
+    assert inside, _say(example, "`exported` is not a submodule, so it would not be saved")
 
 
 ALWAYS: tuple[Check, ...] = (check_settings, check_exported)
-"""Checks for every method, also for those that do not train."""
+"""Checks for all methods, including those that do not train."""
 TRAINING: tuple[Check, ...] = (
     check_finite_loss,
     check_without_local_crops,
@@ -191,7 +197,7 @@ def take_step(
     *,
     local_crops: bool = True,
 ) -> torch.Tensor:
-    """Takes a step of training on random images and returns its loss."""
+    """Takes a training step on random images and returns the loss."""
     torch.manual_seed(step)
     progress = progress_at(step)
     if step % 10 == 0:

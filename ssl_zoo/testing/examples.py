@@ -1,4 +1,4 @@
-"""Small runs, methods of a few thousand parameters, and batches of random images to test them with."""
+"""Small runs, methods with a few thousand parameters, and batches of random images to test them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ TINY = {
     "tiny_resnet": ("backbone.widths=[8, 16]", "backbone.stem_stride=4"),
     "vit": ("backbone.width=16", "backbone.depth=1", "backbone.heads=2"),
 }
-"""Overrides that leave the backbone of a `digits` recipe a few thousand parameters."""
+"""Overrides that reduce the backbone of a `digits` recipe to a few thousand parameters."""
 QUICK = (
     "global_batch_size=32",
     "schedule.warmup=2 steps",
     "log_every=5",
     "evaluation.every=0 epochs",
 )
-"""Overrides that make a step of a recipe with such a backbone take milliseconds."""
+"""Overrides with which a step of such a recipe takes milliseconds."""
 COUNTS = ((32, 2), (16, 2))
-"""Sizes and numbers of the views of a batch."""
+"""Sizes and counts of the views of a batch."""
 N_PATCHES = 64
-"""Patches of 4x4 pixels in the first view of a batch."""
+"""Number of 4x4 patches in the first view of a batch."""
 
 
 def fast_config(method: str, *overrides: str) -> RunConfig:
@@ -44,7 +44,7 @@ def run_info(
     image_size: int = 32,
     n_global: int = 2,
 ) -> RunInfo:
-    """Returns sizes of a run with 10 steps an epoch."""
+    """Returns the facts of a run with 10 steps per epoch."""
     return RunInfo(
         n_samples=10 * batch_size,
         global_batch_size=batch_size,
@@ -59,7 +59,7 @@ def run_info(
 
 
 def progress_at(step: int = 0) -> Progress:
-    """Returns the progress of a run with 10 steps an epoch."""
+    """Returns the progress of a run with 10 steps per epoch."""
     return Progress(step, step // 10, 100, 10)
 
 
@@ -70,11 +70,12 @@ def random_batch(
     start: int = 0,
     n_patches: int = N_PATCHES,
 ) -> Batch:
-    """Returns random views, `(size, count)` each, labels and masks; seeded by the global generator.
+    """Returns a batch of random views, `(size, count)` each, labels and masks, from the global
+    generator.
 
     Args:
         start: position of the first image in the data set.
-        n_patches: patches of the first view, of which half are hidden.
+        n_patches: number of patches of the first view, half of which are hidden.
     """
     views: list[Tensor] = [torch.randn(count, n_images, 3, size, size) for size, count in counts]
     hidden = torch.rand(n_images, n_patches).argsort(dim=1) < n_patches // 2
@@ -83,7 +84,7 @@ def random_batch(
 
 
 class RandomEpoch:
-    """Ten random batches, the data of an epoch of `run_info`'s run; the same each time."""
+    """Ten random batches, the epoch data of `run_info`'s run; the same on each iteration."""
 
     def __init__(
         self,
@@ -126,8 +127,8 @@ class Example:
     """A small run of a method and the batches that fit it.
 
     Attributes:
-        name: of the method.
-        config: a run of its `digits` recipe.
+        name: name of the method.
+        config: settings of a run of its `digits` recipe.
     """
 
     name: str
@@ -140,18 +141,18 @@ class Example:
 
     @property
     def n_global(self) -> int:
-        """Global crops of an image."""
+        """Number of global crops per image."""
         return max(2, METHODS[self.name].min_global)
 
     @property
     def counts(self) -> tuple[tuple[int, int], ...]:
-        """Sizes and numbers of the views of a batch: global crops, and local ones of half their size."""
+        """Sizes and counts of the views of a batch: global crops, and local crops of half their size."""
         size = self.config.image_size
         return (size, self.n_global), (size // 2, 2)
 
     @property
     def n_patches(self) -> int:
-        """Patches of the first view that masks speak of."""
+        """Number of patches of the first view, for masks."""
         mask: Any = getattr(self.config.augmentation, "mask", None)
         patch_size = mask.patch_size if mask is not None else 4
         return int(self.config.image_size // patch_size) ** 2
@@ -167,7 +168,7 @@ class Example:
         return random_batch(n_images, self._shown(local_crops), n_patches=self.n_patches)
 
     def epoch(self, *, local_crops: bool = True) -> RandomEpoch:
-        """Returns ten such batches."""
+        """Returns ten random batches."""
         return RandomEpoch(counts=self._shown(local_crops), n_patches=self.n_patches)
 
     def _shown(self, local_crops: bool) -> tuple[tuple[int, int], ...]:

@@ -1,7 +1,7 @@
-"""Two ranks take the steps of one: the same global batches, the same losses and gradients.
+"""Checks that several ranks take the same steps as one: equal losses and gradients.
 
-In float64, because in float32 a flat image background can put a ReLU's input within rounding of zero,
-and a flip there changes gradients visibly without anything being wrong.
+Steps are computed in float64. In float32, a flat image background can put a ReLU's input within rounding
+error of zero, and a flip of its sign changes gradients visibly.
 """
 
 import math
@@ -29,14 +29,14 @@ from ssl_zoo.training import build
 TIMEOUT = timedelta(seconds=60)
 N_STEPS = 4
 Step = tuple[float, dict[str, Tensor]]
-"""The loss over all ranks, and the gradients by the names of their parameters."""
+"""The loss over all ranks, and the gradients by parameter name."""
 
 
 def check_ranks(name: str, *, overrides: Iterable[str] = (), n_ranks: int = 2) -> None:
-    """Checks that several processes take the steps of one.
+    """Checks that several processes take the same steps as one.
 
     Args:
-        name: a registered method.
+        name: registered name of the method.
         overrides: settings of the run.
 
     Raises:
@@ -50,7 +50,7 @@ def check_ranks(name: str, *, overrides: Iterable[str] = (), n_ranks: int = 2) -
 
 
 def steps(name: str, overrides: Iterable[str] = ()) -> list[Step]:
-    """Trains a few steps from the global batches of this world size; all ranks call it together."""
+    """Trains a few steps on this rank's share of the global batches; all ranks must call it."""
     config = fast_config(name, "optimizer.lr=0.01", *overrides)
     device = torch.device("cpu")
     dataset = DATASETS.build(config.data, split="train")
@@ -81,18 +81,22 @@ def steps(name: str, overrides: Iterable[str] = ()) -> list[Step]:
 def assert_same_steps(
     name: str, alone: Sequence[Step], on_ranks: Sequence[Sequence[Step]]
 ) -> None:
-    """Raises `AssertionError` where the steps of ranks differ from those of one process."""
+    """Raises `AssertionError` if the steps of ranks differ from those of one process."""
     assert [len(found) for found in (alone, *on_ranks)] == [N_STEPS] * (1 + len(on_ranks))
     for number, (loss, gradients) in enumerate(alone):
         for rank, found in enumerate(on_ranks):
             loss_there, gradients_there = found[number]
             where = f"method '{name}': step {number} on rank {rank} of {len(on_ranks)}"
             assert math.isclose(loss_there, loss, rel_tol=1e-6, abs_tol=1e-10), (
-                f"{where} has loss {loss_there}, a single process {loss}; gather what the loss needs "
-                "of other ranks through ssl_zoo.distributed"
+                f"{where} has loss {loss_there}, a single process has {loss}; gather what the loss needs "
+                "from other ranks through ssl_zoo.distributed"
             )
-            assert loss_there == on_ranks[0][number][0], f"{where} has another loss than rank 0"
-            assert gradients.keys() == gradients_there.keys(), f"{where} has other gradients"
+            assert loss_there == on_ranks[0][number][0], (
+                f"{where} has a different loss than rank 0"
+            )
+            assert gradients.keys() == gradients_there.keys(), (
+                f"{where} has gradients of other parameters"
+            )
             for key, gradient in gradients.items():
                 _assert_close(gradients_there[key], gradient, f"{where}, gradient of {key}")
                 same = torch.equal(gradients_there[key], on_ranks[0][number][1][key])
@@ -103,8 +107,8 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
     """Returns the results of `function(*args)` on each rank of a process group, in rank order.
 
     Args:
-        function: stands at module level, since each rank imports it; reads its own rank.
-        args: travel by pickle, like the results; tensors are copied.
+        function: function at module level, which each rank imports; reads its own rank.
+        args: arguments, pickled like the results; tensors are copied.
 
     Raises:
         ProcessRaisedException: a rank failed; the message holds its traceback.
@@ -143,7 +147,7 @@ def _run(
     rank: int, function: Callable[..., Any], world_size: int, args: tuple[Any, ...], folder: str
 ) -> None:
     torch.set_num_threads(1)
-    # As under torchrun, so that code which reads the environment sees what it would see there.
+    # As under torchrun, for code that reads the environment.
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group(
         "gloo",

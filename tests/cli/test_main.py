@@ -205,7 +205,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ),
         (
             "config swav method.queue_length=100",
-            "method.queue_length of 100 is no multiple of the",
+            "method.queue_length of 100 is not a multiple of the",
         ),
         ("config --config no.yaml", "config file 'no.yaml' does not exist"),
         ("config swav --config simclr.yaml", "'simclr.yaml' is a recipe for method 'simclr', not"),

@@ -75,7 +75,7 @@ def test_rows_that_were_never_written_are_left_out() -> None:
 
 
 def test_a_batch_too_large_is_refused() -> None:
-    with pytest.raises(ValueError, match="8 rows a step cannot take 9 images"):
+    with pytest.raises(ValueError, match="8 rows per step cannot take 9 images"):
         EmbeddingBank(RUN).write(0, torch.arange(9), torch.zeros(1, 9, 2))
 
 

@@ -99,7 +99,7 @@ def test_the_defaults_are_the_heads_of_the_paper() -> None:
 
 
 def test_a_momentum_above_one_is_refused() -> None:
-    with pytest.raises(UserError, match="must lie between 0 and 1"):
+    with pytest.raises(UserError, match="must be between 0 and 1"):
         byol("method.momentum=1.5")
 
 

@@ -391,8 +391,8 @@ def test_a_healthy_run_rings_nothing() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method.momentum=1.5", "1.5 to 1.5 must lie between 0"),
-        ("method.teacher_temperature=0", "0.0 to 0.0 must lie between 0.001"),
+        ("method.momentum=1.5", "1.5 to 1.5 must be between 0"),
+        ("method.teacher_temperature=0", "0.0 to 0.0 must be between 0.001"),
         ("method.center_momentum=1", "method.center_momentum"),
         ("method.centering=median", "'mean' or 'sinkhorn'"),
         ("method.head.n_prototypes=1", "method.head.n_prototypes"),

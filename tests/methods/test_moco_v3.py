@@ -143,5 +143,5 @@ def test_a_predictor_of_another_length_is_refused() -> None:
 
 
 def test_a_momentum_below_zero_is_refused() -> None:
-    with pytest.raises(UserError, match="must lie between 0 and 1"):
+    with pytest.raises(UserError, match="must be between 0 and 1"):
         moco("method.momentum=-0.1")

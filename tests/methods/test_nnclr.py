@@ -159,7 +159,7 @@ def test_defaults_are_those_of_the_paper() -> None:
 
 
 def test_a_queue_of_parts_of_batches_is_refused() -> None:
-    with pytest.raises(UserError, match="queue_length of 100 is no multiple .* use 64 or 128"):
+    with pytest.raises(UserError, match="queue_length of 100 .* use 64 or 128"):
         run_config("nnclr", overrides=["method.queue_length=100"])
 
 

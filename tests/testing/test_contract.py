@@ -115,10 +115,10 @@ def test_a_method_that_keeps_the_contract_passes() -> None:
         (NotFinite, "the loss is nan in step 0"),
         (NeedsLocalCrops, "there must be local crops"),
         (Half, r"the loss is torch\.bfloat16 under autocast"),
-        (Divides, "the loss is (nan|inf) for a batch of equal images"),
+        (Divides, "the loss is (nan|inf) for a batch of identical images"),
         (Forgets, "the step after a checkpoint has loss"),
-        (FrozenMoves, r"frozen\(\) names head\.weight, and a step changes them"),
-        (ExportsAnother, "`exported` is not one of its submodules"),
+        (FrozenMoves, r"frozen\(\) returns head\.weight, but a step changes"),
+        (ExportsAnother, "`exported` is not a submodule"),
     ],
 )
 def test_a_broken_rule_is_named(broken: type[Method], message: str) -> None:
