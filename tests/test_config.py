@@ -66,7 +66,10 @@ def test_digest_depends_on_values_alone() -> None:
         ("backbone=resnet19", r"backbone: unknown backbone 'resnet19'. Did you mean 'resnet18'\?"),
         ("backbone=resnet18:x", "backbone 'resnet18' .*':x'"),
         ("backbone=3", "backbone: 3 is not a valid backbone"),
-        ("method.queue_length=100", "queue_length of 100 is not a multiple of the global_batch_size"),
+        (
+            "method.queue_length=100",
+            "queue_length of 100 is not a multiple of the global_batch_size",
+        ),
         ("schedule.warmup=10 parsecs", "'10 parsecs' is not a duration"),
         ("schedule.warmup=4000 epochs", "leaves nothing of the"),
         ("accumulate=3", "cannot be split into accumulate=3 parts"),

@@ -85,7 +85,7 @@ def cluster_command(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Clusters images by the features of a checkpoint and shows the clusters.
+    """Clusters images by the features of a checkpoint.
 
     CHECKPOINT is anything that `ssl-zoo evaluate` accepts. DATA is the name of a data set, or a folder
     of images, nested or flat. A folder does not need labels; with data.labels=folders, its subfolders

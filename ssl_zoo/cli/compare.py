@@ -29,7 +29,7 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
     default=1,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="Runs per method, with seeds 0, 1, ...",
+    help="Runs per method, with seeds from 0.",
 )
 @EVALUATORS
 @click.option(

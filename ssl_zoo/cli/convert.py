@@ -21,7 +21,7 @@ from ssl_zoo.weights.export_kinds import EXPORT_KINDS
 )
 @FORMAT
 def import_command(file: str, output: str, format: Any) -> None:
-    """Converts a checkpoint of another project to the format of ssl-zoo.
+    """Converts a checkpoint of another project for ssl-zoo.
 
     FILE is a checkpoint of SwAV, DeepCluster-v2, MoCo, DINO, Barlow Twins, VICReg, MAE, VISSL,
     solo-learn or lightly, a state dict of torchvision or timm, or the name of published weights:

@@ -50,7 +50,7 @@ def evaluate_command(
     output: str | None,
     **fields: Any,
 ) -> None:
-    """Scores a checkpoint by kNN and clustering, or by the evaluators given with --evaluators.
+    """Scores checkpoints by kNN, clustering and other evaluators.
 
     CHECKPOINT is a run folder, a checkpoint folder, an exported .safetensors file, the name of a model
     card, untrained:BACKBONE, a checkpoint of another project, whose format is recognised, or published
@@ -120,7 +120,7 @@ def _scored(
 def table_command(
     files: tuple[str, ...], score: str | None, as_json: bool, output: str | None
 ) -> None:
-    """Shows results side by side and tests the best against each of the others.
+    """Shows results side by side and tests the best against others.
 
     RESULT is a file written by `evaluate --output`, a run folder with evaluation.json, or the folder of
     a comparison. Scores under different protocols or on different data are in different rows, with a

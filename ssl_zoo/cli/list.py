@@ -122,7 +122,7 @@ def show_command(kind: str, name: str, as_json: bool) -> None:
     metavar="[run|evaluation|cluster|scoring]",
 )
 def schema_command(kind: str) -> None:
-    """Prints the JSON schema of a run's settings, or of another request.
+    """Prints the JSON schema of a run or of another request.
 
     The schema of evaluation describes files for evaluate --config, that of cluster those for cluster,
     and that of scoring those for submit evaluate. Editors use a schema to complete and check YAML:

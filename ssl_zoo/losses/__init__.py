@@ -1,6 +1,6 @@
-"""Losses and the codes they need; none knows a trainer.
+"""Losses and the codes that they need; none depends on the trainer.
 
-Pure functions stay in their modules, whose names they bear: exported here they would hide those.
+Pure functions are not exported here, as they would hide the modules of the same name.
 """
 
 from ssl_zoo.losses.cluster_prediction import ClusterPredictionLoss, ClusterPredictionSettings

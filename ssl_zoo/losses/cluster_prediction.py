@@ -28,7 +28,7 @@ class ClusterPredictionLoss(nn.Module):
     """Cross entropy of all views with the targets of several clusterings.
 
     Args:
-        config: any settings that hold those of cluster prediction, such as a method's.
+        config: settings that include those of cluster prediction, such as a method's.
     """
 
     def __init__(self, config: ClusterPredictionSettings) -> None:
@@ -49,16 +49,16 @@ def cluster_prediction(
 ) -> Tensor:
     """Returns the cross entropy with each clustering, `(H,)`, with gradient.
 
-    The mean over all views of the images of all ranks that have a target. As ranks may have
-    different numbers of those, each has the sum over its own, divided by the mean number over
-    ranks: the mean over ranks, which DistributedDataParallel takes of gradients, is that of one
-    process with the whole batch. Without any target the loss is 0, and so is the gradient.
+    The mean over all views of all images that have a target, over all ranks. As ranks may have different
+    numbers of such images, each returns the sum over its own divided by the mean number over ranks. The
+    mean over ranks, which DistributedDataParallel computes for gradients, is then that of one process
+    with the whole batch. Without any target, loss and gradient are 0.
 
     Args:
         scores: for each clustering `(V * B, K)`, view by view.
-        targets: `(H, B)`; -100 where an image has none.
+        targets: `(H, B)`; -100 for images without one.
         temperature: divides the scores.
-        weights: for each clustering `(K,)`, multiplies the terms of the images of a cluster.
+        weights: for each clustering `(K,)`; factors for the terms of images in each cluster.
 
     Raises:
         ValueError: scores and targets do not fit.

@@ -1,7 +1,7 @@
-"""InfoNCE: finding the key of one's own image among those of others.
+"""InfoNCE: identifies the key of the same image among keys of other images.
 
-van den Oord et al. (2018, arXiv:1807.03748), equation 4, as MoCo (He et al., 2020,
-arXiv:1911.05722, equation 1) has it, between any number of views.
+van den Oord et al. (2018, arXiv:1807.03748), equation 4, as in MoCo (He et al., 2020, arXiv:1911.05722,
+equation 1), for any number of views.
 """
 
 import math
@@ -26,7 +26,7 @@ class InfoNCELoss(nn.Module):
     """InfoNCE over the global batch of all ranks, or against negatives from elsewhere.
 
     Args:
-        config: any settings that hold those of InfoNCE, such as a method's.
+        config: settings that include those of InfoNCE, such as a method's.
     """
 
     def __init__(self, config: InfoNCESettings) -> None:
@@ -61,23 +61,22 @@ def info_nce(
 ) -> Tensor:
     """Returns the mean cross entropy over pairs of a query view and a key view of each image.
 
-    The positive of a query is the key that the pair's other view of its image has. The others it is
-    weighed against are the keys which that view of all other images has, over all ranks; or, where
-    `negatives` are given, those alone.
+    The positive of a query is the key of the pair's other view of the same image. Its negatives are the
+    keys of that view of all other images, over all ranks, or only `negatives` if given.
 
-    Keys may have a gradient, which reaches the rank that they come from. Ranks hold equally many
-    images; each has the mean over its own queries, so the mean over ranks, which
-    DistributedDataParallel takes of gradients, is that of one process with the whole batch.
+    Gradients of keys are sent to the rank that they come from. All ranks have the same number of images
+    and each returns the mean over its own queries. The mean over ranks, which DistributedDataParallel
+    computes for gradients, is then that of one process with the whole batch.
 
     Args:
         queries: `(V, B, D)`; normalised here, in float32 or float64.
-        keys: `(K, B, D)` of the same images in the same order; likewise.
-        negatives: `(Q, D)` of length one, the same for all queries and on all ranks.
+        keys: `(K, B, D)` of the same images in the same order; also normalised here.
+        negatives: `(Q, D)`, normalised, the same for all queries and on all ranks.
         temperature: divides the cosine similarities.
-        same_views: whether query `i` and key `i` are of one view, which makes no pair.
+        same_views: whether query `i` and key `i` are of the same view, which is not a pair.
 
     Raises:
-        ValueError: shapes do not fit, or there is no pair.
+        ValueError: shapes do not match, or there is no pair.
     """
     pairs, n_pairs = _pairs(queries, keys, same_views)
     with torch.autocast(queries.device.type, enabled=False):
@@ -92,7 +91,7 @@ def info_nce(
 
 
 def _among_the_batch(q: Tensor, k: Tensor, temperature: float) -> Tensor:
-    """Returns the cross entropies `(V, K, B)` of the own key among all keys of its view."""
+    """Returns the cross entropies `(V, K, B)` of the positive key among all keys of its view."""
     everyone = distributed.gather(k.transpose(0, 1).contiguous())  # (N, K, D)
     logits = torch.einsum("vbd,nkd->vkbn", q, everyone) / temperature
     own = torch.arange(q.shape[1], device=q.device)
@@ -101,7 +100,7 @@ def _among_the_batch(q: Tensor, k: Tensor, temperature: float) -> Tensor:
 
 
 def _among(q: Tensor, k: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Returns the cross entropies `(V, K, B)` of the own key among that and the negatives."""
+    """Returns the cross entropies `(V, K, B)` of the positive key among it and the negatives."""
     positive = torch.einsum("vbd,kbd->vkb", q, k) / temperature
     negative = (q.flatten(0, 1) @ negatives.T / temperature).logsumexp(dim=1)
     return -functional.logsigmoid(positive - negative.view(len(q), 1, -1))
@@ -109,7 +108,7 @@ def _among(q: Tensor, k: Tensor, negatives: Tensor, temperature: float) -> Tenso
 
 @torch.no_grad()
 def positive_cosine(queries: Tensor, keys: Tensor, *, same_views: bool = True) -> Tensor:
-    """Returns the mean cosine of the pairs that `info_nce` pulls together; arguments as there."""
+    """Returns the mean cosine similarity of positive pairs; arguments as for `info_nce`."""
     pairs, n_pairs = _pairs(queries, keys, same_views)
     with torch.autocast(queries.device.type, enabled=False):
         q = functional.normalize(queries.float(), dim=2)
@@ -119,7 +118,7 @@ def positive_cosine(queries: Tensor, keys: Tensor, *, same_views: bool = True) -
 
 
 def _pairs(queries: Tensor, keys: Tensor, same_views: bool) -> tuple[Tensor, int]:
-    """Returns which query views go with which key views, `(V, K)`, and how many pairs that makes."""
+    """Returns which query and key views form pairs, `(V, K)`, and the number of pairs."""
     if queries.ndim != 3 or keys.ndim != 3 or queries.shape[1:] != keys.shape[1:]:
         raise ValueError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} are not (views, B, D) "
@@ -131,5 +130,5 @@ def _pairs(queries: Tensor, keys: Tensor, same_views: bool) -> tuple[Tensor, int
         pairs.fill_diagonal_(False)
     n_pairs = math.prod(shape) - same_views * min(shape)
     if not n_pairs:
-        raise ValueError(f"{shape[0]} query views and {shape[1]} key views make no pair")
+        raise ValueError(f"{shape[0]} query views and {shape[1]} key views do not form a pair")
     return pairs, n_pairs

@@ -1,7 +1,7 @@
-"""Pixels of hidden patches as targets, and what it takes to hide tokens and put them back.
+"""Loss on the pixels of hidden patches, and functions that remove and restore tokens.
 
-MAE (He et al., 2022, arXiv:2111.06377) drops hidden patches and takes squared errors; SimMIM (Xie et
-al., 2022, arXiv:2111.09886) puts a mask token in their place and takes absolute errors.
+MAE (He et al., 2022, arXiv:2111.06377) drops hidden patches and uses squared errors; SimMIM (Xie et al.,
+2022, arXiv:2111.09886) replaces them with a mask token and uses absolute errors.
 """
 
 from typing import Literal
@@ -18,19 +18,19 @@ _EPSILON = 1e-6
 
 
 class MaskedPixelSettings(Config):
-    """Settings of the loss; defaults as in MAE."""
+    """Settings of the loss; defaults from MAE."""
 
     norm_pixels: bool = True
-    """Whether each patch is a target with mean 0 and variance 1."""
+    """Whether to normalise each target patch to mean 0 and variance 1."""
     error: Literal["squared", "absolute"] = "squared"
-    """What is averaged."""
+    """Error that is averaged."""
 
 
 class MaskedPixelLoss(nn.Module):
-    """The error of predicted pixels, over hidden patches alone.
+    """The error of predicted pixels, over hidden patches only.
 
     Args:
-        config: targets and kind of error.
+        config: normalisation of targets and kind of error.
         patch_size: height and width of a patch, in pixels.
     """
 
@@ -40,7 +40,7 @@ class MaskedPixelLoss(nn.Module):
         self.patch_size = patch_size
 
     def targets(self, images: Tensor) -> Tensor:
-        """Returns what is to be predicted, `(N, L, patch_size ** 2 * C)`, in float32 at least."""
+        """Returns the targets, `(N, L, patch_size ** 2 * C)`, in float32 or float64."""
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         patches = patchify(images, self.patch_size)
         return normalize_patches(patches) if self.config.norm_pixels else patches
@@ -57,15 +57,15 @@ def masked_pixel_loss(
     *,
     error: Literal["squared", "absolute"],
 ) -> Tensor:
-    """Returns the mean error over the pixels of hidden patches, in float32 at least.
+    """Returns the mean error over the pixels of hidden patches, in float32 or float64.
 
-    All images hide equally many patches, so the mean over ranks is that of the global batch.
+    All images hide the same number of patches, so the mean over ranks is that of the global batch.
 
     Args:
-        predicted: `(N, L, P)`, all patches.
+        predicted: `(N, L, P)`, of all patches.
         targets: `(N, L, P)`.
-        hidden: True where the loss counts, `(N, L)` bool.
-        error: what is averaged.
+        hidden: True for patches that count, `(N, L)` bool.
+        error: error that is averaged.
     """
     with torch.autocast(predicted.device.type, enabled=False):
         difference = predicted.to(torch.promote_types(predicted.dtype, torch.float32)) - targets
@@ -76,9 +76,9 @@ def masked_pixel_loss(
 
 @torch.no_grad()
 def explained_variance(predicted: Tensor, targets: Tensor, hidden: Tensor) -> float:
-    """Returns which part of the hidden pixels' variance is predicted, over all ranks.
+    """Returns the fraction of the variance of hidden pixels that is predicted, over all ranks.
 
-    1 is perfect, 0 as good as one grey for all; arguments as in `masked_pixel_loss`.
+    1 is perfect, 0 is as good as predicting the mean; arguments as in `masked_pixel_loss`.
     """
     wanted = targets[hidden].double()
     residual = wanted - predicted[hidden].double()
@@ -95,9 +95,9 @@ def explained_variance(predicted: Tensor, targets: Tensor, hidden: Tensor) -> fl
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cuts images `(N, C, H, W)` into patches in reading order, `(N, L, patch_size ** 2 * C)`.
+    """Splits images `(N, C, H, W)` into patches in reading order, `(N, L, patch_size ** 2 * C)`.
 
-    Values of a patch go by row, column and channel (facebookresearch/mae, models_mae.py).
+    Values of a patch are ordered by row, column and channel (facebookresearch/mae, models_mae.py).
     """
     n, channels, height, width = images.shape
     rows, columns = height // patch_size, width // patch_size
@@ -106,16 +106,16 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch_size: int, rows: int) -> Tensor:
-    """Puts patches `(N, L, patch_size ** 2 * C)` in `rows` together to images, `(N, C, H, W)`."""
+    """Joins patches `(N, L, patch_size ** 2 * C)` in `rows` rows to images, `(N, C, H, W)`."""
     n, n_patches, _ = patches.shape
     cut = patches.reshape(n, rows, n_patches // rows, patch_size, patch_size, -1)
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(n, cut.shape[5], rows * patch_size, -1)
 
 
 def normalize_patches(patches: Tensor) -> Tensor:
-    """Gives each patch `(..., P)` mean 0 and variance 1; one without contrast becomes 0.
+    """Normalises each patch `(..., P)` to mean 0 and variance 1; constant patches become 0.
 
-    The variance is the one with `P - 1` in its denominator (facebookresearch/mae, models_mae.py).
+    The variance has denominator `P - 1` (facebookresearch/mae, models_mae.py).
     """
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) / (variance + _EPSILON).sqrt()
@@ -125,34 +125,35 @@ def checked_masks(masks: Tensor | None, n_patches: int) -> Tensor:
     """Returns the masks of a batch, `(N, L)` bool.
 
     Raises:
-        UserError: there are none, or they are made for another number of patches.
+        UserError: there are none, or they have another number of patches.
     """
     if masks is None:
         raise UserError(
-            "this method predicts hidden patches and the batch has no masks; set "
+            "this method predicts hidden patches, but the batch has no masks; set "
             "'augmentation.mask={patch_size: PIXELS, ratio: 0.75}' with the backbone's patch size"
         )
     if masks.shape[1] != n_patches:
         raise UserError(
-            f"masks are for {masks.shape[1]} patches and the backbone makes {n_patches}; "
+            f"masks have {masks.shape[1]} patches, but the backbone has {n_patches}; "
             "set augmentation.mask.patch_size to the backbone's"
         )
     return masks
 
 
 def visible_places(hidden: Tensor, n_visible: int) -> Tensor:
-    """Returns the places of the patches that are not hidden, in order, `(N, n_visible)` int64.
+    """Returns the positions of visible patches, in order, `(N, n_visible)` int64.
 
     Args:
         hidden: `(N, L)` bool.
-        n_visible: patches that each image shows; see `count_visible`.
+        n_visible: number of visible patches of each image; see `count_visible`.
     """
     order = hidden.to(torch.uint8).argsort(dim=1, stable=True)
     return order[:, :n_visible]
 
 
 def count_visible(hidden: Tensor) -> int:
-    """Returns how many patches each image shows. Waits for the device, so ask once.
+    """Returns the number of visible patches of each image. Synchronises with the device, so call it
+    once.
 
     Raises:
         UserError: images hide different numbers of patches.
@@ -160,18 +161,18 @@ def count_visible(hidden: Tensor) -> int:
     fewest, most = torch.stack(list(torch.aminmax(hidden.sum(dim=1)))).tolist()
     if fewest != most:
         raise UserError(
-            f"masks hide {fewest} to {most} patches of an image; hide equally many of each"
+            f"masks hide {fewest} to {most} patches of an image; hide the same number in each"
         )
     return int(hidden.shape[1] - most)
 
 
 def take_tokens(tokens: Tensor, places: Tensor) -> Tensor:
-    """Returns the tokens `(N, V, D)` that stand at `places` `(N, V)` among `(N, L, D)`."""
+    """Returns the tokens `(N, V, D)` at positions `places` `(N, V)` of `(N, L, D)`."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def put_back(tokens: Tensor, places: Tensor, filler: Tensor, n_patches: int) -> Tensor:
-    """Puts tokens `(N, V, D)` at their places among `n_patches`, and `filler` `(D,)` elsewhere."""
+    """Puts tokens `(N, V, D)` at their positions among `n_patches`, and `filler` `(D,)` elsewhere."""
     n, _, width = tokens.shape
     everywhere = filler.to(tokens.dtype).expand(n, n_patches, width)
     return everywhere.scatter(1, places[..., None].expand(-1, -1, width), tokens)

@@ -1,7 +1,8 @@
 """Second moments of embeddings over the global batch of all ranks, with gradient.
 
-Ranks add up sums over their own images. So each has the matrices of the whole batch although none
-has its embeddings, and does its own share of the products alone. Ranks hold equally many images.
+Ranks sum over their own images and reduce the sums. Each rank then has the matrices of the whole batch
+without gathering its embeddings, and computes only its own products. All ranks have the same number of
+images.
 """
 
 import torch
@@ -11,7 +12,7 @@ from ssl_zoo import distributed
 
 
 def centred(embeddings: Tensor) -> Tensor:
-    """Returns embeddings `(V, B, d)` less the mean of their view; in float32 at least."""
+    """Returns embeddings `(V, B, d)` minus the mean of their view, in float32 or float64."""
     z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     return z - distributed.sum_over_ranks(z.sum(dim=1, keepdim=True)) / n_images(z)
 
@@ -19,10 +20,10 @@ def centred(embeddings: Tensor) -> Tensor:
 def standardized(embeddings: Tensor, *, eps: float = 1e-5) -> Tensor:
     """Returns embeddings `(V, B, d)` whose coordinates have mean 0 and variance 1 in each view.
 
-    What batch normalisation without scale and shift makes of each view.
+    Equivalent to batch normalisation of each view without scale and shift.
 
     Args:
-        eps: added to the variance, so that what does not vary becomes 0.
+        eps: added to the variance, so that constant coordinates become 0.
     """
     z = centred(embeddings)
     squares = distributed.sum_over_ranks(z.square().sum(dim=1, keepdim=True))
@@ -30,7 +31,7 @@ def standardized(embeddings: Tensor, *, eps: float = 1e-5) -> Tensor:
 
 
 def cross_moment(one: Tensor, two: Tensor) -> Tensor:
-    """Returns the sum over all images of the products of coordinates, `(d, d)`.
+    """Returns the sum over all images of products of coordinates, `(d, d)`.
 
     Args:
         one: `(B, d)`.
@@ -40,7 +41,7 @@ def cross_moment(one: Tensor, two: Tensor) -> Tensor:
 
 
 def off_diagonal_square(matrix: Tensor) -> Tensor:
-    """Returns the sum of the squares of what is not on the diagonal, a scalar."""
+    """Returns the sum of squared off-diagonal entries, a scalar."""
     return matrix.square().sum() - matrix.diagonal().square().sum()
 
 

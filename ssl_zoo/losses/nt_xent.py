@@ -1,7 +1,7 @@
-"""NT-Xent, the normalised-temperature cross entropy of SimCLR, also for more than two views.
+"""NT-Xent, the normalised temperature-scaled cross entropy of SimCLR, for two or more views.
 
-SimCLR (Chen et al., 2020, arXiv:2002.05709), equation 1. With multi-crop the pairs are those of
-SwAV (Caron et al., 2020, arXiv:2006.09882), equation 6.
+SimCLR (Chen et al., 2020, arXiv:2002.05709), equation 1. With multi-crop, the pairs are those of SwAV
+(Caron et al., 2020, arXiv:2006.09882), equation 6.
 """
 
 import torch
@@ -13,7 +13,7 @@ from ssl_zoo import distributed
 from ssl_zoo.config import Config
 
 _NO_NEGATIVE = -1e9
-"""Stands for minus infinity, whose gradient would be NaN for a sample without negatives."""
+"""Used instead of minus infinity, whose gradient would be NaN for a sample without negatives."""
 
 
 class NTXentSettings(Config):
@@ -27,7 +27,7 @@ class NTXentLoss(nn.Module):
     """NT-Xent over the global batch of all ranks.
 
     Args:
-        config: any settings that hold those of NT-Xent, such as a method's.
+        config: settings that include those of NT-Xent, such as a method's.
     """
 
     def __init__(self, config: NTXentSettings) -> None:
@@ -40,21 +40,22 @@ class NTXentLoss(nn.Module):
 
 
 def nt_xent(embeddings: Tensor, n_global: int, *, temperature: float) -> Tensor:
-    """Returns the mean cross entropy over pairs of a view and another global view of its image.
+    """Returns the mean cross entropy over pairs of a view and another global view of the same image.
 
-    Each view, global or local, is an anchor and has a term for every other global view of its
-    image. A term weighs that positive against the global views of all other images, over all
-    ranks; other views of the same image are left out. Two global views give SimCLR's loss.
+    Each view, global or local, is an anchor with one term per other global view of its image. A term
+    compares this positive with the global views of all other images, over all ranks; other views of the
+    same image are excluded. With two global views this is SimCLR's loss.
 
-    Ranks hold equally many images; each has the mean over its own anchors, so the mean over ranks,
-    which DistributedDataParallel takes of gradients, is that of one process with the whole batch.
+    All ranks have the same number of images and each returns the mean over its own anchors. The mean
+    over ranks, which DistributedDataParallel computes for gradients, is then that of one process with
+    the whole batch.
 
-    Others choose otherwise for multi-crop: solo-learn (losses/simclr.py) sums all positives of an
-    anchor inside the logarithm and takes local views as negatives too.
+    Other implementations differ for multi-crop: solo-learn (losses/simclr.py) sums all positives of an
+    anchor inside the logarithm and also uses local views as negatives.
 
     Args:
         embeddings: `(V, B, D)`, global views first; normalised here, in float32 or float64.
-        n_global: how many views are global.
+        n_global: number of global views.
         temperature: divides the cosine similarities.
 
     Raises:
@@ -62,7 +63,7 @@ def nt_xent(embeddings: Tensor, n_global: int, *, temperature: float) -> Tensor:
     """
     n_views, n_images, _ = embeddings.shape
     if n_views < 2 or not 1 <= n_global <= n_views:
-        raise ValueError(f"n_global of {n_global} and {n_views} views give no pairs")
+        raise ValueError(f"n_global of {n_global} and {n_views} views do not give a pair")
     with torch.autocast(embeddings.device.type, enabled=False):
         z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         z = functional.normalize(z, dim=2)

@@ -1,7 +1,7 @@
-"""Pairs of views: which there are with multi-crop, and how well one view of a pair predicts the other.
+"""Pairs of views with multi-crop, and how well one view of a pair predicts the other.
 
-Every pair holds a global view, as in SwAV (Caron et al., 2020, arXiv:2006.09882), equation 6: small
-crops are compared with whole images, never with each other.
+Every pair contains a global view, as in SwAV (Caron et al., 2020, arXiv:2006.09882), equation 6: local
+crops are compared with global crops, never with each other.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 _SHORTEST = 1e-6
-"""Norm below which vectors are not made longer, as in BYOL's `l2_normalize`: a gradient divides by it."""
+"""Smallest norm that vectors are divided by, as in BYOL's `l2_normalize`; gradients divide by it."""
 
 
 def view_pairs(n_views: int, n_global: int) -> list[tuple[int, int]]:
-    """Returns each pair of a global view and another view once, for losses that see no direction.
+    """Returns each pair of a global view and another view once, for symmetric losses.
 
     Raises:
         ValueError: there is no pair, or `n_global` does not fit the views.
@@ -23,21 +23,21 @@ def view_pairs(n_views: int, n_global: int) -> list[tuple[int, int]]:
 
 
 def mean_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Returns the mean cosine between targets and the predictions of all other views, a scalar.
+    """Returns the mean cosine similarity between targets and the predictions of all other views.
 
-    The mean over images and pairs: a global view is a target for every view but itself, so two
-    global views make two pairs, one in each direction. No gradient reaches targets.
+    The mean is over images and pairs: a global view is the target of every other view, so two global
+    views form two pairs, one in each direction. Targets get no gradient.
 
-    BYOL (Grill et al., 2020, arXiv:2006.07733), equation 2, is `2 - 2 * cosine` for a direction;
-    SimSiam (Chen and He, 2021, arXiv:2011.10566), equation 2, is `-cosine` over both. Computed in
-    float32 at least.
+    BYOL (Grill et al., 2020, arXiv:2006.07733), equation 2, is `2 - 2 * cosine` for a direction; SimSiam
+    (Chen and He, 2021, arXiv:2011.10566), equation 2, is `-cosine` over both. Computed in float32 or
+    float64.
 
     Args:
         predictions: `(V, B, d)`, global views first.
         targets: `(n_global, B, d)`.
 
     Raises:
-        ValueError: shapes do not fit, or there is no other view.
+        ValueError: shapes do not match, or there is no other view.
     """
     n_views, n_global = len(predictions), len(targets)
     if predictions.ndim != 3 or predictions.shape[1:] != targets.shape[1:]:
@@ -60,4 +60,4 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def _check(n_views: int, n_global: int) -> None:
     if n_views < 2 or not 1 <= n_global <= n_views:
-        raise ValueError(f"n_global of {n_global} and {n_views} views give no pairs")
+        raise ValueError(f"n_global of {n_global} and {n_views} views do not give a pair")

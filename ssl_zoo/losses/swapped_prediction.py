@@ -15,25 +15,25 @@ from ssl_zoo.assignment.sinkhorn import sinkhorn
 from ssl_zoo.config import Config
 
 _CHUNK_ELEMENTS = 1 << 17
-"""Scores in a chunk on the CPU: half a megabyte of float32, which stays in the cache."""
+"""Number of scores per chunk on the CPU: half a megabyte of float32, which fits the cache."""
 
 
 class SwapSettings(Config):
     """Settings of swapped prediction; defaults from SwAV's training scripts."""
 
     temperature: float = Field(default=0.1, ge=0.01, le=10)
-    """Divides the scores of a prediction."""
+    """Temperature of predictions; divides the scores."""
     epsilon: float = Field(default=0.05, ge=0.001, le=10)
-    """Entropy regularisation of the codes; smaller is sharper."""
+    """Entropy regularisation of the codes; smaller values give sharper codes."""
     sinkhorn_iterations: int = Field(default=3, ge=1, le=100)
-    """Normalisations of prototypes and samples that make codes."""
+    """Number of Sinkhorn iterations, each of which normalises over prototypes and samples."""
 
 
 class SwappedPredictionLoss(nn.Module):
-    """SwAV's loss: codes of global views, predicted from all other views.
+    """SwAV's loss: the codes of global views are predicted from all other views.
 
     Args:
-        config: any settings that hold those of swapped prediction, such as a method's.
+        config: settings that include those of swapped prediction, such as a method's.
     """
 
     def __init__(self, config: SwapSettings) -> None:
@@ -44,9 +44,9 @@ class SwappedPredictionLoss(nn.Module):
         """Returns the loss, a scalar with gradient.
 
         Args:
-            scores: `(V, B, K)`, similarity of views with prototypes; global views first.
-            n_global: how many views are global.
-            queue_scores: `(n_global, Q, K)`, scores of earlier samples that join in the codes.
+            scores: `(V, B, K)`, similarity of views and prototypes; global views first.
+            n_global: number of global views.
+            queue_scores: `(n_global, Q, K)`, scores of earlier samples to include when computing codes.
         """
         codes = self.codes(scores, n_global, queue_scores)
         return swapped_prediction(scores, codes, temperature=self.config.temperature)
@@ -54,7 +54,7 @@ class SwappedPredictionLoss(nn.Module):
     def codes(self, scores: Tensor, n_global: int, queue_scores: Tensor | None = None) -> Tensor:
         """Returns the codes of the global views, `(n_global, B, K)`, without gradient.
 
-        Each view is a problem of its own. Arguments as in `forward`.
+        Each view is a separate problem. Arguments as in `forward`.
 
         Raises:
             ValueError: `n_global` does not fit the views, or the queues do not fit `n_global`.
@@ -79,16 +79,16 @@ class SwappedPredictionLoss(nn.Module):
 def swapped_prediction(scores: Tensor, codes: Tensor, *, temperature: float) -> Tensor:
     """Returns the cross entropy between codes and the predictions of all other views, a scalar.
 
-    Mean over global views of the mean over the other views: SwAV, equation 6. Computed in float32
-    at least; has a first derivative only, and none for the codes.
+    The mean over global views of the mean over other views: SwAV, equation 6. Computed in float32 or
+    float64. Supports first derivatives only, and none with respect to the codes.
 
     Args:
-        scores: `(V, B, K)`, the views that have codes first.
+        scores: `(V, B, K)`; views with codes come first.
         codes: `(n_global, B, K)`; rows sum to one.
         temperature: divides the scores.
 
     Raises:
-        ValueError: shapes do not fit, or there is no other view.
+        ValueError: shapes do not match, or there is no other view.
     """
     if scores.ndim != 3 or codes.shape[1:] != scores.shape[1:]:
         raise ValueError(
@@ -109,7 +109,7 @@ def swapped_prediction(scores: Tensor, codes: Tensor, *, temperature: float) -> 
 class _SwappedPrediction(torch.autograd.Function):
     """Computes the gradient along with the loss: one exponential for each score.
 
-    Keeps the gradient until the backward pass, and nothing that is as large besides the scores.
+    Apart from the scores, the gradient is the only large tensor kept until the backward pass.
     """
 
     @staticmethod
@@ -123,7 +123,7 @@ class _SwappedPrediction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor, None, None]:
         scores, codes = ctx.saved_tensors
-        gradient, ctx.gradient = ctx.gradient, None  # given away: scaled in place, once
+        gradient, ctx.gradient = ctx.gradient, None  # released, because it is scaled in place
         if gradient is None:
             gradient = _empty(scores)
             with torch.autocast(scores.device.type, enabled=False):
@@ -135,7 +135,7 @@ class _SwappedPrediction(torch.autograd.Function):
 def _cross_entropy(
     scores: Tensor, codes: Tensor, temperature: float, *, gradient: Tensor | None
 ) -> Tensor:
-    """Returns the loss and writes its gradient, `(V, B, K)`, where there is one.
+    """Returns the loss and writes its gradient to `(V, B, K)`, if given.
 
     The targets of a view are the sum t of the n codes of other views; with s its scores, its share
     of the loss is n logsumexp(s / T) - <t, s / T> and its gradient (n softmax(s / T) - t) / T.
@@ -171,7 +171,7 @@ def _empty(scores: Tensor) -> Tensor:
 
 
 def _chunks(scores: Tensor) -> list[slice]:
-    """Returns ranges of samples that are worked on together."""
+    """Returns ranges of samples to process together."""
     _, n_samples, n_prototypes = scores.shape
     size = n_samples if scores.device.type != "cpu" else _CHUNK_ELEMENTS // n_prototypes
     size = max(1, size)

@@ -1,4 +1,4 @@
-"""What ranks tell each other between two steps, so that all of them act on the same one."""
+"""Communication between ranks after a step, so that all of them act at the same step."""
 
 import time
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ from ssl_zoo.training.signals import StopRequest, by_weight, weight
 
 @dataclass(frozen=True)
 class Flags:
-    """What one rank has seen since the last agreement; of all ranks the largest value counts.
+    """What a rank has observed since the last agreement; the largest value of all ranks counts.
 
     Attributes:
         signal: weight of the signal that asked to stop; 0 for none.
-        superseded: 1 where another start of the run has taken over.
-        pace_ms: milliseconds a step took.
+        superseded: 1 if another start of the run has taken over.
+        pace_ms: duration of a step in milliseconds.
         bad_step: first step whose loss or weights were not finite; -1 for none.
     """
 
@@ -33,11 +33,11 @@ class Flags:
 
 
 class Agreement:
-    """Lets all ranks stop, fail or leave together.
+    """Makes all ranks stop, fail or leave at the same step.
 
     Args:
-        folder: the run folder, which another start may take over.
-        device: where the losses are; noting one does not wait for it.
+        folder: the run folder, which another start of the run may take over.
+        device: device of the losses; recording one does not synchronise with it.
     """
 
     def __init__(self, folder: RunFolder, device: torch.device) -> None:
@@ -46,33 +46,35 @@ class Agreement:
         self._reached, self._interval = (0, time.monotonic()), 1
 
     def note_loss(self, loss: Tensor, step: int) -> None:
-        """Remembers a step whose loss is not finite."""
+        """Records a step if its loss is not finite."""
         bad = ~torch.isfinite(loss.detach()) & (self._bad_step < 0)
         self._bad_step = torch.where(bad, step, self._bad_step)
 
     def note_weights(self, parameters: Iterable[nn.Parameter], step: int) -> None:
-        """Remembers a step with weights that are not finite: a finite loss may have such a gradient."""
+        """Records a step if weights are not finite, since a finite loss can have a non-finite
+        gradient."""
         finite = torch.stack([torch.isfinite(p).all() for p in parameters]).all()
         bad = ~finite & (self._bad_step < 0)
         self._bad_step = torch.where(bad, step, self._bad_step)
 
     def is_due(self, step: int) -> bool:
-        """Returns whether ranks should agree after this step even if nothing else asks for it."""
+        """Returns whether ranks should agree after this step even if nothing else requires it."""
         return step - self._reached[0] >= self._interval
 
     def reach(self, step: int, request: StopRequest, *, look: bool) -> int:
-        """Returns the weightiest signal that any rank got; all ranks call it after the same step.
+        """Returns the most important signal that any rank received; all ranks must call it after the
+        same step.
 
         Args:
-            look: whether to look at the owner of the folder now, as before a save.
+            look: whether to check the owner of the folder now, as before a save.
 
         Raises:
             Superseded: another start of the run has taken over.
-            NonFiniteLoss: loss or weights of a rank were not finite.
+            NonFiniteLoss: the loss or weights of a rank were not finite.
         """
         own = self._own(step, request, look=look)
         packed = torch.tensor(astuple(own), device=self._device)
-        packed[-1] = self._bad_step  # on the device: reading it here would wait for the step
+        packed[-1] = self._bad_step  # on the device; reading it here would wait for the step
         flags = Flags(*map(int, distributed.all_reduce(packed, "max").tolist()))
         self._interval = steps_between_checks(flags.pace_ms / 1000)  # the same on all ranks
         if flags.superseded:

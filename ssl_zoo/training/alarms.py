@@ -1,4 +1,4 @@
-"""Alarms: metrics that show a run going wrong."""
+"""Alarms: metrics that indicate a failing run."""
 
 import math
 from collections.abc import Iterable
@@ -15,18 +15,18 @@ COLLAPSE_ALARMS = (
     Alarm(
         metric="effective_rank",
         below=2.0,
-        advice="features vary along hardly more than one direction: lower optimizer.lr or use larger "
+        advice="features vary along little more than one direction: lower optimizer.lr or use larger "
         "batches",
     ),
 )
 
 
 class AlarmBell:
-    """Reports once, in one line, when a metric stays out of bounds.
+    """Reports once, in one line, if a metric stays out of bounds.
 
     Args:
-        alarms: what to watch.
-        quiet_steps: steps at the start without alarms, because random networks look bad.
+        alarms: the alarms to watch.
+        quiet_steps: number of initial steps without alarms, because untrained networks trigger them.
     """
 
     def __init__(self, alarms: Iterable[Alarm], *, quiet_steps: int) -> None:
@@ -35,7 +35,7 @@ class AlarmBell:
         self._streaks = [0] * len(self._alarms)
 
     def hear(self, step: int, metrics: dict[str, float]) -> list[str]:
-        """Returns advice for each alarm that goes off at this step."""
+        """Returns a line for each alarm that is triggered at this step."""
         lines = []
         for index, alarm in enumerate(self._alarms):
             value = metrics.get(alarm.metric)

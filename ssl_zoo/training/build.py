@@ -1,4 +1,4 @@
-"""What training needs, built from a config: loader, method, batches."""
+"""Builds loader, method and batches from a config."""
 
 import warnings
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
     """Returns this rank's loader.
 
     Raises:
-        UserError: the batch cannot be split evenly, or the data is too small for it.
+        UserError: the batch cannot be split evenly, or the data set is too small.
     """
     world_size = distributed.world_size()
     parts = world_size * config.accumulate
@@ -51,7 +51,7 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
 def build_method(
     config: RunConfig, dataset: Dataset, steps_per_epoch: int, device: torch.device
 ) -> Method:
-    """Returns the method around its backbone, on the device, batch statistics synchronised."""
+    """Returns the method with its backbone on the device, with synchronised batch statistics."""
     counts = config.view_counts
     run = RunInfo(
         n_samples=len(dataset),
@@ -74,26 +74,26 @@ def build_method(
 
 
 def wrap(method: Method, device: torch.device) -> nn.Module:
-    """Returns the method with gradients averaged over ranks; the method itself when alone."""
+    """Returns the method with gradients averaged over ranks; the method itself for one process."""
     if distributed.world_size() == 1:
         return method
     module = _WithSpare(method) if device.type == "cpu" else method
-    # Buffers stay each rank's own: broadcasting would overwrite whatever differs between ranks. The
-    # argument that newer versions name instead broadcasts them once, at the start.
+    # Buffers are not broadcast: that would overwrite state that differs between ranks. The
+    # argument that replaces this one in newer versions broadcasts them once, at the start.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         # Without looking for unused parameters, torch changes the layout of gradients after the first step.
         # Sums over more than two ranks depend on the layout in the last digit, so a resumed run
-        # would differ from one that never stopped.
+        # would differ from an uninterrupted one.
         return nn.parallel.DistributedDataParallel(
             module, broadcast_buffers=False, find_unused_parameters=True
         )
 
 
 class _WithSpare(nn.Module):
-    """A method and a parameter that nothing uses, else torch warns that none was found.
+    """A method with an unused parameter, so that torch does not warn that there is none.
 
-    On a GPU a parameter without gradient would cost waiting for the device in each step.
+    On a GPU, a parameter without gradient would require synchronisation in each step.
     """
 
     def __init__(self, method: Method) -> None:
@@ -106,7 +106,7 @@ class _WithSpare(nn.Module):
 
 
 def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Batch:
-    """Returns a loaded batch on the device, normalised, in the memory format of the run."""
+    """Returns a loaded batch, normalised, on the device and in the memory format of the run."""
     data: Any = config.data
     views = [
         normalize(group.to(device, non_blocking=True), data.mean, data.std)
@@ -121,7 +121,7 @@ def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Ba
 
 @dataclass(frozen=True)
 class LoadedEpoch:
-    """The images of an epoch as a method may pass over them; see `EpochData`."""
+    """The images of an epoch for passes between epochs; see `EpochData`."""
 
     loader: ViewLoader
     epoch: int
@@ -129,11 +129,11 @@ class LoadedEpoch:
     device: torch.device
 
     def views(self) -> Iterator[Batch]:
-        """Yields the batches of the epoch's steps."""
+        """Yields the training batches of the epoch."""
         return self._batches(self.loader.epoch(self.epoch))
 
     def images(self) -> Iterator[Batch]:
-        """Yields the same images as evaluation sees them."""
+        """Yields the same images with evaluation transforms."""
         return self._batches(self.loader.plain_epoch(self.epoch))
 
     def _batches(self, loaded: Iterator[LoadedBatch]) -> Iterator[Batch]:
@@ -141,13 +141,13 @@ class LoadedEpoch:
 
 
 def channels_last(group: Tensor) -> Tensor:
-    """Lays the images of `(V, B, C, H, W)` in memory pixel by pixel."""
+    """Returns views `(V, B, C, H, W)` with images in channels-last format."""
     flat = group.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return flat.view(*group.shape[:2], *flat.shape[1:])
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Cuts a batch into parts of equally many images."""
+    """Splits a batch into parts of equal size."""
     if parts == 1:
         return [batch]
     views = [group.chunk(parts, dim=1) for group in batch.views]

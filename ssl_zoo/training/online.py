@@ -1,4 +1,4 @@
-"""Scores during training: the same evaluators as offline, on the backbone as it stands."""
+"""Scores during training, with the same evaluators as afterwards, on the current backbone."""
 
 import logging
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 class OnlineEvaluator:
-    """Evaluates at intervals; changes neither weights nor random states.
+    """Evaluates at intervals without changing weights or random states.
 
     Args:
-        config: the run.
-        steps_per_epoch: turns epochs into steps.
-        device: where features are computed.
+        config: settings of the run.
+        steps_per_epoch: converts epochs to steps.
+        device: device of the network.
         train: the training images.
     """
 
@@ -40,7 +40,8 @@ class OnlineEvaluator:
             )
             if train.labels is None:
                 logger.warning(
-                    "data '%s' has no labels: no scores during training", config.data.name
+                    "data '%s' has no labels; there are no scores during training",
+                    config.data.name,
                 )
                 self._every = 0
             else:
@@ -54,7 +55,7 @@ class OnlineEvaluator:
         """Returns the name and the scores of each evaluator.
 
         Raises:
-            UserError: an evaluator refuses the features; on all ranks.
+            UserError: an evaluator refuses the features; raised on all ranks.
         """
         assert self._splits is not None
         facts = WeightFacts(backbone=self._config.backbone.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""How training ends before its end, and what the run's history keeps of it."""
+"""How training ends early, and how the run's history records it."""
 
 import signal
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from ssl_zoo.runs.history import Event
 
 
 class Interrupted(Exception):
-    """Training stopped on request, after saving; starting it again resumes it.
+    """Training was stopped on request after saving; starting it again resumes it.
 
     Attributes:
         folder: the run folder.
-        step: optimizer steps that were taken and saved.
-        signum: the signal that asked.
+        step: number of optimizer steps taken and saved.
+        signum: signal that requested the stop.
     """
 
     def __init__(self, folder: Path, step: int, signum: int) -> None:
@@ -26,12 +26,12 @@ class Interrupted(Exception):
 
 
 class NonFiniteLoss(UserError):
-    """The loss became infinite or not a number."""
+    """The loss or the weights became infinite or NaN."""
 
 
 @contextmanager
 def remembered(folder: RunFolder) -> Iterator[None]:
-    """Writes into the history how a `with` block ended, unless it reached its end."""
+    """Records in the history how a `with` block failed or was interrupted."""
     try:
         yield
     except Interrupted as stop:
@@ -41,7 +41,7 @@ def remembered(folder: RunFolder) -> Iterator[None]:
             )
         raise
     except Superseded:
-        raise  # the history is the other start's now
+        raise  # the history now belongs to the other start
     except Exception as error:
         said_by_rank_0 = isinstance(error, UserError) and error.on_all_ranks
         if folder.exists() and (distributed.is_main() or not said_by_rank_0):

@@ -1,22 +1,23 @@
-"""How fast training goes, and how often ranks look up from it."""
+"""The speed of training, and how often ranks check for requests."""
 
 import time
 
 MOST_STEPS_BETWEEN_CHECKS = 10
 SECONDS_BETWEEN_CHECKS = 5.0
-"""Asking ranks for stop requests and broken losses waits for the GPU, so there it is not done every
-step; but often enough for a launcher's notice, however long steps take."""
+"""Limits of the interval between checks for stop requests and non-finite losses. A check synchronises
+with the GPU, so it is not done in every step, but often enough for a launcher's notice, however long
+steps take."""
 
 
 def steps_between_checks(seconds_a_step: float) -> int:
-    """Returns after how many steps ranks look again whether one was asked to stop."""
+    """Returns the number of steps between two checks for stop requests."""
     return int(
         max(1, min(MOST_STEPS_BETWEEN_CHECKS, SECONDS_BETWEEN_CHECKS / max(seconds_a_step, 1e-3)))
     )
 
 
 class Clock:
-    """Images per second since the last look."""
+    """Images per second since the last reading."""
 
     def __init__(self, step: int) -> None:
         self.restart(step)

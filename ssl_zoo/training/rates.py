@@ -1,4 +1,4 @@
-"""Learning rates and weight decays of a step, put into the optimizer."""
+"""Sets the learning rates and weight decays of the optimizer in each step."""
 
 import torch
 
@@ -6,14 +6,14 @@ from ssl_zoo.schedule import Progress, ScheduleConfig
 
 
 class Rates:
-    """Follows a schedule; groups may scale the rate or keep its peak.
+    """Applies a schedule; groups may scale the rate or keep the peak rate.
 
     Args:
-        optimizer: built with peak rate and first weight decay; see `Method.param_groups`.
-        schedule: how both change from step to step.
+        optimizer: built with the peak rate and initial weight decay; see `Method.param_groups`.
+        schedule: schedule of both.
 
     Attributes:
-        lr: learning rate of the current step, before a group scales it.
+        lr: learning rate of the current step, before scaling by groups.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: ScheduleConfig) -> None:
@@ -33,7 +33,7 @@ class Rates:
         for group, decay in zip(self._optimizer.param_groups, self._decays, strict=True):
             rate = peak if group.get("constant_lr") else self.lr
             group["lr"] = rate * group.get("lr_scale", 1.0)
-            if decay:  # a group without weight decay keeps having none
+            if decay:  # groups without weight decay stay without
                 group["weight_decay"] = self._schedule.weight_decay(
                     progress.step, start=decay, total_steps=total
                 )

@@ -1,4 +1,4 @@
-"""What a person and a program see of training: progress bar, metrics.jsonl, TensorBoard, alarms."""
+"""Output of training: progress bar, metrics.jsonl, TensorBoard and alarms."""
 
 import importlib.util
 import json
@@ -26,19 +26,19 @@ logger = logging.getLogger(__name__)
 
 
 SECONDS_BETWEEN_LINES = 30.0
-"""Interval between lines of progress where there is no progress bar, as in a job's log."""
+"""Seconds between progress lines if there is no progress bar, as in a job's log."""
 
 
 class Reporter:
-    """Writes metrics and draws the bar on rank 0; does nothing on the others.
+    """Writes metrics and draws the progress bar on rank 0; does nothing on other ranks.
 
     Args:
-        folder: where `metrics.jsonl` lies.
-        total_steps: length of the run.
-        start_step: step that it resumes from.
-        seconds_before: time that earlier starts of the run took.
-        bell: turns metrics into advice.
-        bar: whether to draw a progress bar; by default when standard error is a terminal.
+        folder: folder of `metrics.jsonl`.
+        total_steps: number of steps of the run.
+        start_step: step that the run resumes from.
+        seconds_before: training time of earlier starts of the run.
+        bell: checks metrics for alarms.
+        bar: whether to draw a progress bar; by default, if standard error is a terminal.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Reporter:
             self._tensorboard.close()
 
     def advance(self, step: int) -> None:
-        """Moves the bar."""
+        """Advances the progress bar."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
@@ -94,11 +94,11 @@ class Reporter:
         """Writes one line of metrics.
 
         Args:
-            step: optimizer steps that were taken.
-            epoch: the epoch that they are in.
-            prefix: what the metrics are of.
-            metrics: by name.
-            headline: the one of an evaluation that stands for all where there is room for one.
+            step: number of optimizer steps taken.
+            epoch: current epoch.
+            prefix: prefix of the names of the metrics.
+            metrics: metrics by name.
+            headline: metric of an evaluation to show if there is room for only one.
         """
         if self._file is None:
             return
@@ -121,7 +121,7 @@ class Reporter:
             self._bar.update(self._task, note=note)
 
     def _say(self, step: int, note: str) -> None:
-        """Logs a line of progress, if the last one is a while ago."""
+        """Logs a progress line if enough time has passed since the last one."""
         now = time.monotonic()
         if now - self._said < SECONDS_BETWEEN_LINES and step < self._total_steps:
             return

@@ -1,4 +1,4 @@
-"""Signals only set a flag; training looks at it between two steps."""
+"""Signal handlers that set a flag, which training checks between steps."""
 
 import signal
 import threading
@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""Requests to stop, by weight: USR2, a launcher's notice that the job will be started again, counts
-most, since preemption without grace sends it together with TERM."""
+"""Signals that request a stop, by priority. USR2, a launcher's notice that the job will be started
+again, is last and takes precedence, because preemption without grace time sends it together with
+TERM."""
 
 _current: "StopRequest | None" = None
 
 
 class StopRequest:
-    """Remembers who asked to stop.
+    """A request to stop.
 
     Attributes:
-        signum: the weightiest signal that came; 0 while none has.
-        seen: all that came.
+        signum: received signal of highest priority; 0 if none.
+        seen: all received signals.
     """
 
     def __init__(self) -> None:
@@ -27,21 +28,21 @@ class StopRequest:
         self._error: Callable[[int], Exception] | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum == signum == signal.SIGINT:  # a second Ctrl-C does not wait for the step
+        if self.signum == signum == signal.SIGINT:  # a second Ctrl-C stops at once
             raise KeyboardInterrupt
         self.hear(signum)
         if self._error is not None:
             raise self._error(self.signum)
 
     def hear(self, signum: int) -> None:
-        """Takes note of a signal, be it one that another rank got."""
+        """Records a signal, which another rank may have received."""
         self.seen.add(signum)
         if weight(signum) > weight(self.signum):
             self.signum = signum
 
     @contextmanager
     def raising(self, error: Callable[[int], Exception]) -> Iterator[None]:
-        """Raises an error at once, for the time of a `with` block in which nothing can be lost."""
+        """Makes signals raise an error at once within a `with` block in which nothing can be lost."""
         if self.signum:
             raise error(self.signum)
         self._error = error
@@ -52,21 +53,21 @@ class StopRequest:
 
 
 def weight(signum: int) -> int:
-    """Returns 0 for no signal, and more for one that counts more; the inverse of `by_weight`."""
+    """Returns the priority of a signal, 0 for none; the inverse of `by_weight`."""
     return HANDLED.index(signal.Signals(signum)) + 1 if signum else 0
 
 
 def by_weight(weight: int) -> int:
-    """Returns the signal of a weight."""
+    """Returns the signal of a priority."""
     return int(HANDLED[weight - 1]) if weight else 0
 
 
 @contextmanager
 def listen() -> Iterator[StopRequest]:
-    """Catches Ctrl-C, TERM and USR2 for the time of a `with` block.
+    """Catches Ctrl-C, TERM and USR2 within a `with` block.
 
-    Within another such block it is that block's request, so that nothing that came before is lost.
-    Only the main thread can; elsewhere the request stays empty.
+    Within another such block, the outer block's request is used, so that no earlier signal is lost.
+    Works only in the main thread; in other threads the request stays empty.
     """
     global _current
     if threading.current_thread() is not threading.main_thread():

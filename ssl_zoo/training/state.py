@@ -1,4 +1,4 @@
-"""The state of a run that trains: what is saved after a step and restored before the next."""
+"""The state of a training run, which checkpoints save and restore."""
 
 import logging
 import time
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrainingState:
-    """Everything that changes from step to step, beside random states.
+    """Everything that changes from step to step, except random states.
 
     Attributes:
-        step: optimizer steps that were taken.
-        scaler: of the loss, for fp16.
+        step: number of optimizer steps taken.
+        scaler: loss scaler for fp16.
     """
 
     config: RunConfig
@@ -39,7 +39,7 @@ class TrainingState:
     warned_of_slow_saving: bool = False
 
     def save(self) -> None:
-        """Writes a checkpoint; all ranks call it together.
+        """Writes a checkpoint; all ranks must call it.
 
         Raises:
             Superseded: another start of the run has taken over.
@@ -68,10 +68,10 @@ class TrainingState:
         self._warn_of_slow_saving(time.monotonic() - begin)
 
     def restore(self) -> float:
-        """Restores the newest checkpoint; returns the seconds of training before it.
+        """Restores the newest checkpoint and returns the training time before it in seconds.
 
         Raises:
-            UserError: the checkpoint does not fit the config, or all are damaged.
+            UserError: the checkpoint does not match the config, or all checkpoints are damaged.
         """
         path = self._newest()
         state = checkpoint.load_state(path) if path is not None else None
@@ -95,7 +95,8 @@ class TrainingState:
         )
 
     def _newest(self) -> Path | None:
-        """Returns the checkpoint that rank 0 chooses: a slow file system may show others less."""
+        """Returns the checkpoint chosen by rank 0, because a slow file system may show fewer files to
+        others."""
         chosen: list[Path] = []
 
         def choose() -> None:
@@ -112,7 +113,7 @@ class TrainingState:
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(
-                f"the checkpoint in '{self.folder.checkpoints}' does not fit this config: {reason}"
+                f"the checkpoint in '{self.folder.checkpoints}' does not match this config: {reason}"
             ) from None
         self.scaler.load_state_dict(state.optimizer["scaler"])
         self.step = state.step
@@ -131,7 +132,7 @@ class TrainingState:
             )
 
     def _warn_of_slow_saving(self, seconds: float) -> None:
-        """Warns once when a job is told too late that its time runs out."""
+        """Warns once if the signal before a job's time limit comes too late for saving."""
         notice = self.config.slurm.signal_delay_s
         if not is_submitted() or 3 * seconds <= notice or not distributed.is_main():
             return
@@ -139,7 +140,7 @@ class TrainingState:
             self.warned_of_slow_saving = True
             logger.warning(
                 "saving took %.0f s and slurm.signal_delay_s is %d: set it to %.0f or more, or a job "
-                "may be ended before it has saved",
+                "may be killed before it has saved",
                 seconds,
                 notice,
                 3 * seconds,

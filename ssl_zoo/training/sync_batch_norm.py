@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics over several ranks: torch's own on CUDA, ours elsewhere."""
+"""Batch normalisation with statistics over several ranks: that of torch on CUDA, our own elsewhere."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ssl_zoo.runs.history import host
 
 
 class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Synchronised batch normalisation from plain operations, because torch's needs a GPU."""
+    """Synchronised batch normalisation for any device; that of torch needs a GPU."""
 
     group: Any = None
 
@@ -23,7 +23,7 @@ class PlainSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             )
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises `(N, C, ...)` by the statistics of all ranks in the group while training."""
+        """Normalises `(N, C, ...)` with the statistics of all ranks in the group during training."""
         if not self.training:
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
@@ -63,8 +63,8 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
             that share statistics.
 
     Raises:
-        UserError: the group size does not divide the number of ranks, or a layer is of a kind of
-            its own.
+        UserError: the group size does not divide the number of ranks, or a layer is a custom kind of
+            batch normalisation.
     """
     if mode == "off" or distributed.world_size() == 1:
         return module
@@ -73,12 +73,12 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
         if isinstance(submodule, nn.modules.batchnorm._BatchNorm) and type(submodule) not in known:
             raise UserError(
                 f"'{name}' is a {type(submodule).__name__}, which cannot be synchronised without "
-                "losing what it does besides; set sync_batch_norm='off'"
+                "losing its custom behaviour; set sync_batch_norm='off'"
             )
     group = None
     if mode != "all":
         members = _by_node() if mode == "node" else _neighbours(int(mode))
-        groups = [dist.new_group(ranks) for ranks in members]  # all ranks make all groups
+        groups = [dist.new_group(ranks) for ranks in members]  # all ranks must create all groups
         group = next(
             g for g, ranks in zip(groups, members, strict=True) if distributed.rank() in ranks
         )
@@ -94,7 +94,7 @@ def synchronize(module: nn.Module, mode: str | int, device: torch.device) -> nn.
 
 
 def _neighbours(size: int) -> list[list[int]]:
-    """Returns groups of so many neighbouring ranks."""
+    """Returns groups of consecutive ranks."""
     n_ranks = distributed.world_size()
     if n_ranks % size:
         raise UserError(f"sync_batch_norm of {size} does not divide the {n_ranks} processes")

@@ -1,7 +1,7 @@
-"""`train(config)`: the only training loop, the same alone, under torchrun and in a cluster job.
+"""`train(config)`: the training loop, for a single process, torchrun and cluster jobs.
 
-It resumes from the newest good checkpoint of its run folder, so crash, Ctrl-C, preemption and
-requeue are one path, exact to the step.
+It resumes from the newest intact checkpoint in the run folder, so crashes, Ctrl-C, preemption and
+requeues are handled in the same way, exact to the step.
 """
 
 import logging
@@ -48,22 +48,22 @@ from ssl_zoo.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 QUIET_PART = 0.1
-"""Part of a run, from its start, in which no alarm goes off."""
+"""Initial fraction of a run without alarms."""
 
 
 def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | None = None) -> Path:
-    """Trains, or resumes training, and returns the run folder.
+    """Trains a run, or resumes it, and returns the run folder.
 
     Args:
-        config: the run.
-        output: run folder; `runs/METHOD-DATA-DIGEST` when not given.
-        bar: whether to draw a progress bar; by default when standard error is a terminal.
+        config: settings of the run.
+        output: run folder; `runs/METHOD-DATA-DIGEST` by default.
+        bar: whether to draw a progress bar; by default, if standard error is a terminal.
 
     Raises:
-        UserError: the config does not fit the data, the folder or the processes; the loss is not
-            finite; a checkpoint cannot be written.
-        Superseded: a later start of the same job trains in this folder.
-        Interrupted: a signal asked to stop; everything is saved.
+        UserError: the config does not match the data, the folder or the number of processes; the loss is
+            not finite; or a checkpoint cannot be written.
+        Superseded: a later start of the same job is training in this folder.
+        Interrupted: a signal requested a stop; everything is saved.
     """
     folder = RunFolder(output if output is not None else default_folder(config))
     with listen() as request, distributed.process_group() as device, ExitStack() as held:
@@ -73,14 +73,14 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
             return folder.path
         with remembered(folder):
             trainer = Trainer(config, folder, device)
-            # Only now: a config that cannot run leaves no trace.
+            # Written only now, so that an invalid config leaves no trace.
             distributed.on_main(lambda: folder.begin(config))
             trainer.run(request, bar=bar)
     return folder.path
 
 
 class Trainer:
-    """One training run of one process; built from the config, then `run` once."""
+    """One process of a training run; `run` is called once."""
 
     def __init__(self, config: RunConfig, folder: RunFolder, device: torch.device) -> None:
         self.config, self.folder, self.device = config, folder, device
@@ -91,7 +91,7 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch if trains else 0
         if trains and config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
             raise UserError(
-                f"schedule.warmup of {config.schedule.warmup} is not shorter than the whole "
+                f"schedule.warmup of {config.schedule.warmup} is not shorter than the "
                 f"run, which has {self.total_steps} optimizer steps"
             )
         torch.manual_seed(config.seed)
@@ -107,12 +107,12 @@ class Trainer:
         )
         self.agreement = Agreement(folder, device)
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)
-        self._provenance = provenance()  # now: the checkout may change while the run trains
+        self._provenance = provenance()  # now, as the checkout may change during training
         self._output: StepOutput | None = None
 
     @property
     def step(self) -> int:
-        """Optimizer steps that were taken."""
+        """Number of optimizer steps taken."""
         return self.state.step
 
     def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
@@ -141,7 +141,9 @@ class Trainer:
             if not self.total_steps:
                 self.state.save()
             if self._due().evaluates:
-                self._evaluate(reporter, request)  # a checkpoint is written before its evaluation
+                self._evaluate(
+                    reporter, request
+                )  # the checkpoint was written before its evaluation
             clock = Clock(self.step)
             for batch in self._batches():
                 progress = self._progress()
@@ -154,7 +156,7 @@ class Trainer:
         self._note(Event("complete", step=self.step))
 
     def _note(self, event: Event) -> None:
-        """Writes an event into the history, on rank 0."""
+        """Adds an event to the history, on rank 0."""
         if distributed.is_main():
             self.folder.history.add(event)
 
@@ -205,7 +207,7 @@ class Trainer:
         return self.wrapped.no_sync() if distributed.world_size() > 1 else nullcontext()  # type: ignore[operator]
 
     def _due(self) -> "Due":
-        """Returns what is due at this step."""
+        """Returns what is due after this step."""
         last = self.step == self.total_steps
         every = self.config.checkpoint.every.steps(self.steps_per_epoch)
         return Due(
@@ -218,13 +220,13 @@ class Trainer:
     def _finish_step(
         self, reporter: Reporter, progress: Progress, clock: Clock, request: StopRequest
     ) -> None:
-        """After a step: log, stop on trouble, evaluate, save, and leave when asked to."""
+        """Logs, saves and evaluates after a step, and raises if training must end."""
         due = self._due()
         signum = self._agree(due, request)
         if due.logs:
             reporter.log(self.step, progress.epoch, "train", self._metrics(clock))
         if due.saves or signum:
-            self.state.save()  # before evaluating, which takes longer than a launcher waits
+            self.state.save()  # before evaluation, which may take longer than a launcher waits
         if signum and (due.evaluates or not due.last):
             raise self._interrupted(signum)
         if due.evaluates:
@@ -238,13 +240,13 @@ class Trainer:
             self.agreement.note_weights(self.method.parameters(), self.step)
         if due.any or self.device.type == "cpu" or self.agreement.is_due(self.step):
             signum = self.agreement.reach(self.step, request, look=due.saves)
-        if signum and not due.saves:  # what is about to be saved must be finite too
+        if signum and not due.saves:  # only finite weights may be saved
             self.agreement.note_weights(self.method.parameters(), self.step)
             self.agreement.reach(self.step, request, look=True)
         return signum
 
     def _evaluate(self, reporter: Reporter, request: StopRequest) -> None:
-        """Scores the weights that were just saved; may be cut off, as a resumed run scores them again."""
+        """Scores the weights just saved; may be interrupted, as a resumed run scores them again."""
         epoch = max(0, self.step - 1) // self.steps_per_epoch
         with request.raising(self._interrupted):
             found = self.online.evaluate(self.method)
@@ -278,7 +280,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Due:
-    """What is done after a step.
+    """What to do after a step.
 
     Attributes:
         last: whether it is the last step of the run.
@@ -294,5 +296,5 @@ class Due:
 
     @property
     def any(self) -> bool:
-        """Whether ranks meet after this step anyway."""
+        """Whether ranks synchronise after this step anyway."""
         return self.logs or self.saves or self.evaluates

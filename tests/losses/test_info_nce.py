@@ -150,7 +150,7 @@ def test_half_precision_is_computed_in_float32_under_autocast(
 
 @pytest.mark.parametrize(("n_queries", "n_keys"), [(1, 1), (0, 1), (2, 0)])
 def test_views_without_pairs_are_refused(n_queries: int, n_keys: int) -> None:
-    with pytest.raises(ValueError, match=f"{n_queries} query views and {n_keys} key views make"):
+    with pytest.raises(ValueError, match=f"{n_queries} query views and {n_keys} key views"):
         info_nce(some(n_queries, 3, 4), some(n_keys, 3, 4), temperature=T)
 
 

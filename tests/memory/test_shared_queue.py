@@ -63,9 +63,7 @@ def test_a_batch_that_does_not_divide_it_is_refused() -> None:
 
 
 def test_another_length_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="holds 8 embeddings of dimension 2, this run's 4 of 2"
-    ):
+    with pytest.raises(UserError, match="holds 8 embeddings of dimension 2, this run's 4 of 2"):
         queue(4).load([queue(8).state()])
 
 
