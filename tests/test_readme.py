@@ -23,24 +23,30 @@ def run(command: str, folder: Path) -> None:
     """Runs a command as a shell would, `ssl-zoo` in a fork and with brief trainings."""
     words = shlex.split(command, comments=True)
     if words[0] == "ssl-zoo":
-        output = folder / "output"
-        arguments = (words, folder, output, dict(os.environ))
+        log = output = folder / "log"
+        log.write_text("")
+        if ">" in words:
+            words, output = words[:-2], folder / words[-1]
+        arguments = (words, folder, output, log, dict(os.environ))
         process = forks.context().Process(target=_type, args=arguments)
         process.start()
         process.join()
-        status, said = process.exitcode, output.read_text()
+        status, said = process.exitcode, log.read_text()
     else:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        bash = ["bash", "-euo", "pipefail", "-c", command]
+        done = subprocess.run(bash, cwd=folder, capture_output=True, text=True)
         status, said = done.returncode, done.stdout + done.stderr
     assert status == 0, f"{command}\n{said}"
 
 
-def _type(words: list[str], folder: Path, output: Path, environment: dict[str, str]) -> None:
+def _type(
+    words: list[str], folder: Path, output: Path, log: Path, environment: dict[str, str]
+) -> None:
     forks.take_over(environment)
     os.chdir(folder)
-    with output.open("w") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+    for path, stream in ((output, sys.stdout), (log, sys.stderr)):
+        with path.open("a") as file:
+            os.dup2(file.fileno(), stream.fileno())
     brief.install(pace_s=0)
     sys.argv = words
     main()
