@@ -1,1 +1,1 @@
-"""What a run is on disk: settings, folder, checkpoints, history, owner."""
+"""A run on disk: settings, folder, checkpoints, history and owner."""

@@ -1,8 +1,8 @@
-"""Checkpoints that survive any kill: written aside, checksummed, renamed into place, verified on load.
+"""Crash-safe checkpoints: written to a temporary folder, checksummed, renamed, verified on load.
 
 A checkpoint is a folder `step-00001234`: `model.safetensors` (the whole method), `optimizer.pt`,
-`rank-K.pt` (what differs between ranks) and `manifest.json` (config, sizes, SHA-256 of each file).
-Nothing is loaded that could run code: safetensors, and `torch.load(weights_only=True)`.
+`rank-K.pt` (state that differs between ranks) and `manifest.json` (config, sizes, SHA-256 of each file).
+Nothing that could run code is loaded: safetensors, and `torch.load(weights_only=True)`.
 """
 
 import json
@@ -36,19 +36,19 @@ OPTIMIZER = "optimizer.pt"
 
 
 class DamagedCheckpoint(UserError):
-    """A checkpoint whose files are missing, cut off or changed."""
+    """A checkpoint with missing, truncated or modified files."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint records beside its tensors.
+    """The facts of a checkpoint, in addition to its tensors.
 
     Attributes:
-        step: optimizer steps that were taken.
+        step: number of optimizer steps taken.
         config: resolved settings of the run.
         epoch: passes over the images, with a fraction within an epoch.
-        exported: name of the submodule that is evaluated and released.
-        backbone: settings that build that network.
+        exported: name of the submodule to evaluate and export.
+        backbone: settings that build this network.
         image_size: height and width of the global crops, in pixels.
     """
 
@@ -65,10 +65,10 @@ class Manifest(Facts):
     """The facts of a written checkpoint.
 
     Attributes:
-        world_size: ranks that wrote it.
+        world_size: number of ranks that wrote it.
         sha256: digest of each file, by name.
         format: version of these fields and of the files.
-        ssl_zoo: version that wrote it.
+        ssl_zoo: version of ssl-zoo that wrote it.
         torch: version of torch that wrote it.
     """
 
@@ -81,12 +81,12 @@ class Manifest(Facts):
 
 @dataclass(frozen=True)
 class Content:
-    """What one rank puts into a checkpoint.
+    """The contribution of one rank to a checkpoint.
 
     Attributes:
-        model: the whole method; rank 0 writes it.
-        optimizer: state of the optimizer; rank 0 writes it.
-        rank: what this rank alone knows.
+        model: state of the whole method; written by rank 0.
+        optimizer: state of the optimizer; written by rank 0.
+        rank: state of this rank.
     """
 
     facts: Facts
@@ -97,7 +97,7 @@ class Content:
 
 @dataclass(frozen=True)
 class RunState:
-    """What was read from a checkpoint; `ranks` holds what each rank put in, in their order."""
+    """The contents of a checkpoint; `ranks` contains the state of each rank, in rank order."""
 
     manifest: Manifest
     model: dict[str, Tensor]
@@ -106,7 +106,7 @@ class RunState:
 
     @property
     def step(self) -> int:
-        """Number of optimizer steps that were taken."""
+        """Number of optimizer steps taken."""
         return self.manifest.step
 
 
@@ -117,21 +117,21 @@ def save(
     keep: int = 2,
     may_write: Callable[[], bool] = lambda: True,
 ) -> Path:
-    """Writes a checkpoint; all ranks call it together.
+    """Writes a checkpoint; all ranks must call it.
 
     Args:
-        folder: where checkpoints live.
-        content: what this rank puts in.
-        keep: newest checkpoints that stay.
-        may_write: asked on rank 0 before the checkpoint becomes visible; nothing does if not.
+        folder: folder of the checkpoints.
+        content: contribution of this rank.
+        keep: number of newest checkpoints to keep.
+        may_write: called on rank 0 before the checkpoint becomes visible; if false, it is discarded.
 
     Raises:
-        Superseded: this process must not write.
-        UserError: the files cannot be written; earlier checkpoints are untouched.
+        Superseded: this process is no longer allowed to write.
+        UserError: the files cannot be written; earlier checkpoints are kept.
     """
     step = content.facts.step
     final = folder / f"step-{step:08d}"
-    # The name is this process's own: a stale process of an earlier start may be at the same step.
+    # The name is unique to this process: a stale process of an earlier start may be at the same step.
     nonce = distributed.broadcast_object(uuid.uuid4().hex[:8])
     aside = folder / f".writing-step-{step:08d}-{nonce}"
     error = _attempt(lambda: aside.mkdir(parents=True)) if distributed.is_main() else None
@@ -164,16 +164,16 @@ def save(
 
 
 def _attempt(action: Callable[[], None]) -> Exception | None:
-    """Runs something that writes files; returns the error that kept it from doing so, if any."""
+    """Runs a function that writes files; returns the error that prevented it, if any."""
     try:
         action()
     except (OSError, RuntimeError, SafetensorError, Superseded) as error:
-        return error  # each library has an error of its own for a full disk
+        return error  # libraries raise different errors for a full disk
     return None
 
 
 def _write(aside: Path, content: Content) -> dict[str, str]:
-    """Writes this rank's files; returns their digests."""
+    """Writes this rank's files and returns their digests."""
     name = f"rank-{distributed.rank()}.pt"
     digests = {name: _write_torch(aside / name, content.rank)}
     if distributed.is_main():
@@ -183,7 +183,7 @@ def _write(aside: Path, content: Content) -> dict[str, str]:
 
 
 def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[], bool]) -> None:
-    """Makes a whole checkpoint visible under its name in one step."""
+    """Makes a complete checkpoint visible under its name, atomically."""
     if not may_write():
         raise Superseded.everywhere(
             f"another start has taken over '{final.parent}'; this process stops here"
@@ -202,10 +202,10 @@ def found(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
-    """Returns the newest checkpoint that verifies, or None where there is none at all.
+    """Returns the newest intact checkpoint, or None if there are no checkpoints.
 
     Raises:
-        UserError: there are checkpoints, and all of them are damaged.
+        UserError: there are checkpoints, but all of them are damaged.
     """
     candidates = found(folder)
     for path in candidates:
@@ -226,7 +226,7 @@ def load_state(path: Path) -> RunState:
     """Verifies and reads a whole checkpoint.
 
     Raises:
-        DamagedCheckpoint: a file is missing, cut off or changed, or holds more than tensors.
+        DamagedCheckpoint: a file is missing, truncated or modified, or contains more than tensors.
     """
     manifest = read_manifest(path)
     verify(path, manifest)
@@ -243,8 +243,8 @@ def read_manifest(path: Path) -> Manifest:
     """Reads the manifest of a checkpoint folder.
 
     Raises:
-        DamagedCheckpoint: it is missing or unreadable.
-        UserError: it was written in a format that this version does not know.
+        DamagedCheckpoint: the manifest is missing or unreadable.
+        UserError: this version cannot read the format of the checkpoint.
     """
     try:
         record = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -281,10 +281,10 @@ def verify(path: Path, manifest: Manifest, names: list[str] | None = None) -> No
 
 
 def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
-    """Returns the manifest and the weights of the network that is evaluated and released.
+    """Returns the manifest and the weights of the network to evaluate and export.
 
     Raises:
-        DamagedCheckpoint: the files are not whole.
+        DamagedCheckpoint: the files are damaged.
     """
     manifest = read_manifest(path)
     verify(path, manifest, [MODEL])
@@ -303,12 +303,12 @@ def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None 
 def save_state(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes tensors as safetensors, readable by whom other new files are."""
+    """Writes tensors as safetensors, with the permissions of other new files."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.touch()
     mode = path.stat().st_mode
     safetensors.torch.save_file(plain, path, metadata=metadata)
-    path.chmod(mode)  # safetensors leaves files that only their owner can read
+    path.chmod(mode)  # safetensors writes files that only their owner can read
 
 
 def _write_model(path: Path, model: nn.Module) -> str:
@@ -347,7 +347,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _prune(folder: Path, keep: int, newest: Path) -> None:
     for path in found(folder):
-        if path.name > newest.name:  # the run went on from before it, so it must be damaged
+        if path.name > newest.name:  # the run resumed before it, so it must be damaged
             shutil.rmtree(path, ignore_errors=True)
     for path in found(folder)[keep:]:
         shutil.rmtree(path, ignore_errors=True)

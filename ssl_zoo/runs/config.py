@@ -1,4 +1,4 @@
-"""`RunConfig`: everything that defines a training run, checked as a whole."""
+"""`RunConfig`: everything that defines a training run, validated as a whole."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,70 +28,71 @@ from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
 OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every", "slurm"})
-"""Settings that may change when a run resumes: they do not affect its weights."""
+"""Settings that can change when a run resumes, as they do not affect its weights."""
 
 
 class OnlineEvaluation(Config):
-    """Scores the backbone while it trains; never changes the course of training."""
+    """Scores the backbone during training, without affecting training."""
 
     every: Duration = default("10 epochs")
-    """How often; `0` turns it off."""
+    """Interval between evaluations; `0` disables them."""
     evaluators: list[Annotated[NamedConfig, EVALUATORS]] = default(["knn"])
-    """What is scored."""
+    """Names or settings of the evaluators."""
 
 
 class CheckpointConfig(Config):
-    """When checkpoints are written and how many stay."""
+    """When checkpoints are written, and how many are kept."""
 
     every: Duration = default("1 epoch")
-    """How often a checkpoint is written; the last step always writes one."""
+    """Interval between checkpoints; the last step always writes one."""
     keep: int = Field(default=2, ge=2)
-    """Newest checkpoints that stay; two, so that one stays whole while the next is written."""
+    """Number of newest checkpoints to keep; two, so that one is intact while the next is written."""
 
 
 class RunConfig(Config):
-    """A training run. Equal configs on equal software give equal weights."""
+    """A training run. Equal configs give equal weights with equal software."""
 
     method: Annotated[NamedConfig, METHODS]
-    """What is learnt, and from what loss."""
+    """The method, with its loss."""
     backbone: Annotated[NamedConfig, BACKBONES] = default("tiny_resnet")
-    """The network that is trained."""
+    """The network to train."""
     data: Annotated[NamedConfig, DATASETS] = default("digits_affine")
-    """The images."""
+    """The data set."""
     augmentation: Annotated[NamedConfig, AUGMENTATIONS] = default("multicrop")
-    """The views of each image."""
+    """The augmentation that makes the views of each image."""
     optimizer: Annotated[NamedConfig, OPTIMIZERS] = default("sgd")
-    """How weights move; holds the peak learning rate."""
+    """The optimizer, with the peak learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """How the learning rate runs."""
+    """The schedule of the learning rate and weight decay."""
     epochs: int = Field(default=100, ge=1, le=100_000)
     """Passes over the training images."""
     global_batch_size: int = Field(default=256, ge=2)
-    """Images each step, over all processes; the last incomplete batch of an epoch is dropped."""
+    """Images per step over all processes; the last incomplete batch of an epoch is dropped."""
     accumulate: int = Field(default=1, ge=1)
-    """Forward passes a batch is split into; each is a loss of its own, so codes see fewer images."""
+    """Number of forward passes per batch; each has its own loss, so codes are computed from fewer
+    images."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the networks; losses and codes are computed in fp32 always."""
+    """Precision of the networks; losses and codes are always computed in fp32."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the whole gradient; longer ones are scaled down."""
+    """Maximum norm of the whole gradient; larger gradients are scaled down."""
     sync_batch_norm: Literal["off", "all", "node"] | int = "all"
-    """Ranks that share batch statistics: none, all, those of a node, or groups of that many neighbours."""
+    """Ranks that share batch statistics: none, all, those of a node, or groups of this many ranks."""
     channels_last: bool = True
-    """Whether to store images channels-last, which speeds up convolutions."""
+    """Whether to store images in channels-last format, which speeds up convolutions."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Start of all random numbers."""
+    """Seed of all random numbers."""
     num_workers: int = Field(default=0, ge=0, le=256)
-    """Loader processes of each rank, for data sets read from files."""
+    """Loader processes per rank, for data sets read from files."""
     evaluation: OnlineEvaluation = Field(default_factory=OnlineEvaluation)
     """Scores during training."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints during training."""
     log_every: int = Field(default=10, ge=1)
-    """Steps between two lines of metrics."""
+    """Steps between logged metrics."""
     slurm: SlurmConfig = SlurmConfig()
-    """How jobs of this run are submitted; see `ssl-zoo submit`."""
+    """Settings of SLURM jobs of this run; see `ssl-zoo submit`."""
     plugins: list[PluginFile] = []
-    """Python files that register components of this run; their content is part of what defines it."""
+    """Python files that register components of this run; their content is part of its definition."""
 
     @field_validator("sync_batch_norm", mode="before")
     @classmethod
@@ -104,7 +105,7 @@ class RunConfig(Config):
         trains = METHODS[self.method.name].trains
         if trains and warmup.unit == "epochs" and warmup.value >= self.epochs:
             raise ValueError(
-                f"schedule.warmup of {warmup} leaves nothing of the {self.epochs} epochs; make it shorter"
+                f"schedule.warmup of {warmup} is not shorter than the {self.epochs} epochs; make it shorter"
             )
         if self.global_batch_size % self.accumulate:
             raise ValueError(
@@ -113,7 +114,8 @@ class RunConfig(Config):
             )
         if isinstance(self.sync_batch_norm, int) and self.sync_batch_norm < 2:
             raise ValueError(
-                f"sync_batch_norm: a group of {self.sync_batch_norm} shares nothing; use 'off' or 2 and more"
+                f"sync_batch_norm: a group of {self.sync_batch_norm} rank shares nothing; "
+                "use 'off', or 2 or more"
             )
         self._check_views()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
@@ -136,15 +138,15 @@ class RunConfig(Config):
 
     @property
     def image_size(self) -> int:
-        """Height and width that images are evaluated at, in pixels: that of the global crops."""
+        """Height and width of images in evaluation, in pixels: that of the global crops."""
         return next(iter(self.view_counts))
 
     def digest(self) -> str:
-        """Returns 12 hexadecimal digits that configs share which lead to equal weights."""
+        """Returns 12 hexadecimal digits, equal for configs that lead to equal weights."""
         return digest(self.identity())
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that define the weights; of plug-in files, the digests."""
+        """Returns the settings that define the weights, with the digests of plug-in files."""
         settings = self.model_dump(mode="json", exclude={*OPERATIONAL, "plugins"})
         digests = sorted(file.digest for file in self.plugins)
         return {**settings, "plugins": digests} if digests else settings
@@ -159,16 +161,16 @@ def run_config(
 ) -> RunConfig:
     """Resolves a run: a recipe or a file, with overrides on top.
 
-    Plug-in files that the settings name are loaded.
+    Loads the plug-in files named in the settings.
 
     Args:
-        method: `swav` or `swav@cifar10`; without a recipe the one called `digits`.
-        file: YAML file that stands in for the recipe.
-        overrides: texts such as `seed=3` or `method.temperature=0.2`.
-        settings: a mapping that stands in for recipe and file.
+        method: `swav` or `swav@cifar10`; the default recipe is `digits`.
+        file: YAML file to use instead of a recipe.
+        overrides: strings such as `seed=3` or `method.temperature=0.2`.
+        settings: a mapping to use instead of recipe and file.
 
     Raises:
-        UserError: anything is unknown, missing or out of bounds.
+        UserError: a setting is unknown, missing or out of bounds.
     """
     name, at, recipe = (method or "").partition("@")
     source = ""
@@ -196,7 +198,7 @@ def run_config(
 
 
 def _with_plugins_in_use(config: RunConfig) -> RunConfig:
-    """Adds the plug-in files that were loaded by name and are needed to build this run."""
+    """Adds the explicitly loaded plug-in files that are needed to build this run."""
     named = {file.digest for file in config.plugins}
     more = [file for file in in_use(config) if file.digest not in named]
     return config.model_copy(update={"plugins": [*config.plugins, *more]}) if more else config

@@ -1,10 +1,10 @@
-"""The run folder: a run's identity on disk, and the only thing that resuming needs.
+"""The run folder: everything about a run on disk, and all that is needed to resume it.
 
-config.yaml      resolved settings      metrics.jsonl    one line each time something is logged
-checkpoints/     the newest ones        complete.json    written when the run has reached its end
-history.jsonl    starts, stops, jobs    owner.json       the process that may write here
-code/, submit/   of submitted runs: the code that runs, and what the launcher wrote
-plugins/         copies of the plug-in files that the run needs
+config.yaml      resolved settings      metrics.jsonl    one line per logged event
+checkpoints/     the newest ones        complete.json    written when the run is complete
+history.jsonl    starts, stops, jobs    owner.json       the process that is allowed to write
+code/, submit/   of submitted runs: a copy of the code, and the launcher's files
+plugins/         copies of the plug-in files of the run
 """
 
 import json
@@ -39,15 +39,15 @@ class RunFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has reached its end."""
+        """Whether the run is complete."""
         return self.complete_file.is_file()
 
     def exists(self) -> bool:
-        """Whether a run was started here."""
+        """Whether the folder contains a run."""
         return self.config_file.is_file()
 
     def config(self) -> RunConfig:
-        """Reads the settings of the run; its plug-in files are not loaded.
+        """Reads the settings of the run without loading its plug-in files.
 
         Raises:
             UserError: this is not a run folder, or it needs a plug-in file that is not loaded.
@@ -60,7 +60,7 @@ class RunFolder:
         return validate(RunConfig, settings)
 
     def resume_config(self) -> RunConfig:
-        """Reads the settings of a run that is to be trained, and loads its plug-in files.
+        """Reads the settings of a run to train and loads its plug-in files.
 
         Raises:
             UserError: this is not a run folder, or a plug-in file cannot be loaded.
@@ -70,18 +70,19 @@ class RunFolder:
         return run_config(file=self.config_file)
 
     def check(self, config: RunConfig) -> None:
-        """Sees whether this config may train here; changes nothing.
+        """Checks that this config can be trained in the folder, without changing it.
 
-        A folder in which nothing was saved yet accepts any config, so that a mistake that stopped the
-        first start can be corrected in place.
+        A folder without checkpoints accepts any config, so that a mistake can be corrected after the
+        first start.
 
         Raises:
-            UserError: the folder belongs to another config, or holds something else.
+            UserError: the folder belongs to another config, or contains other files.
         """
         if not self.exists():
             if self.path.is_dir() and any(file.name != ".lock" for file in self.path.iterdir()):
                 raise UserError(
-                    f"'{self.path}' holds files but no run; use an empty or new folder as --output"
+                    f"'{self.path}' contains files but is not a run folder; use an empty or new "
+                    "folder as --output"
                 )
         elif self.is_complete or checkpoint.found(self.checkpoints):
             differing = _differences(self._trained_identity(), config.identity())
@@ -92,7 +93,7 @@ class RunFolder:
                 )
 
     def _trained_identity(self) -> dict[str, Any]:
-        """Returns what defines the weights of the newest checkpoint."""
+        """Returns the settings that define the weights of the newest checkpoint."""
         settings: dict[str, Any] = {}
         for path in checkpoint.found(self.checkpoints):
             try:
@@ -107,13 +108,13 @@ class RunFolder:
             if not settings.get("plugins"):
                 raise
             digests = [file.get("digest") for file in settings["plugins"]]
-            return {**settings, "plugins": digests}  # of files that are not loaded
+            return {**settings, "plugins": digests}  # of files that may not be loaded
 
     @contextmanager
     def claim(self, config: RunConfig) -> Iterator[None]:
-        """Lets this process alone train `config` here for the time of a `with` block.
+        """Gives this process exclusive access to train `config` in the folder, within a `with` block.
 
-        An earlier start of the same job, still running on a lost node, has to leave.
+        An earlier start of the same job that still runs on a lost node has to stop.
 
         Raises:
             Superseded: this process is the stale one.
@@ -143,7 +144,7 @@ class RunFolder:
         """Writes the settings of the run and makes this process its owner.
 
         Raises:
-            Superseded: a later start has come meanwhile.
+            Superseded: a later start has taken over.
         """
         self.ownership.takes_over()
         self.create(config)
@@ -151,14 +152,14 @@ class RunFolder:
 
     @contextmanager
     def lock(self, *, patience_s: float | None = None) -> Iterator[None]:
-        """Keeps other processes from training in the same folder.
+        """Prevents other processes from training in the same folder.
 
         Args:
-            patience_s: this process is the rightful one: wait so many seconds for a stale process to
-                leave, then proceed without the lock.
+            patience_s: if given, this process takes over: it waits this many seconds for a stale process
+                to stop, then proceeds without the lock.
 
         Raises:
-            UserError: one already does, and `patience_s` is not given.
+            UserError: another process is training here, and `patience_s` is not given.
         """
         if self.path.is_file():
             raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
@@ -184,16 +185,16 @@ class RunFolder:
             try:
                 yield
             finally:
-                # Nothing came of it: leave no trace.
+                # Nothing was written: remove the folder.
                 if self.path.is_dir() and [*self.path.iterdir()] == [lock]:
                     lock.unlink()
                     self.path.rmdir()
 
     def truncate_metrics(self, step: int) -> float:
-        """Drops lines of steps that a resumed run is about to take again, and half-written ones.
+        """Removes lines of steps that a resumed run will repeat, and incomplete lines.
 
         Returns:
-            Seconds of training up to the last line that stays.
+            Seconds of training up to the last remaining line.
         """
         if not self.metrics_file.is_file():
             return 0.0
@@ -220,11 +221,11 @@ class RunFolder:
         return [json.loads(line) for line in lines]
 
     def open_metrics(self) -> IO[str]:
-        """Opens the metrics for appending, line by line."""
+        """Opens the metrics file for appending, line-buffered."""
         return self.metrics_file.open("a", encoding="utf-8", buffering=1)
 
     def mark_complete(self, facts: dict[str, Any]) -> None:
-        """Writes down that the run has reached its end."""
+        """Marks the run as complete."""
         write_text(self.complete_file, json.dumps(facts, indent=1))
 
 

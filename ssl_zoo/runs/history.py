@@ -1,13 +1,13 @@
-"""`history.jsonl`: what happened to a run or a scoring job, one event per line, never rewritten.
+"""`history.jsonl`: events of a run or a scoring job, one per line; lines are only appended.
 
     submitted    job, launcher, tasks, commit, directory, host   handed to a launcher
     started      step, total_steps, world_size, host             a process began to train
     requeued     step, reason                                    saved; the launcher starts it again
     stopped      step, reason                                    saved; nothing starts it again
     failed       reason, rank                                    ended by an error
-    complete     step                                            reached its end
+    complete     step                                            finished
 
-Events written inside a job also have its `job` and `restart`.
+Events written inside a job also have the fields `job` and `restart`.
 """
 
 import json
@@ -30,21 +30,21 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Event:
-    """One event; fields that do not apply to it are None.
+    """An event; fields that do not apply are None.
 
     Attributes:
-        event: what happened.
-        time: when, as ISO 8601 in UTC; set when the event is written.
-        job: number of the job, `12` or `12_3`; None outside a job.
-        restart: how many times the job had been started before.
+        event: kind of event.
+        time: time in ISO 8601, UTC; set when the event is written.
+        job: job ID, `12` or `12_3`; None outside a job.
+        restart: number of earlier starts of the job.
         launcher: `slurm`, `local` or `debug`.
-        tasks: processes of a submitted job.
+        tasks: number of processes of a submitted job.
         commit: commit of the code that was submitted.
-        directory: working folder of the submission, where relative paths begin.
+        directory: working directory of the submission, to which relative paths refer.
         host: machine or node.
-        world_size: processes that train together.
-        step: optimizer steps taken.
-        total_steps: length of the run.
+        world_size: number of training processes.
+        step: number of optimizer steps taken.
+        total_steps: number of steps of the run.
         reason: why the run stopped or failed.
         rank: process that failed.
     """
@@ -67,12 +67,12 @@ class Event:
 
     @property
     def start(self) -> int:
-        """Number of the job's start that it belongs to, from 0."""
+        """Number of the start of the job, from 0."""
         return self.restart or 0
 
     @classmethod
     def read(cls, line: str) -> "Event | None":
-        """Returns the event of a line; None for anything else, such as a line that was cut off."""
+        """Returns the event of a line; None for anything else, such as an incomplete line."""
         try:
             record = json.loads(line)
         except ValueError:
@@ -133,11 +133,11 @@ class History:
             with self.file.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
                 return file.read(1) != b"\n"
-        except OSError:  # there is no file, or it is empty
+        except OSError:  # the file is missing or empty
             return False
 
     def read(self) -> list[Event]:
-        """Returns all events, oldest first; lines that a crash cut off are skipped."""
+        """Returns all events, oldest first; lines truncated by a crash are skipped."""
         try:
             lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -145,9 +145,9 @@ class History:
         return [event for line in lines if (event := Event.read(line)) is not None]
 
     def since_submission(self) -> list[Event]:
-        """Returns the newest `submitted` event and what came after it; all where there is none.
+        """Returns the newest `submitted` event and all later events; all events if there is none.
 
-        A job may start before its submission could be written down; that belongs to it as well.
+        A job can start before its submission is recorded; such a start is included.
         """
         events = self.read()
         submitted = [position for position, e in enumerate(events) if e.event == "submitted"]
@@ -159,6 +159,6 @@ class History:
 
 
 def host() -> str:
-    """Returns the name of this machine, or of the node where several share a machine."""
+    """Returns the name of this machine, or of the node if several nodes share a machine."""
     job = current_job()
     return (job.node if job else "") or socket.gethostname()

@@ -1,4 +1,4 @@
-"""The job that this process belongs to, read from the environment."""
+"""The SLURM job of this process, read from the environment."""
 
 import os
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Job:
-    """One start of one job.
+    """A start of a job.
 
     Attributes:
-        id: as `squeue` prints it, `12` or `12_3` for a point of an array.
-        restart: how often SLURM has started the job before.
-        node: the node that this process runs on.
+        id: job ID as printed by `squeue`: `12`, or `12_3` for a task of an array.
+        restart: number of earlier starts of the job by SLURM.
+        node: node of this process.
     """
 
     id: str
@@ -20,18 +20,18 @@ class Job:
 
 
 def is_submitted() -> bool:
-    """Returns whether this process is a task of a job that `ssl-zoo submit` made."""
+    """Returns whether this process is a task of a job submitted by `ssl-zoo submit`."""
     return bool(os.environ.get("SUBMITIT_EXECUTOR"))
 
 
 def current_job() -> Job | None:
-    """Returns the SLURM job that this process runs in, None outside of one."""
+    """Returns the SLURM job of this process, None outside a job."""
     number = os.environ.get("SLURM_JOB_ID")
     if not number:
         return None
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return Job(
-        # The number of an array's last point is also that of the array: only this form is safe.
+        # The last task of an array has the same job ID as the array: only this form is unambiguous.
         id=f"{array}_{index}" if array and index else number,
         restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         node=os.environ.get("SLURMD_NODENAME", ""),

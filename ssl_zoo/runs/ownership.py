@@ -1,8 +1,8 @@
-"""Who may write into a run folder: one start of a run, never a stale process of an earlier one.
+"""Ownership of a run folder: only the newest start of a run may write to it.
 
-A lost node may keep computing after its job was started elsewhere. The file lock of a run folder
-cannot end that: its holder is out of reach. So every start writes `owner.json`, every process looks
-whether it is still the owner before it saves, and the one that is not leaves.
+A lost node may keep computing after its job was restarted elsewhere, and the file lock of the run folder
+cannot stop it. Every start therefore writes `owner.json`, and every process checks before saving whether
+it is still the owner; if not, it stops.
 """
 
 import json
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_FOR_THE_OTHER = 60.0
-"""How long a new start waits for the one it takes over from; that one looks much more often."""
+"""Seconds that a new start waits for the previous one, which checks much more often, to stop."""
 
 
 class Ownership:
@@ -34,10 +34,10 @@ class Ownership:
         self._looked = time.monotonic()
 
     def takes_over(self) -> bool:
-        """Returns whether the recorded owner is an earlier start that this one replaces.
+        """Returns whether the recorded owner is an earlier start, which this one replaces.
 
         Raises:
-            Superseded: it is the other way round.
+            Superseded: the recorded owner is a later start.
         """
         owner, job = self._read(), current_job()
         if owner.get("job") is None or job is None:
@@ -61,7 +61,7 @@ class Ownership:
         """Returns whether another process has become the owner.
 
         Args:
-            look: look now; otherwise only when the last look is some seconds ago.
+            look: whether to check now; otherwise only if the last check is some seconds old.
         """
         if not look and time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
             return False
@@ -69,7 +69,7 @@ class Ownership:
         return bool(self._read().get("token", self.token) != self.token)
 
     def lost(self) -> Superseded:
-        """Returns the error that ends a process which is no longer the owner; on all ranks."""
+        """Returns the error that ends a process that is no longer the owner; raised on all ranks."""
         owner = self._read()
         who = f"job {owner['job']}" if owner.get("job") else f"a process on {owner.get('host')}"
         return Superseded.everywhere(
@@ -77,7 +77,7 @@ class Ownership:
         )
 
     def _read(self) -> dict[str, Any]:
-        """Returns the content of the file; empty when it is missing or cannot be read."""
+        """Returns the content of the file; empty if it is missing or cannot be read."""
         try:
             owner = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -86,12 +86,12 @@ class Ownership:
 
 
 def _order(owner: dict[str, Any], job: Job, history: History) -> int:
-    """Returns 1 when `job` comes after the owner, -1 when before it, 0 when that is not known."""
+    """Returns 1 if `job` started after the owner, -1 if before, 0 if unknown."""
     if owner["job"] == job.id:
         before = int(owner["restart"])
         return (job.restart > before) - (job.restart < before)
     submitted = [event.job for event in history.read() if event.event == "submitted"]
-    if job.id not in submitted:  # started before that could be written, or not by us
+    if job.id not in submitted:  # started before its submission was recorded, or not by ssl-zoo
         return int(owner["job"] in submitted and os.environ.get("SUBMITIT_EXECUTOR") == "slurm")
     if owner["job"] not in submitted:
         return 1

@@ -1,4 +1,4 @@
-"""Folders of runs."""
+"""Default locations of run folders."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def default_folder(config: "RunConfig") -> Path:
-    """Returns `runs/METHOD-DATA-DIGEST`: equal configs share a folder, others never do."""
+    """Returns `runs/METHOD-DATA-DIGEST`, which is equal for equal configs and different for others."""
     name = f"{config.method.name}-{config.data.name}-{config.digest()}"
     return runs_folder() / name
 
@@ -20,5 +20,5 @@ def runs_folder() -> Path:
 
 
 def point_folder(parent: Path, config: "RunConfig") -> Path:
-    """Returns the folder of one of several runs that are told apart by method and seed."""
+    """Returns the folder of one of several runs that differ in method and seed."""
     return parent / f"{config.method.name}-seed{config.seed}-{config.digest()}"

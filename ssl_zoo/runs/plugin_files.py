@@ -1,7 +1,7 @@
-"""The plug-in files of a run: part of its identity by their content, and kept in its folder.
+"""The plug-in files of a run: their content is part of its definition, and copied to its folder.
 
-A file is run where a user names it: with `--plugin`, or in settings that the user passes. The settings in
-checkpoints only record which files a run was trained with; opening a checkpoint runs none of them.
+A file is run only if the user names it, with `--plugin` or in settings. The settings in checkpoints
+record which files a run was trained with; opening a checkpoint does not run them.
 """
 
 import shlex
@@ -23,7 +23,7 @@ from ssl_zoo.method import METHODS
 from ssl_zoo.registry import Registry
 
 FOLDER = "plugins"
-"""Folder within a run folder that holds copies of the files."""
+"""Folder of the copies in a run folder."""
 _REGISTRIES: dict[str, Registry[Any]] = {
     "method": METHODS,
     "backbone": BACKBONES,
@@ -32,17 +32,17 @@ _REGISTRIES: dict[str, Registry[Any]] = {
 
 
 class PluginFile(Config):
-    """A Python file that registers components; in YAML its path is enough."""
+    """A Python file that registers components; in YAML, the path is sufficient."""
 
     file: str
-    """Path of the file; in a file of settings, relative to the folder of that file."""
+    """Path of the file; in a YAML file, relative to the folder of that file."""
     digest: str = Field(pattern="^[0-9a-f]{12}$")
     """First 12 hexadecimal digits of the SHA-256 of its content."""
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        """Reads a file without a digest; does not run it."""
+        """Reads a file that has no digest, without running it."""
         entry = {"file": value} if isinstance(value, str) else value
         if not isinstance(entry, Mapping) or "digest" in entry or not _is_path(entry):
             return entry
@@ -64,11 +64,11 @@ def load_named(settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Loads the files under `plugins` and returns the settings with their absolute paths and digests.
 
     Args:
-        settings: of a run; a user passed them.
-        folder: where relative paths begin. Copies that lie in it are taken before the originals.
+        settings: settings of a run, passed by the user.
+        folder: base of relative paths. Copies in this folder are used instead of the originals.
 
     Raises:
-        UserError: a file cannot be loaded, or has changed since its digest was written down.
+        UserError: a file cannot be loaded, or has changed since its digest was recorded.
     """
     entries = settings.get("plugins")
     if not isinstance(entries, list):
@@ -77,7 +77,7 @@ def load_named(settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def in_use(config: Config) -> list[PluginFile]:
-    """Returns the loaded files that registered a component of these settings."""
+    """Returns the loaded files that registered components of these settings."""
     used = set(_components(config))
     return [
         PluginFile(file=str(file.path), digest=file.digest)
@@ -87,10 +87,10 @@ def in_use(config: Config) -> list[PluginFile]:
 
 
 def keep(folder: Path, files: Iterable[PluginFile]) -> None:
-    """Copies files into a run folder, as they were when they were loaded.
+    """Copies files to a run folder, with their content at the time of loading.
 
     Raises:
-        UserError: a file was not loaded and is gone or has changed.
+        UserError: a file that was not loaded is missing or has changed.
         OSError: a copy cannot be written.
     """
     for file in files:
@@ -103,37 +103,37 @@ def keep(folder: Path, files: Iterable[PluginFile]) -> None:
 
 
 def keep_loaded(folder: Path) -> None:
-    """Copies all files that this process has loaded into the folder of a job."""
+    """Copies all files loaded in this process to the folder of a job."""
     loaded = plugins.FILES.values()
     keep(folder, [PluginFile(file=str(file.path), digest=file.digest) for file in loaded])
 
 
 def load_kept(folder: Path) -> None:
-    """Loads all files that lie in the folder of a job of ours.
+    """Loads all plug-in files in the folder of a job.
 
     Raises:
-        UserError: one of them cannot be loaded.
+        UserError: a file cannot be loaded.
     """
     for path in sorted((folder / FOLDER).glob("*.py")):
         plugins.load_file(path)
 
 
 def copy_of(folder: Path, file: PluginFile) -> Path:
-    """Returns where a run folder keeps its copy of a file."""
+    """Returns the path of the copy of a file in a run folder."""
     return folder / FOLDER / f"{Path(file.file).stem}-{file.digest}.py"
 
 
 def require(what: str, recorded: Any, components: Mapping[str, Any]) -> None:
-    """Checks that components of a checkpoint can be built without the plug-in files it needed.
+    """Checks that the components of a checkpoint are registered.
 
     Args:
-        what: the checkpoint, as the user named it.
+        what: the checkpoint, as given by the user.
         recorded: `plugins` in its settings.
         components: settings by `method`, `backbone` or `data`.
 
     Raises:
-        UserError: one is unknown and a plug-in file of the checkpoint is not loaded; says which
-            `--plugin` to pass.
+        UserError: a component is unknown and a plug-in file of the checkpoint is not loaded; the message
+            names the `--plugin` to pass.
     """
     files = [PluginFile.model_validate(entry) for entry in recorded or ()]
     missing = [file for file in files if plugins.loaded(file.digest) is None]
@@ -145,13 +145,13 @@ def require(what: str, recorded: Any, components: Mapping[str, Any]) -> None:
     if missing and unknown:
         options = " ".join(f"--plugin {shlex.quote(str(_found(what, file)))}" for file in missing)
         raise UserError(
-            f"'{what}' needs {' and '.join(unknown)} from a plug-in file, which is run only when you "
+            f"'{what}' needs {' and '.join(unknown)} from a plug-in file, which is only run if you "
             f"name it; if you trust the file, add: {options}"
         )
 
 
 def _found(what: str, file: PluginFile) -> Path:
-    """Returns the copy of a file beside a run or checkpoint, else the name of the original."""
+    """Returns the copy of a file in the run folder, otherwise the path of the original."""
     path = Path(what)
     places = [copy_of(folder, file) for folder in (path, path.parent.parent)]
     name = Path(Path(file.file).name)
@@ -178,7 +178,7 @@ def _unchanged(file: PluginFile) -> bytes:
     """Returns the content of a file.
 
     Raises:
-        UserError: it has changed since its digest was written down.
+        UserError: the file has changed since its digest was recorded.
     """
     source = plugins.read_source(Path(file.file))
     digest = plugins.source_digest(source)

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, versions, hardware."""
+"""Provenance of results: commit, versions and hardware."""
 
 import importlib.metadata
 import json
@@ -11,11 +11,11 @@ from ssl_zoo._version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 SNAPSHOT = "snapshot.json"
-"""File beside a copy of this package that records its origin; see `ssl_zoo.launch.snapshot`."""
+"""File next to a copy of this package that records its origin; see `ssl_zoo.launch.snapshot`."""
 
 
 def provenance() -> dict[str, str]:
-    """Returns what a result depends on besides its settings."""
+    """Returns everything a result depends on other than its settings."""
     import torch
 
     if torch.cuda.is_available():
@@ -34,29 +34,29 @@ def provenance() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Returns the commit of the code that runs, `unknown` outside of a checkout and its copies."""
+    """Returns the commit of the running code; `unknown` outside a checkout and its copies."""
     package = Path(__file__).resolve().parent.parent
     try:
         return str(json.loads((package.parent / SNAPSHOT).read_bytes())["commit"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no copy
+        pass  # not a copy
     top = checkout()
     if top is None:
         return "unknown"
     try:
         return git(top, "describe", "--always", "--dirty", "--abbrev=12").decode().strip()
-    except subprocess.CalledProcessError:  # nothing was committed yet
+    except subprocess.CalledProcessError:  # no commits yet
         return "unknown"
 
 
 def checkout() -> Path | None:
-    """Returns the root of the git checkout that contains this package, None outside of one."""
+    """Returns the root of the git checkout that contains this package; None outside a checkout."""
     package = Path(__file__).resolve().parent.parent
     try:
         top = Path(os.fsdecode(git(package, "rev-parse", "--show-toplevel")).rstrip("\n"))
     except (OSError, subprocess.CalledProcessError):
         return None
-    # Else it is some other repository around an installed package.
+    # Otherwise it is another repository around an installed package.
     return top if top == package.parent else None
 
 
@@ -71,11 +71,11 @@ def _version(*names: str) -> str:
 
 
 def git(folder: Path, *arguments: str) -> bytes:
-    """Returns what a git command prints.
+    """Returns the output of a git command.
 
     Raises:
         OSError: git is not installed.
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the command failed.
     """
     command = ["git", "--no-optional-locks", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout

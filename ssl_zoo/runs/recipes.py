@@ -1,6 +1,6 @@
-"""Recipes: the settings of a method for one data set, in YAML files beside the method.
+"""Recipes: settings of a method for one data set, in YAML files in the method's folder.
 
-A method that has none takes the generic ones in `ssl_zoo/runs/generic`: data, backbone, augmentation and
+Methods without recipes use the generic ones in `ssl_zoo/runs/generic`: data, backbone, augmentation and
 optimizer without settings of any method.
 """
 
@@ -18,21 +18,21 @@ DEFAULT_RECIPE = "digits"
 
 
 def recipe_names(method: str) -> list[str]:
-    """Returns the recipes that a method's folder holds."""
+    """Returns the recipes in a method's folder."""
     METHODS[method]
     return _names(_recipe_folder(method))
 
 
 def generic_names() -> list[str]:
-    """Returns the recipes that any method without recipes of its own can use."""
+    """Returns the recipes for methods without recipes of their own."""
     return _names(_generic_folder())
 
 
 def recipe_text(method: str, recipe: str) -> str:
-    """Returns the YAML of `method@recipe` with its comments; a generic one does not name the method.
+    """Returns the YAML of `method@recipe`, with comments; generic recipes do not name a method.
 
     Raises:
-        UserError: there is no such method or recipe.
+        UserError: the method or recipe does not exist.
     """
     own = recipe_names(method)
     names = own or generic_names()
@@ -51,7 +51,7 @@ def read_recipe(method: str, recipe: str) -> dict[str, Any]:
     """Returns the settings of `method@recipe`.
 
     Raises:
-        UserError: there is no such method or recipe.
+        UserError: the method or recipe does not exist.
     """
     settings = parse_yaml(recipe_text(method, recipe), source=f"{method}@{recipe}")
     if recipe_names(method):
@@ -72,7 +72,7 @@ def _generic_folder() -> Any:
 
 
 def _recipe_folder(method: str) -> Any:
-    """Returns the `recipes` folder beside the module that defines a method, or None."""
+    """Returns the `recipes` folder next to the module that defines a method, or None."""
     package = METHODS[method].__module__.rpartition(".")[0]
     if not package:
         return None

@@ -1,4 +1,4 @@
-"""The states of all random number generators of a process."""
+"""State of all random number generators of a process."""
 
 import random
 from typing import Any
@@ -13,7 +13,9 @@ def rng_state() -> dict[str, Any]:
     python_state = random.getstate()
     state = {
         "python": list(python_state[1]),
-        "python_gauss": python_state[2],  # both draw normal numbers in pairs and keep the second
+        "python_gauss": python_state[
+            2
+        ],  # both generate normal numbers in pairs and store the second
         "numpy": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
         "numpy_position": int(numpy_state["state"]["pos"]),
         "numpy_gauss": (int(numpy_state["has_gauss"]), float(numpy_state["gauss"])),
@@ -25,7 +27,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restores what `rng_state` returned."""
+    """Restores the state returned by `rng_state`."""
     random.setstate((3, tuple(state["python"]), state.get("python_gauss")))
     key = state["numpy"].numpy().astype(np.uint32)
     gauss = state.get("numpy_gauss", (0, 0.0))

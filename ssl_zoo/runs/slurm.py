@@ -1,4 +1,4 @@
-"""`SlurmConfig`: what a job asks of SLURM, and the profiles that hold a site's share of it."""
+"""`SlurmConfig`: settings of SLURM jobs, and profiles with the settings of a site."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ssl_zoo.config import Config, closest, read_yaml, validate
 from ssl_zoo.errors import UserError
 
 EARLY_S = 30
-"""Seconds that a signal may come early: SLURM looks at time limits that often."""
+"""Seconds that a signal may come early: the interval at which SLURM checks time limits."""
 
 _FIELD_OF = {
     "account": "account",
@@ -43,22 +43,22 @@ _FIELD_OF = {
     "time": "timeout_min",
     "wckey": "wckey",
 }
-"""Options of sbatch that a field stands for."""
+"""Options of sbatch that have a field here."""
 
 _FIXED = {
     "error": "logs are kept in the run folder",
     "job-name": "a job is named after its run folder",
-    "no-requeue": "a job must come back after it was preempted",
-    "open-mode": "a job that comes back appends to its logs",
+    "no-requeue": "a job must be requeued after preemption",
+    "open-mode": "a requeued job appends to its logs",
     "output": "logs are kept in the run folder",
-    "parsable": "the job's number is read from what sbatch prints",
-    "quiet": "the job's number is read from what sbatch prints",
-    "requeue": "every job asks for it",
-    "test-only": "no job would come of it; use --dry-run",
+    "parsable": "the job ID is read from the output of sbatch",
+    "quiet": "the job ID is read from the output of sbatch",
+    "requeue": "every job sets it",
+    "test-only": "it would not submit a job; use --dry-run",
     "wait": "submitting does not wait for the job",
-    "wrap": "the batch script is made here",
+    "wrap": "the batch script is generated",
 }
-"""Options of sbatch that are not for users, and why."""
+"""Options of sbatch that users cannot set, with the reason."""
 
 
 def _word(text: str) -> str:
@@ -78,55 +78,57 @@ Line = Annotated[str, AfterValidator(_line)]
 
 
 class SlurmConfig(Config):
-    """What a job asks of SLURM; a field that is None or unset is left to the site.
+    """Settings of SLURM jobs; fields that are None or unset are left to the site.
 
-    A dump holds only the fields that were set, so that settings can be laid over each other.
+    A dump contains only the fields that were set, so that settings can be merged.
     """
 
     partition: Word | None = None
-    """Partition, or several with commas between."""
+    """Partition, or several separated by commas."""
     account: Word | None = None
-    """Account that the time is charged to."""
+    """Account to charge."""
     qos: Word | None = None
     """Quality of service."""
     nodes: int = Field(default=1, ge=1, le=10_000)
-    """Machines of the job."""
+    """Number of nodes."""
     gpus_per_node: int = Field(default=0, ge=0, le=64)
-    """GPUs on each machine."""
+    """GPUs per node."""
     tasks_per_node: int | None = Field(default=None, ge=1, le=1024)
-    """Processes on each machine; by default one for each GPU, or one."""
+    """Processes per node; by default one per GPU, or one without GPUs."""
     cpus_per_task: int | None = Field(default=None, ge=1, le=1024)
-    """CPU cores of each process, which its loader processes share."""
+    """CPU cores per process, shared with its loader processes."""
     mem_gb: float | None = Field(default=None, ge=0.01, le=100_000)
-    """Memory on each machine, in GB."""
+    """Memory per node, in GB."""
     timeout_min: int = Field(default=1440, ge=1, le=527_040)
-    """Minutes that one start of the job may take; a run that needs more is requeued."""
+    """Time limit of each start of the job, in minutes; a run that takes longer is requeued."""
     constraint: Line | None = None
-    """Features that the machines must have, such as `a100|h100`."""
+    """Features that nodes must have, such as `a100|h100`."""
     exclude: Word | None = None
-    """Machines to avoid, such as `node[3-5],node9`."""
+    """Nodes to exclude, such as `node[3-5],node9`."""
     nodelist: Word | None = None
-    """Machines that must be part of the job."""
+    """Nodes that must be part of the job."""
     comment: Line | None = None
-    """Text that SLURM keeps with the job."""
+    """Comment that SLURM stores with the job."""
     signal_delay_s: int = Field(default=120, ge=1, le=65_535)
-    """Seconds before the time limit at which the job is told to save; several times what that takes."""
+    """Seconds before the time limit at which the job is told to save; use several times what saving
+    takes."""
     array_parallelism: int = Field(default=256, ge=1, le=1_000_000)
-    """Points of a sweep that run at the same time."""
+    """Maximum number of sweep points that run at the same time."""
     dependency: Word | None = None
-    """What must happen before, such as `afterok:1234`."""
+    """Condition for starting, such as `afterok:1234`."""
     setup: list[str] = Field(default=[])
-    """Shell lines before the job, such as `module load cuda`."""
+    """Shell commands to run before the job, such as `module load cuda`."""
     python: Line | None = None
     """Shell command that starts Python, such as `apptainer exec --nv image.sif python`."""
     srun_args: list[Line] = Field(default=[])
-    """More options of srun."""
+    """Additional options of srun."""
     additional_parameters: dict[str, bool | int | float | str] = Field(default={})
-    """More options of sbatch, such as `{reservation: week, exclusive: true}`."""
+    """Additional options of sbatch, such as `{reservation: week, exclusive: true}`."""
     max_requeues: int = Field(default=100, ge=0, le=1_000_000)
-    """Starts again, by itself or by SLURM, after which the job does not requeue itself any more."""
+    """Number of restarts, requested by the job or by SLURM, after which the job no longer requeues
+    itself."""
     wckey: Word | None = None
-    """Key that the job's work is counted under, where the site uses them."""
+    """Workload characterization key, if the site uses them."""
 
     @field_validator("additional_parameters", mode="before")
     @classmethod
@@ -139,21 +141,21 @@ class SlurmConfig(Config):
     def _check(self) -> "SlurmConfig":
         if self.signal_delay_s + EARLY_S >= 60 * self.timeout_min:
             raise ValueError(
-                f"signal_delay_s of {self.signal_delay_s} s leaves nothing of timeout_min="
+                f"signal_delay_s of {self.signal_delay_s} s does not fit in timeout_min="
                 f"{self.timeout_min} (the signal may come {EARLY_S} s early); set "
                 f"timeout_min={(self.signal_delay_s + EARLY_S) // 60 + 1} or more, or a shorter delay"
             )
         if self.gpus_per_node and self.tasks_per_node not in (None, self.gpus_per_node):
             raise ValueError(
                 f"tasks_per_node of {self.tasks_per_node} does not fit gpus_per_node="
-                f"{self.gpus_per_node}: there is one process for each GPU; leave tasks_per_node out"
+                f"{self.gpus_per_node}: there is one process per GPU; leave out tasks_per_node"
             )
         both = _node_names(self.nodelist) & _node_names(self.exclude)
         if both:
             raise ValueError(f"nodelist and exclude both name {', '.join(sorted(both)[:5])}")
         memory = [key for key in ("mem-per-cpu", "mem-per-gpu") if key in self.options]
         if memory and self.mem_gb is not None:
-            raise ValueError(f"mem_gb and {memory[0]} both say how much memory; set one of them")
+            raise ValueError(f"mem_gb and {memory[0]} both set the memory; use one of them")
         return self
 
     @model_serializer(mode="wrap")
@@ -162,24 +164,24 @@ class SlurmConfig(Config):
 
     @property
     def options(self) -> dict[str, bool | int | float | str]:
-        """The additional options of sbatch, without those that a layer above has turned off."""
+        """The additional options of sbatch, without those disabled by a higher layer."""
         return {key: v for key, v in self.additional_parameters.items() if v is not False}
 
     @property
     def processes_per_node(self) -> int:
-        """Processes on each machine."""
+        """Processes per node."""
         return self.tasks_per_node or max(1, self.gpus_per_node)
 
     @property
     def processes(self) -> int:
-        """Processes of the whole job."""
+        """Total number of processes of the job."""
         return self.nodes * self.processes_per_node
 
     def check_batch(self, global_batch_size: int, accumulate: int = 1) -> None:
-        """Sees whether a batch splits over the job's processes, before it waits in a queue.
+        """Checks before submission that a batch can be split over the job's processes.
 
         Raises:
-            UserError: it does not.
+            UserError: the batch cannot be split.
         """
         parts = self.processes * accumulate
         if global_batch_size % parts:
@@ -193,18 +195,18 @@ class SlurmConfig(Config):
 
 
 def resolve(run: SlurmConfig, site: str | None = None) -> tuple[SlurmConfig, list[str]]:
-    """Lays the settings of a run over those of a site.
+    """Merges the settings of a run over those of a site.
 
     Args:
-        run: the fields that are set here come on top; `additional_parameters` merge by key.
+        run: fields set here take precedence; `additional_parameters` are merged by key.
         site: name of a profile, or path of a YAML file; by default the profile `default` if there
             is one.
 
     Returns:
-        The settings, and where each layer comes from, lowest first.
+        The settings, and the source of each layer, lowest first.
 
     Raises:
-        UserError: there is no such profile, or the settings do not fit together.
+        UserError: the profile does not exist, or the settings are inconsistent.
     """
     layers = ["the run's settings"] if run.model_fields_set else []
     file = _profile(site)
@@ -226,7 +228,7 @@ def profile_folder() -> Path:
 
 
 def _profile(site: str | None) -> Path | None:
-    """Returns the file of a profile, None where the default one does not exist."""
+    """Returns the file of a profile; None if the default profile does not exist."""
     if site and ("/" in site or site.endswith((".yaml", ".yml"))):
         return Path(site).expanduser()
     folder = profile_folder()
@@ -243,7 +245,7 @@ def _profile(site: str | None) -> Path | None:
 
 
 def _option(name: str) -> str:
-    """Returns an option of sbatch as sbatch spells it, if it is one for users."""
+    """Returns an option in sbatch's spelling, if users can set it."""
     option = name.removeprefix("--").replace("_", "-")
     if not re.fullmatch(r"[a-z][a-z0-9-]+", option):
         raise ValueError(f"{name!r} is not a long option of sbatch; write it like 'mail-user'")
@@ -265,7 +267,7 @@ def _option_value(name: Any, value: Any) -> bool | int | float | str:
 
 
 def _node_names(text: str | None) -> set[str]:
-    """Returns the names in a list of nodes, `node[1-2],gpu7`; none of a file that holds the list."""
+    """Returns the names in a node list such as `node[1-2],gpu7`; empty for the path of a file."""
     if not text or "/" in text:
         return set()
     parts = re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text)
@@ -273,7 +275,7 @@ def _node_names(text: str | None) -> set[str]:
 
 
 def _expand(part: str) -> Iterator[str]:
-    """Yields the names that `node[1-3,7]` stands for."""
+    """Yields the names in `node[1-3,7]`."""
     head, bracket, rest = part.partition("[")
     if not bracket:
         yield part

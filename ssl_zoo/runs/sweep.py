@@ -18,10 +18,11 @@ MOST_POINTS = 10_000
 
 
 def points(sweeps: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns every combination of the values of `KEY=A,B` and `KEY=FIRST..LAST`, the last key fastest.
+    """Returns all combinations of the values of `KEY=A,B` and `KEY=FIRST..LAST`; the last key varies
+    fastest.
 
     Raises:
-        UserError: a text is not a sweep, a key occurs twice, or there are too many points.
+        UserError: an argument is not a sweep, a key occurs twice, or there are too many points.
     """
     axes: dict[str, list[Any]] = {}
     for text in sweeps:
@@ -31,7 +32,7 @@ def points(sweeps: Sequence[str]) -> list[dict[str, Any]]:
         axes[key] = values
     found = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if len(found) > MOST_POINTS:
-        raise UserError(f"--sweep makes {len(found)} points; {MOST_POINTS} are the most")
+        raise UserError(f"--sweep makes {len(found)} points; the maximum is {MOST_POINTS}")
     return found
 
 
@@ -42,7 +43,7 @@ def configs(
     file: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[RunConfig]:
-    """Resolves the run of each point; the key `method` stands for METHOD[@RECIPE].
+    """Resolves the run of each point; the key `method` sets METHOD[@RECIPE].
 
     Raises:
         UserError: a point is not a valid run, or two points are the same run.
@@ -52,7 +53,7 @@ def configs(
         name = point.get(METHOD, method)
         if METHOD in point and method is not None:
             raise UserError(
-                f"the method is '{method}' and --sweep has others; leave one of them out"
+                f"the method is '{method}' and --sweep sets others; leave out one of them"
             )
         texts = [f"{key}={json.dumps(v)}" for key, v in point.items() if key != METHOD]
         config = run_config(name, file=file, overrides=[*overrides, *texts])

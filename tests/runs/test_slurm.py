@@ -87,13 +87,13 @@ def test_there_is_a_process_for_each_gpu_or_one(
         ({"signal_delay_s": 0}, "signal_delay_s: 0 should be greater than or equal to 1"),
         (
             {"timeout_min": 2},
-            "signal_delay_s of 120 s leaves nothing of timeout_min=2 (the signal may come 30 s "
+            "signal_delay_s of 120 s does not fit in timeout_min=2 (the signal may come 30 s "
             "early); set timeout_min=3 or more, or a shorter delay",
         ),
         (
             {"gpus_per_node": 4, "tasks_per_node": 2},
-            "tasks_per_node of 2 does not fit gpus_per_node=4: there is one process for each GPU; "
-            "leave tasks_per_node out",
+            "tasks_per_node of 2 does not fit gpus_per_node=4: there is one process per GPU; "
+            "leave out tasks_per_node",
         ),
         (
             {"nodelist": "node[08-10],gpu1", "exclude": "node7,node[09-11]x,node09"},
@@ -101,7 +101,7 @@ def test_there_is_a_process_for_each_gpu_or_one(
         ),
         (
             {"mem_gb": 8, "additional_parameters": {"mem_per_gpu": "8G"}},
-            "mem_gb and mem-per-gpu both say how much memory; set one of them",
+            "mem_gb and mem-per-gpu both set the memory; use one of them",
         ),
         ({"partion": "x"}, "unknown key 'partion'. Did you mean 'partition'? Known: account, "),
     ],
@@ -132,8 +132,8 @@ def test_what_fits_exactly_is_accepted() -> None:
         ("gpus-per-node", "'gpus-per-node' has a field of its own; set gpus_per_node instead"),
         ("--qos", "'--qos' has a field of its own; set qos instead"),
         ("job_name", "'job_name' cannot be set: a job is named after its run folder"),
-        ("open-mode", "'open-mode' cannot be set: a job that comes back appends to its logs"),
-        ("parsable", "'parsable' cannot be set: the job's number is read from what sbatch prints"),
+        ("open-mode", "'open-mode' cannot be set: a requeued job appends to its logs"),
+        ("parsable", "'parsable' cannot be set: the job ID is read from the output of sbatch"),
         ("p", "'p' is not a long option of sbatch; write it like 'mail-user'"),
     ],
 )

@@ -66,7 +66,7 @@ def test_values_that_are_no_text_keep_their_type() -> None:
 @pytest.mark.parametrize(
     ("method", "texts", "complaint"),
     [
-        ("swav", ["method=simclr"], "the method is 'swav' and --sweep has others"),
+        ("swav", ["method=simclr"], "the method is 'swav' and --sweep sets others"),
         (None, ["seed=0..1"], "name a method"),
         ("swav", ["seeds=0..1"], "unknown key 'seeds'. Did you mean 'seed'?"),
         ("swav", ["seed=1,1"], "the same run twice"),

@@ -208,7 +208,7 @@ def test_a_folder_of_another_config_is_refused(uninterrupted: Path) -> None:
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="holds files but no run"):
+    with pytest.raises(UserError, match="contains files .*--output"):
         train(queue_config(), tmp_path, bar=False)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.tex"]
 
