@@ -1,4 +1,4 @@
-"""Barlow Twins: coordinates of embeddings that agree between views and do not repeat each other."""
+"""Barlow Twins: coordinates of embeddings agree between views and are decorrelated."""
 
 from ssl_zoo.methods.barlow_twins.loss import BarlowTwinsLoss
 from ssl_zoo.methods.barlow_twins.method import BarlowTwins

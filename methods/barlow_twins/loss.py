@@ -22,8 +22,8 @@ class CorrelationTerms(NamedTuple):
     """The two sums of equation 1, scalars with gradient.
 
     Attributes:
-        invariance: over coordinates, of the squared distance of their correlation between views to 1.
-        redundancy: over pairs of different coordinates, of their squared correlation.
+        invariance: sum over coordinates of the squared distance of their correlation between views to 1.
+        redundancy: sum over pairs of different coordinates of their squared correlation.
     """
 
     invariance: Tensor
@@ -31,10 +31,10 @@ class CorrelationTerms(NamedTuple):
 
 
 class BarlowTwinsLoss(nn.Module):
-    """The distance of the cross-correlation of two views, over all ranks, to the identity.
+    """The distance of the cross-correlation matrix of two views, over all ranks, to the identity.
 
     Args:
-        config: any settings that hold those of the loss, such as a method's.
+        config: settings that include those of the loss, such as a method's.
     """
 
     def __init__(self, config: BarlowTwinsSettings) -> None:
@@ -46,19 +46,19 @@ class BarlowTwinsLoss(nn.Module):
         return self.weigh(correlation_terms(embeddings, n_global))
 
     def weigh(self, terms: CorrelationTerms) -> Tensor:
-        """Returns the loss that terms add up to."""
+        """Returns the weighted sum of terms."""
         return terms.invariance + self.config.redundancy * terms.redundancy
 
 
 def correlation_terms(embeddings: Tensor, n_global: int) -> CorrelationTerms:
     """Returns the terms of the loss: means over the pairs of a global view and another view.
 
-    Each view is standardised over the images of all ranks, so one image alone correlates with
-    nothing. All ranks get the same. Computed in float32 at least.
+    Each view is standardised over the images of all ranks, so all correlations of a single image are 0.
+    The result is equal on all ranks. Computed in float32 or float64.
 
     Args:
         embeddings: `(V, B, d)`, global views first.
-        n_global: how many views are global.
+        n_global: number of global views.
 
     Raises:
         ValueError: there is no pair of views, or `n_global` does not fit the views.

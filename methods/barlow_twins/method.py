@@ -28,7 +28,7 @@ _HEAD = {
 
 @METHODS.register
 class BarlowTwins(Method):
-    """Makes the embeddings of two views agree in each coordinate, and coordinates differ."""
+    """Makes embeddings of two views agree in each coordinate, and decorrelates coordinates."""
 
     paper: ClassVar[str] = "Zbontar et al., ICML 2021, arXiv:2103.03230"
 
@@ -37,9 +37,10 @@ class BarlowTwins(Method):
 
         name: Literal["barlow_twins"] = "barlow_twins"
         head: Annotated[NamedConfig, HEADS] = default(_HEAD)
-        """Projection head between features and embeddings; the loss standardises what it makes."""
+        """Projection head between features and embeddings; the loss standardises its output."""
         bias_lr_scale: float = Field(default=0.024, gt=0, le=1)
-        """Rate of biases and normalisation layers over that of weights (.0048 over .2)."""
+        """Learning rate of biases and normalisation layers relative to that of weights (.0048 over
+        .2)."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -62,7 +63,8 @@ class BarlowTwins(Method):
         )
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
-        """Returns weights, and biases and normalisation layers with a rate of their own."""
+        """Returns weights in one group, and biases and normalisation layers in another with its own
+        rate."""
         trained = [p for p in self.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p.ndim > 1]},

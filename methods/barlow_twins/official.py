@@ -1,4 +1,4 @@
-"""The checkpoints that Barlow Twins' code writes."""
+"""Checkpoints of the official code of Barlow Twins."""
 
 from typing import ClassVar, Literal
 
@@ -24,7 +24,8 @@ class Official(Format):
         name: Literal["barlow_twins"] = "barlow_twins"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there are a backbone, a projector and a normalisation without parameters."""
+        """Returns whether the file has a backbone, a projector and a normalisation without
+        parameters."""
         names = file.main()
         return (
             file.has("backbone.conv1.", "projector.", "bn.running_mean")

@@ -1,4 +1,4 @@
-"""BYOL: predicting what a momentum teacher makes of other views."""
+"""BYOL: predicts a momentum teacher's embeddings of other views."""
 
 from ssl_zoo.methods.byol.method import BYOL
 

@@ -25,7 +25,7 @@ class BYOL(Method):
         Alarm(
             metric="cosine",
             above=0.999,
-            advice="predictions equal their targets, as they do when all embeddings are the same: "
+            advice="predictions equal their targets, as when all embeddings are the same: "
             "raise method.momentum, lower optimizer.lr, or keep batch normalisation in both heads",
         ),
     )
@@ -37,9 +37,10 @@ class BYOL(Method):
         head: Annotated[NamedConfig, HEADS] = default(_MLP)
         """Projection head between features and embeddings."""
         predictor: Annotated[NamedConfig, HEADS] = default(_MLP)
-        """Maps the student's embeddings to predictions of the teacher's; as long as those."""
+        """Maps the student's embeddings to predictions of the teacher's embeddings, of equal
+        dimension."""
         momentum: Share = default({"start": 0.99, "end": 1.0})
-        """Share of the teacher's weights that a step keeps."""
+        """Momentum of the teacher: fraction of its weights that a step keeps."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -48,7 +49,8 @@ class BYOL(Method):
         self.teacher = Teacher(self.backbone, self.head)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the squared distance of unit predictions and targets, summed over two directions."""
+        """Returns the squared distance of normalised predictions and targets, summed over two
+        directions."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         predictions = batch.by_view(self.predictor(self.head(features)))  # (V, B, d)
         targets = batch.by_view(self.teacher(batch.views[:1]))  # (V_g, B, d)
@@ -60,6 +62,6 @@ class BYOL(Method):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Moves the teacher towards the student."""
+        """Updates the teacher."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)

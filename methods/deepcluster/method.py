@@ -20,7 +20,7 @@ from ssl_zoo.schedule import Duration, Progress
 
 @METHODS.register
 class DeepCluster(Method):
-    """Classifies images into the k-means clusters of their features, found anew between epochs."""
+    """Classifies images into k-means clusters of their features, updated between epochs."""
 
     paper: ClassVar[str] = "Caron et al., ECCV 2018, arXiv:1807.05520"
     min_global: ClassVar[int] = 1
@@ -33,21 +33,21 @@ class DeepCluster(Method):
         n_clusters: int = Field(default=10_000, ge=2)
         """Number of clusters."""
         pca_dim: int = Field(default=256, ge=1)
-        """Dimensions of the whitened features that are clustered, at most."""
+        """Maximum dimension of the whitened features for clustering."""
         kmeans_iterations: int = Field(default=20, ge=1, le=1000)
-        """Rounds of k-means."""
+        """Number of iterations of k-means."""
         recluster_every: Duration = default("1 epoch")
-        """How often images are clustered anew, always before the next epoch begins."""
+        """Interval between clusterings, which are done before the next epoch."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
         check_cluster_counts("method.n_clusters", [config.n_clusters], run)
         self.classifier = nn.Linear(backbone.feature_dim, config.n_clusters)
-        self.bank = EmbeddingBank(run)  # empty but for the time of a clustering
+        self.bank = EmbeddingBank(run)  # filled only during a clustering
         self.targets = Targets(run, [config.n_clusters])
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the cross entropy of all views with the images' clusters."""
+        """Returns the cross entropy of all views with the clusters of their images."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         losses = cluster_prediction(
             [self.classifier(features)],
@@ -58,7 +58,7 @@ class DeepCluster(Method):
 
     @torch.no_grad()
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
-        """Clusters whitened features of the epoch's images when it is time to; the classifier starts anew."""
+        """Clusters whitened features of the epoch's images if due, and resets the classifier."""
         if not self.config.recluster_every.is_due(progress.step, progress.steps_per_epoch):
             return
         self.bank.fill_with_features(self.backbone, data.images())
@@ -76,7 +76,8 @@ class DeepCluster(Method):
         self.classifier.bias.zero_()
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
-        """Returns the network, and the classifier without momentum, which would outlive its weights."""
+        """Returns the network, and the classifier without momentum, which would outlast its reset
+        weights."""
         return [
             {"params": [p for p in self.backbone.parameters() if p.requires_grad]},
             {"params": list(self.classifier.parameters()), "momentum": 0.0},

@@ -35,9 +35,9 @@ class DeepClusterV2(Method):
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(
             default=[3000, 3000, 3000], min_length=1
         )
-        """Number of clusters of each clustering; losses are averaged."""
+        """Number of clusters of each clustering; the losses of clusterings are averaged."""
         kmeans_iterations: int = Field(default=10, ge=1, le=1000)
-        """Rounds of k-means between epochs."""
+        """Number of iterations of k-means between epochs."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -46,12 +46,13 @@ class DeepClusterV2(Method):
             Prototypes.Config(n_prototypes=config.n_prototypes),
             input_dim=int(self.head.output_dim),  # type: ignore[arg-type]
         )
-        self.prototypes.requires_grad_(False)  # they are centroids
+        self.prototypes.requires_grad_(False)  # prototypes are centroids
         self.loss = ClusterPredictionLoss(config)
         self.clusters = BankedClusters(config.n_prototypes, run=run, setting="method.n_prototypes")
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the cross entropy of all views, small crops too, with the images' clusters."""
+        """Returns the cross entropy of all views, local crops included, with the clusters of their
+        images."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         targets = self.clusters.targets
@@ -62,7 +63,7 @@ class DeepClusterV2(Method):
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
         """Clusters the embeddings of the last epoch; centroids become the prototypes.
 
-        Before the first epoch there is a pass over its images, in training mode, as by the authors.
+        Before the first epoch there is a pass over its images in training mode, as in the authors' code.
         """
         prototypes = self.prototypes.weights
         self.clusters.prepare(data, self._embed, device=prototypes[0].device)
@@ -80,5 +81,5 @@ class DeepClusterV2(Method):
         return prototype_layers(self.head, self.prototypes)
 
     def _embed(self, views: list[Tensor]) -> Tensor:
-        """Maps views to embeddings of length one, `(V * B, d)`."""
+        """Maps views to L2-normalised embeddings, `(V * B, d)`."""
         return l2_normalize(self.head(encode(self.backbone, views)))

@@ -1,4 +1,4 @@
-"""DINO: a student that predicts what its own momentum teacher says of other views."""
+"""DINO: a student predicts its momentum teacher's output for other views."""
 
 from ssl_zoo.methods.dino.method import DINO
 from ssl_zoo.methods.dino.official import Official

@@ -1,4 +1,4 @@
-"""The projection head of DINO, which ends in prototypes of length one."""
+"""The projection head of DINO, which ends in normalised prototypes."""
 
 import torch
 from pydantic import Field
@@ -15,23 +15,23 @@ class HeadConfig(Config):
     hidden_dims: list[int] = Field(default=[2048, 2048])
     """Width of each hidden layer."""
     bottleneck_dim: int = Field(default=256, ge=1)
-    """Length of an embedding."""
+    """Dimension of an embedding."""
     n_prototypes: int = Field(default=65536, ge=2)
-    """Number of prototypes, the length of an output."""
+    """Number of prototypes, the dimension of the output."""
     batch_norm: bool = False
-    """Whether hidden layers are batch-normalised."""
+    """Whether hidden layers use batch normalisation."""
 
 
 class DINOHead(nn.Module):
-    """An MLP with GELU, then cosines of its output with prototypes.
+    """An MLP with GELU, followed by cosine similarities of its output and prototypes.
 
     DINO (Caron et al., 2021, arXiv:2104.14294), appendix C, with the initialisation of its code. That
-    code writes the last layer as a weight normalisation whose norms are one and not trained, which
-    is what dividing each prototype by its length says.
+    code implements the last layer as a weight normalisation with fixed norms of one, which is equivalent
+    to normalising each prototype.
 
     Args:
         config: widths and the number of prototypes.
-        input_dim: length of the features that come in.
+        input_dim: dimension of the features.
     """
 
     def __init__(self, config: HeadConfig, *, input_dim: int) -> None:
@@ -55,7 +55,7 @@ class DINOHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps features `(N, D)` to scores `(N, K)` in [-1, 1], in float32 at least."""
+        """Maps features `(N, D)` to scores `(N, K)` in [-1, 1], in float32 or float64."""
         embeddings = l2_normalize(self.layers(features))
         with torch.autocast(features.device.type, enabled=False):
             return functional.linear(embeddings, functional.normalize(self.prototypes, dim=1))

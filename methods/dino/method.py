@@ -30,13 +30,13 @@ class DINO(Method):
             metric="teacher_entropy",
             above=0.99,
             patience=5,
-            advice="the teacher says the same of all prototypes: lower method.teacher_temperature, "
+            advice="the teacher's output is nearly uniform: lower method.teacher_temperature, "
             "or freeze prototypes longer (method.freeze_prototypes)",
         ),
         Alarm(
             metric="mean_target_entropy",
             below=0.1,
-            advice="one prototype takes nearly all images: let the centre follow faster (a lower "
+            advice="one prototype gets nearly all images: update the centre faster (a lower "
             "method.center_momentum), raise method.teacher_temperature, or set "
             "method.centering=sinkhorn",
         ),
@@ -49,21 +49,22 @@ class DINO(Method):
         head: HeadConfig = HeadConfig()
         """Head between features and scores, of the student and of the teacher."""
         momentum: Share = Ramp(start=0.996, end=1.0)
-        """Share of the teacher's weights that stays at each step."""
+        """Momentum of the teacher: fraction of its weights that a step keeps."""
         student_temperature: float = Field(default=0.1, ge=0.01, le=10)
-        """Divides the student's scores."""
+        """Temperature of the student; divides its scores."""
         teacher_temperature: Annotated[Ramp, within(0.001, 10)] = Ramp(
             start=0.04, end=0.07, shape="linear", over=Duration(value=30, unit="epochs")
         )
-        """Divides the teacher's scores; lower than the student's, it sharpens."""
+        """Temperature of the teacher; lower than the student's, it sharpens the targets."""
         centering: Literal["mean", "sinkhorn"] = "mean"
-        """What keeps one prototype from taking all: a running mean that is taken off, or balanced codes."""
+        """How to prevent one prototype from getting all images: subtract a running mean, or balance
+        codes."""
         center_momentum: float = Field(default=0.9, ge=0, lt=1)
-        """Share of the running mean that stays at each step."""
+        """Momentum of the centre: fraction of the running mean that a step keeps."""
         sinkhorn_iterations: int = Field(default=3, ge=1, le=100)
-        """Normalisations that make balanced codes."""
+        """Number of Sinkhorn iterations for balanced codes."""
         freeze_prototypes: Duration = default("1 epoch")
-        """How long the student's prototypes stay as they were drawn."""
+        """Initial duration in which the student's prototypes are frozen."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -86,12 +87,12 @@ class DINO(Method):
         return StepOutput(loss, features, lambda: target_metrics(loss, targets))
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
-        """Returns the student's prototypes while they are frozen."""
+        """Returns the student's prototypes as long as they are frozen."""
         steps = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return [self.head.prototypes] if progress.step < steps else []
 
     def after_step(self, progress: Progress) -> None:
-        """Moves the teacher towards the student."""
+        """Updates the teacher."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)
 
@@ -101,7 +102,7 @@ class DINO(Method):
 
     @property
     def exported(self) -> Backbone:
-        """The teacher's backbone, which is better than the student's all along (section 5.2)."""
+        """The teacher's backbone, which is better than the student's during training (section 5.2)."""
         backbone = self.teacher.backbone
         assert isinstance(backbone, Backbone)
         return backbone
@@ -109,16 +110,16 @@ class DINO(Method):
 
 @torch.no_grad()
 def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
-    """Returns what tells both ways to collapse apart (section 5.3 and figure 7).
+    """Returns metrics that distinguish the two kinds of collapse (section 5.3 and figure 7).
 
     Args:
         loss: cross entropy of teacher and student, scalar.
         targets: the teacher's distributions, `(V_g, B, K)`.
 
     Returns:
-        `teacher_entropy`: mean entropy of a target over ln K, 1 where all are uniform;
-        `mean_target_entropy`: the same of the mean target of all ranks, 0 where one prototype takes
-        all; `kl`: divergence of the student from the teacher, 0 where both are constant.
+        `teacher_entropy`: mean entropy of targets divided by ln K, 1 if all are uniform;
+            `mean_target_entropy`: the same for the mean target of all ranks, 0 if one prototype gets all
+            images; `kl`: divergence of the student from the teacher, 0 if both are constant.
     """
     ln_k = math.log(targets.shape[-1])
     entropy = float(torch.special.entr(targets).sum(dim=-1).mean())

@@ -1,4 +1,4 @@
-"""The checkpoints that DINO's code writes."""
+"""Checkpoints of the official code of DINO."""
 
 from typing import ClassVar, Literal
 
@@ -11,10 +11,10 @@ from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 class Official(Format):
     """Official checkpoints of DINO: a `teacher` and a `student`, each with `backbone.` and `head.`.
 
-    The teacher is read unless the settings say otherwise; a ResNet or a vision transformer. For images
-    of another size than in training, positions are interpolated as in the authors' code. Files with the
-    teacher's backbone alone are plain ones of timm or torchvision, recognised as such, and interpolated
-    as in timm; `--format dino` reads them as the authors do.
+    Reads the teacher by default; a ResNet or a vision transformer. For images of a different size than
+    in training, positions are interpolated as in the authors' code. Files with only the teacher's
+    backbone are recognised as plain files of timm or torchvision, and interpolated as in timm; `--format
+    dino` reads them like the authors' code.
     """
 
     source: ClassVar[str] = (
@@ -28,17 +28,17 @@ class Official(Format):
 
         name: Literal["dino"] = "dino"
         network: Literal["teacher", "student"] = "teacher"
-        """Which of both networks."""
+        """Which of the two networks to read."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there are a teacher and a student."""
+        """Returns whether the file has a teacher and a student."""
         return "teacher" in file.dicts and "student" in file.dicts
 
     def read(self, file: ForeignFile) -> Imported:
-        """Returns the backbone of the teacher, unless the settings say otherwise.
+        """Returns the backbone of the teacher, or of the student if set.
 
         Raises:
-            UserError: there is neither a teacher or student nor a plain backbone.
+            UserError: the file has neither a teacher or student nor a plain backbone.
         """
         heads = self.config.heads
         weights = file.dicts.get(self.config.network)
@@ -58,7 +58,7 @@ class Official(Format):
 
 
 def _as_theirs(found: Imported) -> Imported:
-    """Lets a vision transformer interpolate its positions as the authors' code does."""
+    """Makes a vision transformer interpolate its positions as in the authors' code."""
     if found.backbone["name"] == "vit":
         found.backbone["resampling"] = "plain"
     return found

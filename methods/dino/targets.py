@@ -1,4 +1,4 @@
-"""What the teacher's scores become: distributions over prototypes that avoid both ways to collapse."""
+"""Targets from the teacher's scores: distributions over prototypes that avoid both kinds of collapse."""
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,16 @@ from ssl_zoo.schedule import Progress
 
 
 class MeanCentering(Memory):
-    """A sharp softmax of scores less their running mean over the batches of all ranks.
+    """A sharp softmax of scores minus their running mean over the batches of all ranks.
 
-    DINO (Caron et al., 2021, arXiv:2104.14294), equation 4. Sharpening alone ends in one prototype
-    for all images, centring alone in the uniform distribution (section 5.3).
+    DINO (Caron et al., 2021, arXiv:2104.14294), equation 4. Sharpening alone collapses to one prototype
+    for all images, centring alone to the uniform distribution (section 5.3).
 
-    The centre is a buffer: all ranks compute the same one, and it goes with the checkpoint.
+    The centre is a buffer: it is equal on all ranks and is saved in checkpoints.
 
     Args:
-        n_prototypes: length of a row of scores.
-        momentum: share of the old centre that stays.
+        n_prototypes: number of prototypes.
+        momentum: fraction of the centre that a step keeps.
     """
 
     center: Tensor
@@ -32,14 +32,14 @@ class MeanCentering(Memory):
 
     @torch.no_grad()
     def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
-        """Returns the targets `(N, K)` of scores `(N, K)`; keeps the mean score until `commit`."""
+        """Returns the targets `(N, K)` of scores `(N, K)`, and keeps the mean score until `commit`."""
         if self.training:
             self._pending.append(scores.mean(dim=0))
         return ((scores - self.center) / temperature).softmax(dim=1)
 
     @torch.no_grad()
     def commit(self, progress: Progress) -> None:
-        """Moves the centre towards the mean of the scores of this step."""
+        """Updates the centre with the mean scores of this step."""
         if not self._pending:
             return
         mean = torch.stack(self._pending).mean(dim=0)
@@ -49,13 +49,13 @@ class MeanCentering(Memory):
 
 
 class SinkhornCentering(nn.Module):
-    """Codes that use all prototypes equally, over the global views of all ranks together.
+    """Codes that use all prototypes equally over the global views of all ranks.
 
     As in DINOv2 (Oquab et al., 2023, arXiv:2304.07193, section 4; facebookresearch/dinov2,
-    loss/dino_clstoken_loss.py), where the temperature stands for the entropy regularisation.
+    loss/dino_clstoken_loss.py), where the temperature is the entropy regularisation.
 
     Args:
-        n_iterations: normalisations of prototypes and samples.
+        n_iterations: number of Sinkhorn iterations.
     """
 
     def __init__(self, n_iterations: int) -> None:

@@ -1,4 +1,4 @@
-"""MAE: predicting the pixels of dropped patches from the others."""
+"""MAE: predicts the pixels of dropped patches from the visible ones."""
 
 from ssl_zoo.methods.mae.method import MAE
 from ssl_zoo.methods.mae.official import Official

@@ -1,4 +1,4 @@
-"""The decoder of MAE (He et al., 2022, arXiv:2111.06377): it is only there for training."""
+"""The decoder of MAE (He et al., 2022, arXiv:2111.06377), used only in training."""
 
 import torch
 from pydantic import Field, model_validator
@@ -13,20 +13,20 @@ from ssl_zoo.losses.masked_pixels import put_back
 class Decoder(nn.Module):
     """A light transformer from encoded visible patches to the pixels of all patches.
 
-    Positions are fixed sines and cosines; all hidden patches start as one learnt token.
+    Positions are fixed sines and cosines; hidden patches are represented by a learnt mask token.
 
     Args:
-        settings: sizes.
-        input_dim: length of an encoded token.
-        output_dim: values of a patch.
+        settings: sizes of the decoder.
+        input_dim: dimension of encoded tokens.
+        output_dim: number of values per patch.
         grid: rows and columns of patches.
     """
 
     class Config(config.Config):
-        """Settings of the decoder; the defaults are MAE's for ViT-B and ViT-L alike."""
+        """Settings of the decoder; the defaults are MAE's for both ViT-B and ViT-L."""
 
         width: int = Field(default=512, ge=4, le=4096)
-        """Length of a token."""
+        """Dimension of tokens."""
         depth: int = Field(default=8, ge=1, le=64)
         """Number of blocks."""
         heads: int = Field(default=16, ge=1, le=64)
@@ -61,8 +61,8 @@ class Decoder(nn.Module):
         """Predicts all patches, `(N, L, output_dim)`.
 
         Args:
-            encoded: `(N, P + V, input_dim)`; the first P belong to no patch.
-            places: where the others stand among all patches, `(N, V)`.
+            encoded: `(N, P + V, input_dim)`; the first P tokens do not belong to patches.
+            places: positions of the other tokens among all patches, `(N, V)`.
         """
         positions: Tensor = self.get_buffer("positions")  # (L, width)
         tokens = self.embed(encoded)

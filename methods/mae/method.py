@@ -23,7 +23,7 @@ from ssl_zoo.schedule import Progress
 
 @METHODS.register
 class MAE(Method):
-    """Encodes a few patches of an image and predicts the pixels of all others from them."""
+    """Encodes a few patches of an image and predicts the pixels of the others."""
 
     paper: ClassVar[str] = "He et al., CVPR 2022, arXiv:2111.06377"
     min_global: ClassVar[int] = 1
@@ -33,7 +33,7 @@ class MAE(Method):
             metric="explained_variance",
             below=0.01,
             patience=20,
-            advice="predictions are no better than one grey: raise optimizer.lr, or lower it if the "
+            advice="predictions are no better than a constant: raise optimizer.lr, or lower it if the "
             "loss jumps, or hide less (augmentation.mask.ratio)",
         ),
     )
@@ -43,13 +43,13 @@ class MAE(Method):
 
         name: Literal["mae"] = "mae"
         norm_pixels: bool = True
-        """Whether targets are normalised within each patch, as for all results of the paper; it is
-        `--norm_pix_loss` of the authors' code, where it must be asked for."""
+        """Whether targets are normalised within each patch, as for all results of the paper;
+        `--norm_pix_loss` in the authors' code, where it is off by default."""
         decoder: Decoder.Config = Decoder.Config()
-        """The decoder, which is thrown away after training."""
+        """The decoder, which is discarded after training."""
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when there are no masks, or the backbone cannot drop patches."""
+            """Raises `ValueError` if there are no masks, or the backbone cannot drop patches."""
             check_masked_run(run)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:

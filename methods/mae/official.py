@@ -1,4 +1,4 @@
-"""The checkpoints that MAE's code writes while it pretrains."""
+"""Pretraining checkpoints of the official code of MAE."""
 
 from typing import ClassVar, Literal
 
@@ -6,15 +6,15 @@ from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
 from ssl_zoo.formats.networks import NetworkSettings, read_below
 
 DECODER = ("decoder_", "mask_token")
-"""What the names of the decoder's weights begin with (facebookresearch/mae, models_mae.py)."""
+"""Prefixes of the names of the decoder's weights (facebookresearch/mae, models_mae.py)."""
 
 
 @FORMATS.register
 class Official(Format):
-    """Official checkpoints of MAE: a vision transformer in timm's names beside its decoder, under `model`.
+    """Official checkpoints of MAE: a vision transformer with timm's names and its decoder, under
+    `model`.
 
-    The decoder is left aside. The released files with the encoder alone are plain ones of timm and are
-    recognised as such.
+    The decoder is not read. Released files with only the encoder are recognised as plain files of timm.
     """
 
     source: ClassVar[str] = "facebookresearch/mae, models_mae.py, util/misc.py"
@@ -25,7 +25,7 @@ class Official(Format):
         name: Literal["mae"] = "mae"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there are a vision transformer and a decoder."""
+        """Returns whether the file has a vision transformer and a decoder."""
         return file.has("patch_embed.", "pos_embed", "decoder_pos_embed", *DECODER)
 
     def read(self, file: ForeignFile) -> Imported:

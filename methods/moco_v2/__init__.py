@@ -1,4 +1,4 @@
-"""MoCo v2: contrasting views with a queue of keys from a momentum teacher."""
+"""MoCo v2: contrasts views with a queue of keys from a momentum teacher."""
 
 from ssl_zoo.methods.moco_v2.method import MoCoV2
 from ssl_zoo.methods.moco_v2.official import Official

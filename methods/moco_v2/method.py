@@ -19,7 +19,7 @@ from ssl_zoo.teacher import Teacher
 
 @METHODS.register
 class MoCoV2(Method):
-    """Tells the key of one's own image from a long queue of other images' keys."""
+    """Identifies the key of the same image among a long queue of keys of other images."""
 
     paper: ClassVar[str] = "Chen et al., 2020, arXiv:2003.04297"
     alarms: ClassVar[tuple[Alarm, ...]] = (
@@ -31,20 +31,20 @@ class MoCoV2(Method):
 
         name: Literal["moco_v2"] = "moco_v2"
         head: Annotated[NamedConfig, HEADS] = default({"name": "mlp", "batch_norm": False})
-        """Projection head between features and embeddings, the teacher's too."""
+        """Projection head between features and embeddings, of student and teacher."""
         queue_length: int = Field(default=65536, ge=2)
-        """Keys of earlier batches, over all processes, that serve as negatives."""
+        """Number of keys of earlier batches, over all processes, used as negatives."""
         momentum: Share = default(0.999)
-        """Share of the teacher's weights that a step keeps."""
+        """Momentum of the teacher: fraction of its weights that a step keeps."""
         symmetric: bool = False
-        """Whether every global view gives a key for all other views, not just the last one.
+        """Whether each global view provides a key for all other views, not only the last one.
 
-        Twice the pairs of a step for a teacher's pass over all global views; not in the paper, but in
-        the authors' demo for CIFAR-10.
+        This doubles the pairs of a step, and the teacher processes all global views; not in the paper,
+        but in the authors' demo for CIFAR-10.
         """
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when the queue does not consist of whole batches."""
+            """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
@@ -56,7 +56,8 @@ class MoCoV2(Method):
         self.loss = InfoNCELoss(config)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the loss of all other views against the keys of the last, or of all, global views."""
+        """Returns the loss of all other views with the keys of the last global view, or of all of
+        them."""
         global_views, *local_views = batch.views
         symmetric = self.config.symmetric
         asking = global_views if symmetric else global_views[:-1]
@@ -76,6 +77,6 @@ class MoCoV2(Method):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Moves the teacher towards the student."""
+        """Updates the teacher."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)

@@ -1,4 +1,4 @@
-"""The checkpoints that the code of MoCo v1 and v2 writes."""
+"""Checkpoints of the official code of MoCo v1 and v2."""
 
 from typing import ClassVar, Literal
 
@@ -17,8 +17,8 @@ WORDS = {
 class Official(Format):
     """Official checkpoints of MoCo v1 and v2: `module.encoder_q.` before torchvision's names.
 
-    The head, in the place of torchvision's classifier, the momentum network and the queue are left
-    aside. Version 2 has a hidden layer in the head.
+    The head, which replaces torchvision's classifier, the momentum network and the queue are not read.
+    In version 2, the head has a hidden layer.
     """
 
     source: ClassVar[str] = "facebookresearch/moco, moco/builder.py, main_lincls.py"
@@ -30,14 +30,15 @@ class Official(Format):
 
         name: Literal["moco_v2"] = "moco_v2"
         network: Literal["encoder_q", "encoder_k"] = "encoder_q"
-        """Which of both networks: that of queries, which the authors evaluate, or that of keys."""
+        """Which of the two networks to read: that of queries, which the authors evaluate, or that of
+        keys."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there is a network of queries."""
+        """Returns whether the file has a network of queries."""
         return file.has("encoder_q.")
 
     def read(self, file: ForeignFile) -> Imported:
-        """Returns the network of queries, unless the settings say otherwise."""
+        """Returns the network of queries, or that of keys if set."""
         prefix = f"{self.config.network}."
         hidden = f"{prefix}fc.2.weight" in file.main()
         return read_below(prefix, file, WORDS, method="moco_v2" if hidden else "moco_v1")

@@ -1,4 +1,4 @@
-"""MoCo v3: contrasting predictions with the keys that a momentum teacher has for the same batch."""
+"""MoCo v3: contrasts predictions with a momentum teacher's keys of the same batch."""
 
 from ssl_zoo.methods.moco_v3.method import MoCoV3
 from ssl_zoo.methods.moco_v3.official import Official

@@ -36,7 +36,7 @@ _PREDICTOR: dict[str, Any] = {
 
 @METHODS.register
 class MoCoV3(Method):
-    """Tells the teacher's key of one's own image from those of the rest of the batch."""
+    """Identifies the teacher's key of the same image among those of the batch."""
 
     paper: ClassVar[str] = "Chen, Xie & He, ICCV 2021, arXiv:2104.02057"
     alarms: ClassVar[tuple[Alarm, ...]] = (
@@ -50,11 +50,13 @@ class MoCoV3(Method):
         temperature: float = Field(default=1.0, ge=0.01, le=10)
         """Divides the cosine similarities (1: ResNet-50; 0.2: ViTs)."""
         head: Annotated[NamedConfig, HEADS] = default(_HEAD)
-        """Projection head between features and embeddings, the teacher's too; ViTs have three layers."""
+        """Projection head between features and embeddings, of student and teacher; ViTs use three
+        layers."""
         predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
-        """Head that turns a student's embedding into a query; a ViT's ends on batch normalisation."""
+        """Head that maps the student's embeddings to queries; for ViTs it ends with batch
+        normalisation."""
         momentum: Share = default({"start": 0.99, "end": 1.0})
-        """Share of the teacher's weights that a step keeps."""
+        """Momentum of the teacher: fraction of its weights that a step keeps."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -64,10 +66,10 @@ class MoCoV3(Method):
         self.loss = InfoNCELoss(config)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the loss of all views against the teacher's keys of the other global views.
+        """Returns the loss of all views with the teacher's keys of the other global views.
 
-        Algorithm 1 adds up both directions and scales each by twice the temperature; hence twice
-        the mean over pairs here, whatever their number.
+        Algorithm 1 adds both directions and scales each by twice the temperature; this is therefore
+        twice the mean over pairs, for any number of pairs.
         """
         features = encode(self.backbone, batch.views)  # (V * B, D)
         queries = batch.by_view(self.predictor(self.head(features)))  # (V, B, d)
@@ -84,6 +86,6 @@ class MoCoV3(Method):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Moves the teacher towards the student."""
+        """Updates the teacher."""
         momentum = self.config.momentum.at(progress)
         self.teacher.follow(self.backbone, self.head, momentum=momentum)

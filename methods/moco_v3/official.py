@@ -1,4 +1,4 @@
-"""The checkpoints that MoCo v3's code writes."""
+"""Checkpoints of the official code of MoCo v3."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
 from ssl_zoo.formats.networks import NetworkSettings, read_below
 
 SMALL = (384, 12)
-"""Width and attention heads of its small vision transformer, where others of this width have 6
+"""Width and number of attention heads of its small vision transformer; others of this width have 6
 (facebookresearch/moco-v3, vits.py)."""
 WORDS = {
     "base_encoder": "the network",
@@ -19,7 +19,7 @@ WORDS = {
 class Official(Format):
     """Official checkpoints of MoCo v3: `module.base_encoder.` before torchvision's or timm's names.
 
-    Head, momentum network and predictor are left aside.
+    Head, momentum network and predictor are not read.
     """
 
     source: ClassVar[str] = (
@@ -33,14 +33,14 @@ class Official(Format):
 
         name: Literal["moco_v3"] = "moco_v3"
         network: Literal["base_encoder", "momentum_encoder"] = "base_encoder"
-        """Which of both networks; the authors evaluate the first."""
+        """Which of the two networks to read; the authors evaluate the first."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there are a network and its momentum copy."""
+        """Returns whether the file has a network and its momentum copy."""
         return file.has("base_encoder.", "momentum_encoder.")
 
     def read(self, file: ForeignFile) -> Imported:
-        """Returns the network without momentum, unless the settings say otherwise."""
+        """Returns the network, or its momentum copy if set."""
         prefix = f"{self.config.network}."
         token = file.main().get(f"{prefix}cls_token")
         known = dict([SMALL]).get(token.shape[-1]) if token is not None else None

@@ -45,7 +45,7 @@ _PREDICTOR: dict[str, Any] = {
 
 @METHODS.register
 class NNCLR(Method):
-    """Predicts, from a view, which neighbour another view of its image has in a support set."""
+    """Predicts the nearest neighbour, in a support set, of another view of the same image."""
 
     paper: ClassVar[str] = "Dwibedi et al., ICCV 2021, arXiv:2104.14548"
     alarms: ClassVar[tuple[Alarm, ...]] = (
@@ -56,7 +56,7 @@ class NNCLR(Method):
         Alarm(
             metric="distinct_neighbors",
             below=0.1,
-            advice="nine images in ten share their neighbour with another: use a longer support set "
+            advice="nine out of ten images share their neighbour with another: use a longer support set "
             "(method.queue_length), or lower optimizer.lr",
         ),
     )
@@ -66,16 +66,16 @@ class NNCLR(Method):
 
         name: Literal["nnclr"] = "nnclr"
         temperature: float = Field(default=0.1, ge=0.01, le=10)
-        """Divides the cosine similarities."""
+        """Temperature; divides the cosine similarities."""
         head: Annotated[NamedConfig, HEADS] = default(_HEAD)
         """Projection head between features and embeddings."""
         predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
-        """Head that turns an embedding into the prediction of a neighbour."""
+        """Head that maps embeddings to predictions of neighbours."""
         queue_length: int = Field(default=98304, ge=2)
-        """Embeddings of earlier batches, over all processes, among which neighbours are sought."""
+        """Size of the support set: number of embeddings of earlier batches, over all processes."""
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when the queue does not consist of whole batches."""
+            """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
@@ -87,10 +87,10 @@ class NNCLR(Method):
         self.loss = InfoNCELoss(config)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the loss of the global views' neighbours against the other views' predictions.
+        """Returns the loss of the global views' neighbours and the other views' predictions.
 
-        A neighbour is the query, which has no gradient; the predictions of all ranks' images are its
-        keys, and do have one.
+        Neighbours are the queries, without gradient; the predictions of all ranks' images are the keys,
+        with gradient.
         """
         features = encode(self.backbone, batch.views)  # (V * B, D)
         projections = self.head(features)
@@ -116,7 +116,7 @@ def nearest_rows(embeddings: Tensor, rows: Tensor) -> Tensor:
 
 
 def _metrics(loss: Tensor, neighbors: Tensor, predictions: Tensor, nearest: Tensor) -> Metrics:
-    """Returns what tells of trouble; `nearest` are the neighbours of one view, `(B,)`."""
+    """Returns metrics that indicate problems; `nearest` are the neighbours of one view, `(B,)`."""
     n_images = len(nearest) * distributed.world_size()
     return {
         "loss_over_chance": over_chance(loss, n_images),

@@ -1,4 +1,4 @@
-"""The network as it was drawn: a lower bound."""
+"""The untrained network: a lower bound."""
 
 from ssl_zoo.methods.random_init.method import RandomInit
 

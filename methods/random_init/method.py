@@ -1,4 +1,4 @@
-"""The untrained network: what a backbone's features are worth before anything is learnt."""
+"""The untrained network: the quality of a backbone's features before training."""
 
 from typing import ClassVar, Literal
 
@@ -8,7 +8,7 @@ from ssl_zoo.method import METHODS, Method
 
 @METHODS.register
 class RandomInit(Method):
-    """Leaves the backbone as it was drawn: the lower bound of every learnt representation."""
+    """Keeps the randomly initialised backbone: a lower bound for learnt representations."""
 
     trains: ClassVar[bool] = False
     min_global: ClassVar[int] = 1
@@ -17,6 +17,6 @@ class RandomInit(Method):
     )
 
     class Config(NamedConfig):
-        """There is nothing to set."""
+        """No settings."""
 
         name: Literal["random_init"] = "random_init"

@@ -1,4 +1,4 @@
-"""Raw pixels: what the images are worth without any network."""
+"""Raw pixels: the quality of the images themselves as features."""
 
 from typing import Any, ClassVar, Literal
 
@@ -10,14 +10,14 @@ from ssl_zoo.method import METHODS, Method, RunInfo
 
 @METHODS.register
 class RawPixels(Method):
-    """Takes the normalised image as its feature, whatever the backbone: a lower bound."""
+    """Uses the normalised image as its feature, for any backbone: a lower bound."""
 
     trains: ClassVar[bool] = False
     min_global: ClassVar[int] = 1
     paper: ClassVar[str] = "a lower bound; no source"
 
     class Config(NamedConfig):
-        """There is nothing to set."""
+        """No settings."""
 
         name: Literal["raw_pixels"] = "raw_pixels"
 
@@ -33,5 +33,5 @@ class RawPixels(Method):
 
     @property
     def exported_settings(self) -> NamedConfig:
-        """Settings of the pixel features, in the place of the run's backbone."""
+        """Settings of the pixel features, which replace the run's backbone."""
         return self.settings

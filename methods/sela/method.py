@@ -18,7 +18,7 @@ from ssl_zoo.schedule import Duration, Progress
 
 @METHODS.register
 class SeLa(Method):
-    """Classifies images into labels of its own, the likeliest that use all classes equally."""
+    """Classifies images into self-assigned labels: the most likely ones that use all classes equally."""
 
     paper: ClassVar[str] = "Asano et al., ICLR 2020, arXiv:1911.05371"
     min_global: ClassVar[int] = 1
@@ -29,13 +29,14 @@ class SeLa(Method):
 
         name: Literal["sela"] = "sela"
         n_clusters: list[Annotated[int, Field(ge=2)]] = Field(default=[3000] * 10, min_length=1)
-        """Number of labels of each head; losses are averaged."""
+        """Number of labels of each head; the losses of heads are averaged."""
         sharpness: float = Field(default=25.0, ge=0.1, le=1000)
-        """Lambda: predictions are raised to this power before they are balanced."""
+        """Lambda: power to which predictions are raised before balancing."""
         sinkhorn_iterations: int = Field(default=200, ge=1, le=100_000)
-        """Most iterations of a labelling; it ends before when all labels have nearly their share."""
+        """Maximum number of iterations of a labelling, which ends early when labels are nearly
+        balanced."""
         relabel_every: Duration = default("1 epoch")
-        """How often images are labelled anew, always before the next epoch begins."""
+        """Interval between labellings, which are done before the next epoch."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -43,11 +44,12 @@ class SeLa(Method):
         self.classifiers = nn.ModuleList(
             nn.Linear(backbone.feature_dim, n_clusters) for n_clusters in config.n_clusters
         )
-        self.bank = EmbeddingBank(run)  # empty but for the time of a labelling
+        self.bank = EmbeddingBank(run)  # filled only during a labelling
         self.targets = Targets(run, config.n_clusters)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the cross entropy of all views with the images' labels, mean over heads."""
+        """Returns the cross entropy of all views with the labels of their images, averaged over
+        heads."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         scores = [classifier(features) for classifier in self.classifiers]
         losses = cluster_prediction(scores, self.targets.of(batch.index))
@@ -55,11 +57,12 @@ class SeLa(Method):
 
     @torch.no_grad()
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
-        """Labels the epoch's images anew when it is time to.
+        """Labels the epoch's images again if due.
 
-        Sinkhorn-Knopp on log-probabilities times lambda is Sinkhorn-Knopp on logits with an epsilon
-        of 1 / lambda: normalising a sample undoes what makes the one into the other. For the same
-        reason the biases of a classifier change nothing: they are undone with the prototypes.
+        Sinkhorn-Knopp on log-probabilities times lambda equals Sinkhorn-Knopp on logits with an epsilon
+        of 1 / lambda: the two differ by a constant per sample, which normalising the sample removes. For
+        the same reason the biases of a classifier have no effect: normalising the prototypes removes
+        them.
         """
         if not self.config.relabel_every.is_due(progress.step, progress.steps_per_epoch):
             return

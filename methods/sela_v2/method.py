@@ -1,8 +1,8 @@
 """SeLa-v2 (Caron et al., 2020, "Unsupervised learning of visual features by contrasting cluster
 assignments", arXiv:2006.09882, appendix): SeLa with the improvements of DeepCluster-v2.
 
-The authors released no code; facebookresearch/swav, issue 59, says how to come by it: start from
-DeepCluster-v2, let Sinkhorn-Knopp assign in place of k-means, and learn prototypes as in SwAV.
+The authors released no code; facebookresearch/swav, issue 59, describes it: start from DeepCluster-v2,
+assign with Sinkhorn-Knopp instead of k-means, and learn prototypes as in SwAV.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from ssl_zoo.schedule import Duration, Progress
 
 @METHODS.register
 class SeLaV2(Method):
-    """Predicts the prototype that an image got in a balanced assignment of the last epoch."""
+    """Predicts the prototype of an image in a balanced assignment of the last epoch."""
 
     paper: ClassVar[str] = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
     alarms: ClassVar[tuple[Alarm, ...]] = cluster_alarms("method.n_prototypes")
@@ -39,14 +39,15 @@ class SeLaV2(Method):
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(
             default=[3000, 3000, 3000], min_length=1
         )
-        """Number of prototypes of each set; losses are averaged."""
+        """Number of prototypes of each set; the losses of sets are averaged."""
         freeze_prototypes: Duration = default("313 steps")
-        """How long prototypes stay as they were drawn."""
+        """Initial duration in which prototypes are frozen."""
         sharpness: float = Field(default=25.0, ge=0.1, le=1000)
-        """SeLa's lambda: predictions are raised to this power before they are balanced; the larger, the
-        more nearly each prototype gets equally many images."""
+        """SeLa's lambda: power to which predictions are raised before balancing; larger values give more
+        equal numbers of images per prototype."""
         sinkhorn_iterations: int = Field(default=200, ge=1, le=100_000)
-        """Most iterations of an assignment; it ends before when all prototypes have nearly their share."""
+        """Maximum number of iterations of an assignment, which ends early when prototypes are nearly
+        balanced."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -59,7 +60,8 @@ class SeLaV2(Method):
         self.clusters = BankedClusters(config.n_prototypes, run=run, setting="method.n_prototypes")
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the cross entropy of all views, small crops too, with the images' prototypes."""
+        """Returns the cross entropy of all views, local crops included, with the prototypes of their
+        images."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         targets = self.clusters.targets
@@ -68,7 +70,7 @@ class SeLaV2(Method):
         return StepOutput(losses.mean(), features, lambda: targets.metrics(losses))
 
     def before_epoch(self, progress: Progress, data: EpochData) -> None:
-        """Assigns the embeddings of the last epoch to prototypes, equally many to each.
+        """Assigns the embeddings of the last epoch to prototypes, in equal numbers.
 
         Before the first epoch there is a pass over its images, in training mode.
         """
@@ -85,7 +87,7 @@ class SeLaV2(Method):
             self.clusters.assign(number, clusters)
 
     def before_step(self, progress: Progress) -> None:
-        """Puts prototypes back to length one; scores are cosines from here on."""
+        """Normalises prototypes, so that scores are cosine similarities."""
         self.prototypes.normalize()
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
@@ -98,5 +100,5 @@ class SeLaV2(Method):
         return prototype_layers(self.head, self.prototypes)
 
     def _embed(self, views: list[Tensor]) -> Tensor:
-        """Maps views to embeddings of length one, `(V * B, d)`."""
+        """Maps views to L2-normalised embeddings, `(V * B, d)`."""
         return l2_normalize(self.head(encode(self.backbone, views)))

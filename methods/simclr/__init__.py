@@ -1,4 +1,4 @@
-"""SimCLR: contrasting views of one image with those of others."""
+"""SimCLR: contrasts views of an image with those of other images."""
 
 from ssl_zoo.methods.simclr.method import SimCLR
 from ssl_zoo.methods.simclr.official import Official

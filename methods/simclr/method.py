@@ -14,7 +14,7 @@ from ssl_zoo.schedule import Progress
 
 @METHODS.register
 class SimCLR(Method):
-    """Pulls the views of an image together and pushes those of other images away."""
+    """Pulls views of the same image together and pushes views of other images apart."""
 
     paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
 

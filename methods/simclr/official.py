@@ -1,4 +1,4 @@
-"""Checkpoints of SimCLR in torch: converted from the authors' TensorFlow, or of ports of their code."""
+"""Checkpoints of SimCLR for torch: converted from the authors' TensorFlow checkpoints, or of ports."""
 
 from typing import ClassVar, Literal
 
@@ -9,12 +9,13 @@ from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 
 @FORMATS.register
 class Official(Format):
-    """Checkpoints of SimCLR converted to torch, whose networks see pixels in [0, 1] as they are.
+    """Checkpoints of SimCLR converted to torch, whose networks take pixels in [0, 1] without
+    normalisation.
 
     Recognised are `encoder.` with `projector.` (Spijkervet/SimCLR) and `backbone.` with a head of two
-    layers in the place of the classifier (sthalles/SimCLR). What tonylins/simclr-converter makes of the
-    authors' files bears torchvision's names and no other mark: it is recognised as torchvision's, and
-    `--format simclr` leaves its input without normalisation, as it should be.
+    layers instead of the classifier (sthalles/SimCLR). Files converted with tonylins/simclr-converter
+    have only torchvision's names: they are recognised as torchvision's, and need `--format simclr`,
+    which disables normalisation of the input.
     """
 
     source: ClassVar[str] = (
@@ -28,7 +29,7 @@ class Official(Format):
         name: Literal["simclr"] = "simclr"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there is a ResNet with a head where the ports have it."""
+        """Returns whether the file has a ResNet and a head with the names of the ports."""
         parts = {name.split(".")[0] for name in file.main()}
         if parts == {"encoder", "projector"}:
             return file.has("encoder.conv1.")
@@ -38,7 +39,7 @@ class Official(Format):
         """Returns the network.
 
         Raises:
-            UserError: there is none.
+            UserError: the file has no network.
         """
         if is_network(file.main()):
             prefix = ""

@@ -1,4 +1,4 @@
-"""SimMIM: predicting the pixels of masked patches with a linear layer."""
+"""SimMIM: predicts the pixels of masked patches with a linear layer."""
 
 from ssl_zoo.methods.simmim.method import SimMIM
 

@@ -22,7 +22,7 @@ from ssl_zoo.schedule import Progress
 
 @METHODS.register
 class SimMIM(Method):
-    """Puts one learnt token in the place of hidden patches and predicts their pixels from the output."""
+    """Replaces hidden patches with a learnt mask token and predicts their pixels from the output."""
 
     paper: ClassVar[str] = "Xie et al., CVPR 2022, arXiv:2111.09886"
     min_global: ClassVar[int] = 1
@@ -32,7 +32,7 @@ class SimMIM(Method):
             metric="explained_variance",
             below=0.01,
             patience=20,
-            advice="predictions are no better than one grey: raise optimizer.lr, or lower it if the "
+            advice="predictions are no better than a constant: raise optimizer.lr, or lower it if the "
             "loss jumps, or hide less (augmentation.mask.ratio)",
         ),
     )
@@ -42,10 +42,10 @@ class SimMIM(Method):
 
         name: Literal["simmim"] = "simmim"
         norm_pixels: bool = False
-        """Whether targets are normalised within each patch, which is no part of the paper."""
+        """Whether targets are normalised within each patch, which is not in the paper."""
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when there are no masks, or the backbone cannot take them."""
+            """Raises `ValueError` if there are no masks, or the backbone does not support them."""
             check_masked_run(run)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:

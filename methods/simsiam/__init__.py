@@ -1,4 +1,4 @@
-"""SimSiam: predicting the embeddings of other views, without negatives and without a teacher."""
+"""SimSiam: predicts the embeddings of other views, without negatives or a teacher."""
 
 from ssl_zoo.methods.simsiam.method import SimSiam
 

@@ -33,7 +33,7 @@ class SimSiam(Method):
         Alarm(
             metric="cosine",
             above=0.999,
-            advice="predictions equal their targets, as they do when all embeddings are the same: "
+            advice="predictions equal their targets, as when all embeddings are the same: "
             "lower optimizer.lr, keep batch normalisation at the end of method.head, and make the "
             "predictor's hidden layer narrower than an embedding",
         ),
@@ -46,7 +46,7 @@ class SimSiam(Method):
         head: Annotated[NamedConfig, HEADS] = default(_HEAD)
         """Projection head between features and embeddings."""
         predictor: Annotated[NamedConfig, HEADS] = default(_PREDICTOR)
-        """Maps embeddings to predictions of other views' embeddings; as long as those."""
+        """Maps embeddings to predictions of other views' embeddings, of equal dimension."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -54,7 +54,8 @@ class SimSiam(Method):
         self.predictor = build_predictor(config.predictor, head=self.head)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Returns the negative cosine of predictions and embeddings that no gradient reaches."""
+        """Returns the negative cosine similarity of predictions and embeddings, with stop-gradient on
+        the embeddings."""
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = self.head(features)  # (V * B, d)
         predictions = batch.by_view(self.predictor(embeddings))  # (V, B, d)
@@ -66,7 +67,7 @@ class SimSiam(Method):
         )
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
-        """Returns two groups: the predictor keeps its peak rate (section 4.2, Table 1)."""
+        """Returns two groups; the predictor's learning rate is constant (section 4.2, Table 1)."""
         predictor = list(self.predictor.parameters())
         own = {id(parameter) for parameter in predictor}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in own]

@@ -1,4 +1,4 @@
-"""Training with labels: the upper baseline in the same loop."""
+"""Supervised training: an upper baseline."""
 
 from ssl_zoo.methods.supervised.method import Supervised
 

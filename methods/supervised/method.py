@@ -1,4 +1,4 @@
-"""Cross entropy on labels: what a backbone learns from the same views when it is told the classes."""
+"""Cross entropy with labels: an upper baseline trained on the same views."""
 
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from ssl_zoo.schedule import Progress
 
 @METHODS.register
 class Supervised(Method):
-    """Tells the class of each view from its features; an upper baseline, not self-supervised."""
+    """Predicts the class of each view from its features; an upper baseline, not self-supervised."""
 
     needs_labels: ClassVar[bool] = True
     min_global: ClassVar[int] = 1
@@ -29,7 +29,8 @@ class Supervised(Method):
 
         name: Literal["supervised"] = "supervised"
         label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-        """Share of a target that is spread over all classes (Szegedy et al., 2016, arXiv:1512.00567)."""
+        """Label smoothing: fraction of a target that is distributed over all classes (Szegedy et al.,
+        2016, arXiv:1512.00567)."""
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
@@ -41,12 +42,12 @@ class Supervised(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the mean cross entropy over all views, global and local."""
-        assert batch.labels is not None, "the loader gives labels to methods that ask for them"
+        assert batch.labels is not None, "the loader provides labels to methods that need them"
         features = encode(self.backbone, batch.views)  # (V * B, D)
         logits = self.classifier(features)  # (V * B, n_classes)
         labels = batch.labels.repeat(
             len(features) // batch.n_images
-        )  # views of an image lie B apart
+        )  # views of an image are B rows apart
         loss = _cross_entropy(logits, labels, self.config)
         return StepOutput(
             loss,

@@ -1,4 +1,4 @@
-"""SwAV: swapping assignments between views."""
+"""SwAV: swaps cluster assignments between views."""
 
 from ssl_zoo.methods.swav.method import SwAV
 from ssl_zoo.methods.swav.official import Official

@@ -50,7 +50,7 @@ class SwAV(Method):
         Alarm(
             metric="active_prototypes",
             below=0.1,
-            advice="fewer than a tenth of the prototypes win any image: use fewer prototypes "
+            advice="fewer than a tenth of the prototypes are assigned any image: use fewer prototypes "
             "(method.n_prototypes), or a queue for small batches (method.queue_length)",
         ),
     )
@@ -62,16 +62,16 @@ class SwAV(Method):
         head: Annotated[NamedConfig, HEADS] = default("mlp")
         """Projection head between features and embeddings."""
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(default=[3000], min_length=1)
-        """Number of prototypes; several numbers make several sets, whose losses are averaged."""
+        """Number of prototypes; several numbers create several sets, whose losses are averaged."""
         freeze_prototypes: Duration = default("313 steps")
-        """How long prototypes stay as they were drawn."""
+        """Initial duration in which prototypes are frozen."""
         queue_length: int = Field(default=0, ge=0)
-        """Embeddings of earlier batches, over all processes, that take part in computing codes."""
+        """Number of embeddings of earlier batches, over all processes, used when computing codes."""
         queue_start: Duration = default("15 epochs")
-        """When the queue begins to fill; it is used once it is full."""
+        """When the queue starts to fill; it is used once it is full."""
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` when the queue does not consist of whole batches."""
+            """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
@@ -105,7 +105,7 @@ class SwAV(Method):
         )
 
     def before_step(self, progress: Progress) -> None:
-        """Puts prototypes back to length one; scores are cosines from here on."""
+        """Normalises prototypes, so that scores are cosine similarities."""
         self.prototypes.normalize()
 
     def frozen(self, progress: Progress) -> Iterable[nn.Parameter]:
@@ -132,16 +132,16 @@ def _check_sizes(config: Any, n_samples: int) -> None:
 
 
 def code_metrics(losses: list[Tensor], codes: list[Tensor]) -> Metrics:
-    """Returns what tells a healthy run from a collapsed one, averaged over prototype sets.
+    """Returns metrics that distinguish a healthy run from a collapsed one, averaged over prototype sets.
 
     Args:
         losses: loss of each set, scalar.
         codes: codes of each set, `(V_g, B, K)`.
 
     Returns:
-        `loss_over_ln_k`: 1 where predictions are uniform; `active_prototypes`: share of prototypes
-        that are the largest code of some image on any rank, of those that could be; `code_entropy`:
-        mean entropy of a code over ln K.
+        `loss_over_ln_k`: 1 for uniform predictions; `active_prototypes`: fraction of prototypes that are
+            the largest code of some image on any rank, of those that could be; `code_entropy`: mean
+            entropy of codes divided by ln K.
     """
     ratios, active, entropies = [], [], []
     for loss, code in zip(losses, codes, strict=True):

@@ -1,4 +1,4 @@
-"""The checkpoints that SwAV's authors released and that their code writes."""
+"""Checkpoints released by SwAV's authors or written by their code."""
 
 import re
 from typing import ClassVar, Literal
@@ -12,8 +12,8 @@ from ssl_zoo.heads.mlp import MLP
 from ssl_zoo.heads.top import Top
 
 STD = (0.228, 0.224, 0.225)
-"""Of the input, by channel: the authors' code has .228 where ImageNet's is .229, in training
-(src/multicropdataset.py) and in evaluation (eval_linear.py), so that all their models expect it."""
+"""Standard deviation of the input by channel. The authors' code has .228 instead of ImageNet's .229, in
+training (src/multicropdataset.py) and in evaluation (eval_linear.py), so all their models expect it."""
 HEAD, PROTOTYPES = "projection_head", "prototypes"
 
 
@@ -34,7 +34,7 @@ class Official(Format):
         name: Literal["swav"] = "swav"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether a ResNet stands beside a projection head or prototypes."""
+        """Returns whether the file has a ResNet with a projection head or prototypes."""
         return file.has("layer1.0.conv1.") and (file.has(f"{HEAD}.") or file.has(f"{PROTOTYPES}."))
 
     def read(self, file: ForeignFile) -> Imported:
@@ -60,7 +60,7 @@ class Official(Format):
 
 
 def _top(weights: StateDict) -> Top | None:
-    """Returns head and prototypes under the names they have here; None without either."""
+    """Returns head and prototypes under the names in ssl-zoo; None without either."""
     named = {_name(name): tensor for name, tensor in weights.items()}
     linear = sorted(
         (name for name, t in named.items() if name.startswith("head.") and t.dim() == 2),
@@ -85,7 +85,7 @@ def _top(weights: StateDict) -> Top | None:
 
 
 def _name(theirs: str) -> str:
-    """Turns `projection_head.3.bias` into `head.layers.3.bias`, `prototypes.prototypes1.weight` into
+    """Converts `projection_head.3.bias` to `head.layers.3.bias`, `prototypes.prototypes1.weight` into
     `prototypes.sets.1.weight`; a part without number is the only one."""
     part, _, rest = theirs.partition(".")
     if part == HEAD:

@@ -1,4 +1,4 @@
-"""VICReg: embeddings that agree between views, vary over images, and do not repeat themselves."""
+"""VICReg: embeddings agree between views, vary over images, and have decorrelated coordinates."""
 
 from ssl_zoo.methods.vicreg.loss import VICRegLoss
 from ssl_zoo.methods.vicreg.method import VICReg

@@ -1,8 +1,8 @@
 """The loss of VICReg (Bardes et al., 2022, arXiv:2105.04906), equations 1 to 6.
 
-Where the equations and the authors' code differ in constant factors, this is the code
-(facebookresearch/vicreg, main_vicreg.py), from which the weights 25, 25 and 1 and the published
-figures come: distances are means over coordinates, and variance terms of two views are averaged.
+Where the equations and the authors' code differ in constant factors, this follows the code
+(facebookresearch/vicreg, main_vicreg.py), on which the weights 25, 25 and 1 and the published results
+are based: distances are means over coordinates, and variance terms of two views are averaged.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from ssl_zoo.losses.moments import centred, cross_moment, n_images, off_diagonal
 from ssl_zoo.losses.pairs import view_pairs
 
 _EPS = 1e-4
-"""Added to variances before the root is taken, in equation 1."""
+"""Added to variances before taking the square root, in equation 1."""
 
 
 class VICRegSettings(Config):
@@ -26,13 +26,13 @@ class VICRegSettings(Config):
     invariance: float = Field(default=25.0, ge=0, le=1000)
     """Weight of the squared distance between views: lambda in equation 6."""
     variance: float = Field(default=25.0, ge=0, le=1000)
-    """Weight of what coordinates lack to a standard deviation of 1: mu in equation 6."""
+    """Weight of the hinge loss on the standard deviation of coordinates: mu in equation 6."""
     covariance: float = Field(default=1.0, ge=0, le=1000)
     """Weight of the squared covariances of different coordinates: nu in equation 6."""
 
 
 class VICRegTerms(NamedTuple):
-    """The three terms of the loss without their weights, scalars with gradient."""
+    """The three terms of the loss without weights, scalars with gradient."""
 
     invariance: Tensor
     variance: Tensor
@@ -40,10 +40,10 @@ class VICRegTerms(NamedTuple):
 
 
 class VICRegLoss(nn.Module):
-    """Distance between views, with variance and covariance over the images of all ranks.
+    """Distance between views, plus variance and covariance terms over the images of all ranks.
 
     Args:
-        config: any settings that hold those of the loss, such as a method's.
+        config: settings that include those of the loss, such as a method's.
     """
 
     def __init__(self, config: VICRegSettings) -> None:
@@ -55,7 +55,7 @@ class VICRegLoss(nn.Module):
         return self.weigh(vicreg_terms(embeddings, n_global))
 
     def weigh(self, terms: VICRegTerms) -> Tensor:
-        """Returns the loss that terms add up to."""
+        """Returns the weighted sum of terms."""
         return (
             self.config.invariance * terms.invariance
             + self.config.variance * terms.variance
@@ -66,12 +66,12 @@ class VICRegLoss(nn.Module):
 def vicreg_terms(embeddings: Tensor, n_global: int) -> VICRegTerms:
     """Returns the terms of the loss: means over the pairs of a global view and another view.
 
-    Distances are those of this rank's images, whose mean over ranks is that of all; variances and
-    covariances are over all ranks' images, and zero for one image. In float32 at least.
+    Distances are over this rank's images; their mean over ranks is that of all images. Variances and
+    covariances are over all ranks' images, and zero for a single image. Computed in float32 or float64.
 
     Args:
         embeddings: `(V, B, d)`, global views first.
-        n_global: how many views are global.
+        n_global: number of global views.
 
     Raises:
         ValueError: there is no pair of views, or `n_global` does not fit the views.
@@ -92,7 +92,7 @@ def vicreg_terms(embeddings: Tensor, n_global: int) -> VICRegTerms:
 
 
 def _spread(view: Tensor, freedom: int) -> tuple[Tensor, Tensor]:
-    """Returns the variance and the covariance term of a view, `(B, d)` and centred."""
+    """Returns the variance and covariance terms of a centred view, `(B, d)`."""
     covariances = cross_moment(view, view) / freedom  # (d, d)
     deviations = (covariances.diagonal() + _EPS).sqrt()
     covariance = off_diagonal_square(covariances) / len(covariances)

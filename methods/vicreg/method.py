@@ -15,7 +15,7 @@ _HEAD = {"name": "mlp", "hidden_dims": [8192, 8192], "output_dim": 8192, "output
 
 @METHODS.register
 class VICReg(Method):
-    """Pulls the views of an image together while embeddings vary and their coordinates differ."""
+    """Pulls views of an image together, while embeddings vary and their coordinates are decorrelated."""
 
     paper: ClassVar[str] = "Bardes et al., ICLR 2022, arXiv:2105.04906"
     alarms: ClassVar[tuple[Alarm, ...]] = (

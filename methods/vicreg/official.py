@@ -1,4 +1,4 @@
-"""The checkpoints that VICReg's code writes."""
+"""Checkpoints of the official code of VICReg."""
 
 from typing import ClassVar, Literal
 
@@ -22,7 +22,7 @@ class Official(Format):
         name: Literal["vicreg"] = "vicreg"
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns whether there are a backbone and a projector with biases, and nothing else."""
+        """Returns whether the file has only a backbone and a projector with biases."""
         parts = {name.split(".")[0] for name in file.main()}
         return (
             parts == {"backbone", "projector"}
