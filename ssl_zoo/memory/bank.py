@@ -169,7 +169,8 @@ class EmbeddingBank(Memory):
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes this rank's rows from the states of all ranks that saved it, whatever their number.
+        """Takes this rank's rows from the states of all ranks that saved the bank, for any number of
+        ranks.
 
         Raises:
             UserError: the saved bank has other data or batches.

@@ -67,7 +67,7 @@ class SharedQueue(Memory):
         return {"rows": self._rows.cpu(), "position": torch.tensor(self._position)}
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes the queue from the states of all ranks that saved it, whatever their number.
+        """Takes the queue from the states of all ranks that saved it, for any number of ranks.
 
         Raises:
             UserError: the saved queue has another length or other embeddings.

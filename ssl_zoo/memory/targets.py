@@ -93,7 +93,7 @@ class Targets(Memory):
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
-        """Takes the targets from the states of all ranks that saved them, whatever their number.
+        """Takes the targets from the states of all ranks that saved them, for any number of ranks.
 
         Raises:
             UserError: the saved targets have other data or another number of clusterings.

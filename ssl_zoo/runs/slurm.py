@@ -110,8 +110,7 @@ class SlurmConfig(Config):
     comment: Line | None = None
     """Comment that SLURM stores with the job."""
     signal_delay_s: int = Field(default=120, ge=1, le=65_535)
-    """Seconds before the time limit at which the job is told to save; use several times what saving
-    takes."""
+    """Seconds before the time limit at which the job is told to save; several times the saving time."""
     array_parallelism: int = Field(default=256, ge=1, le=1_000_000)
     """Maximum number of sweep points that run at the same time."""
     dependency: Word | None = None
@@ -125,8 +124,7 @@ class SlurmConfig(Config):
     additional_parameters: dict[str, bool | int | float | str] = Field(default={})
     """Additional options of sbatch, such as `{reservation: week, exclusive: true}`."""
     max_requeues: int = Field(default=100, ge=0, le=1_000_000)
-    """Number of restarts, requested by the job or by SLURM, after which the job no longer requeues
-    itself."""
+    """Number of restarts, by the job or by SLURM, after which the job no longer requeues itself."""
     wckey: Word | None = None
     """Workload characterization key, if the site uses them."""
 
