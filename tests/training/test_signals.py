@@ -50,3 +50,18 @@ def test_a_signal_that_came_before_ends_the_block_too() -> None:
         request.raising(lambda signum: LookupError(signum)),
     ):
         raise AssertionError("not reached")
+
+
+def test_the_first_signal_is_remembered_and_handlers_are_restored() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with listen() as request:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.signum == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    request = StopRequest()
+    request(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        request(signal.SIGINT, None)

@@ -16,17 +16,13 @@ import torch
 
 from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import Alarm
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
-from ssl_zoo.training.alarms import AlarmBell
 from ssl_zoo.training.outcome import Interrupted, NonFiniteLoss
-from ssl_zoo.training.pace import steps_between_checks
-from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.train import Trainer, train
 from tests.small import fast_config
 from tests.waiting import until
@@ -274,19 +270,6 @@ def test_a_data_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
         train(fast_config("simclr", "global_batch_size=2048"), tmp_path / "run", bar=False)
 
 
-def test_the_first_signal_is_remembered_and_handlers_are_restored() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with listen() as request:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert request.signum == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.parametrize(("pace", "steps"), [(0.0, 10), (0.1, 10), (0.6, 8), (2.0, 2), (60.0, 1)])
-def test_a_notice_is_heard_in_time_however_long_steps_take(pace: float, steps: int) -> None:
-    assert steps_between_checks(pace) == steps
-
-
 def test_the_weights_know_whose_folder_it_is(small_run: Path, tmp_path: Path) -> None:
     """Whatever config.yaml says by now."""
     folder = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
@@ -302,19 +285,6 @@ def test_a_copied_checkpoint_is_not_taken_for_one(small_run: Path, tmp_path: Pat
     newest = checkpoint.found(folder.checkpoints)[0]
     shutil.copytree(newest, newest.with_name(f"{newest.name}-old"))
     assert checkpoint.found(folder.checkpoints)[0] == newest
-
-
-def test_a_second_ctrl_c_does_not_wait() -> None:
-    request = StopRequest()
-    request(signal.SIGINT, None)
-    with pytest.raises(KeyboardInterrupt):
-        request(signal.SIGINT, None)
-
-
-def test_an_alarm_rings_once_after_its_patience() -> None:
-    bell = AlarmBell([Alarm(metric="x", above=1, patience=2, advice="do this")], quiet_steps=10)
-    heard = [bell.hear(step, {"x": 2.0}) for step in (5, 10, 11, 12, 13)]
-    assert heard == [[], [], [], ["step 12: x is 2: do this"], []]
 
 
 def test_weights_that_are_not_finite_are_not_saved(

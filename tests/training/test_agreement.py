@@ -1,0 +1,66 @@
+"""What ranks tell each other: one process is a group of one; two are in `test_distributed.py`."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_zoo.errors import Superseded
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.agreement import Agreement
+from ssl_zoo.training.outcome import NonFiniteLoss
+from ssl_zoo.training.signals import StopRequest
+
+CPU = torch.device("cpu")
+
+
+def asked(*signals: int) -> StopRequest:
+    request = StopRequest()
+    for signum in signals:
+        request.hear(signum)
+    return request
+
+
+def test_without_a_request_training_continues(tmp_path: Path) -> None:
+    assert Agreement(RunFolder(tmp_path), CPU).reach(5, asked(), look=False) == 0
+
+
+def test_the_weightiest_signal_is_returned(tmp_path: Path) -> None:
+    request = asked(signal.SIGUSR2, signal.SIGTERM)
+    found = Agreement(RunFolder(tmp_path), CPU).reach(5, request, look=False)
+    assert found == signal.SIGUSR2
+
+
+def test_the_first_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    agreement = Agreement(RunFolder(tmp_path), CPU)
+    for step, loss in enumerate((1.0, float("inf"), float("nan")), 3):
+        agreement.note_loss(torch.tensor(loss), step)
+    with pytest.raises(NonFiniteLoss, match=r"step 4 on rank 0; no checkpoint"):
+        agreement.reach(6, asked(), look=False)
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    agreement, layer = Agreement(RunFolder(tmp_path), CPU), nn.Linear(2, 1)
+    agreement.note_weights(layer.parameters(), 1)
+    assert agreement.reach(1, asked(), look=False) == 0
+    nn.init.constant_(layer.bias, float("nan"))
+    agreement.note_weights(layer.parameters(), 2)
+    with pytest.raises(NonFiniteLoss, match="step 2"):
+        agreement.reach(2, asked(), look=False)
+
+
+def test_a_process_that_lost_the_folder_stops(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.ownership.take()
+    RunFolder(tmp_path).ownership.take()  # another start
+    with pytest.raises(Superseded, match="has taken over"):
+        Agreement(folder, CPU).reach(3, asked(), look=True)
+
+
+def test_ranks_meet_again_after_the_interval(tmp_path: Path) -> None:
+    agreement = Agreement(RunFolder(tmp_path), CPU)
+    agreement.reach(4, asked(), look=False)
+    assert not agreement.is_due(4)
+    assert agreement.is_due(4 + 10)  # no interval is longer

@@ -1,0 +1,17 @@
+"""Alarms: metrics out of bounds are reported once, with advice."""
+
+from ssl_zoo.method import Alarm
+from ssl_zoo.training.alarms import AlarmBell
+
+
+def test_an_alarm_rings_once_after_its_patience() -> None:
+    bell = AlarmBell([Alarm(metric="x", above=1, patience=2, advice="do this")], quiet_steps=10)
+    heard = [bell.hear(step, {"x": 2.0}) for step in (5, 10, 11, 12, 13)]
+    assert heard == [[], [], [], ["step 12: x is 2: do this"], []]
+
+
+def test_a_value_within_bounds_starts_the_count_again() -> None:
+    bell = AlarmBell([Alarm(metric="x", below=0, patience=2, advice="do this")], quiet_steps=0)
+    heard = [bell.hear(step, {"x": value}) for step, value in enumerate((-1.0, 1.0, -1.0), 1)]
+    assert heard == [[], [], []]
+    assert len(bell.hear(4, {"x": float("nan")})) == 1
