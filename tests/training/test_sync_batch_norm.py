@@ -1,5 +1,6 @@
 """Batch normalisation over ranks, against one process that sees everything."""
 
+import os
 from typing import Any
 
 import pytest
