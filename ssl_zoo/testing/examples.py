@@ -13,10 +13,14 @@ from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.schedule import Progress
 
 TINY = {
-    "tiny_resnet": ("backbone.widths=[8, 16]", "backbone.stem_stride=4"),
+    "tiny_resnet": (
+        "backbone.widths=[8, 16]",
+        "backbone.stem_stride=4",
+        "augmentation.crops=[{size: 16, count: 2, scale: [0.3, 1.0]}]",
+    ),
     "vit": ("backbone.width=16", "backbone.depth=1", "backbone.heads=2"),
 }
-"""Overrides that reduce the backbone of a `digits` recipe to a few thousand parameters."""
+"""Overrides that give a `digits` recipe a network of a few thousand parameters and fewer, smaller views."""
 QUICK = (
     "global_batch_size=32",
     "schedule.warmup=2 steps",

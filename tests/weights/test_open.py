@@ -87,7 +87,7 @@ def test_the_transform_of_photographs_has_a_margin_and_the_files_own_mean(tmp_pa
 
 def test_an_exported_file_knows_where_it_comes_from(exported: Path) -> None:
     facts = open_checkpoint(exported).facts
-    assert (facts.method, facts.image_size, facts.step) == ("simclr", 32, 5)
+    assert (facts.method, facts.image_size, facts.step) == ("simclr", 16, 5)
     assert (facts.data or {})["name"] == "digits_affine"
     assert (facts.config or {})["backbone"] == facts.backbone
 
