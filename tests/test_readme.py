@@ -1,6 +1,7 @@
 """Runs the commands of README and docs/ in order; `tests/slurm/test_docs.py` runs those for SLURM."""
 
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -19,10 +20,13 @@ from tests.slurm import brief
 SCORING = "docs/scoring.md"
 
 
+FEW_STEPS = 4
+
+
 def run(command: str, folder: Path) -> None:
-    """Runs a command as a shell would, `ssl-zoo` in a fork and with brief trainings."""
+    """Runs a command as a shell would, with brief trainings; `ssl-zoo` and `python` in a fork."""
     words = shlex.split(command, comments=True)
-    if words[0] == "ssl-zoo":
+    if words[0] in ("ssl-zoo", "python"):
         log = output = folder / "log"
         log.write_text("")
         if ">" in words:
@@ -33,8 +37,10 @@ def run(command: str, folder: Path) -> None:
         process.join()
         status, said = process.exitcode, log.read_text()
     else:
+        command = command.replace(" -m ssl_zoo ", f" {brief.__file__} -u -m ssl_zoo ")
         bash = ["bash", "-euo", "pipefail", "-c", command]
-        done = subprocess.run(bash, cwd=folder, capture_output=True, text=True)
+        given = {"BRIEF_STEPS": str(FEW_STEPS), "BRIEF_PACE_S": "0", **os.environ}
+        done = subprocess.run(bash, cwd=folder, capture_output=True, text=True, env=given)
         status, said = done.returncode, done.stdout + done.stderr
     assert status == 0, f"{command}\n{said}"
 
@@ -47,9 +53,12 @@ def _type(
     for path, stream in ((output, sys.stdout), (log, sys.stderr)):
         with path.open("a") as file:
             os.dup2(file.fileno(), stream.fileno())
-    brief.install(pace_s=0)
-    sys.argv = words
-    main()
+    brief.install(FEW_STEPS, pace_s=0)
+    program, *sys.argv = [words[0], *words] if words[0] == "ssl-zoo" else words
+    if program == "ssl-zoo":
+        main()
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow

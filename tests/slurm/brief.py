@@ -1,10 +1,12 @@
-"""Stands in for `python` in a job and makes runs short: `python brief.py -u -m MODULE FOLDER`.
+"""Stands in for `python` in a job and makes runs short: `python brief.py -u -m MODULE ARGUMENT...`.
 
 A run ends after 24 steps of 16 images at most; its folder says what was asked for. A step takes a
-fifth of a second or more, so that there is something to requeue.
+fifth of a second or more, so that there is something to requeue. The environment variables
+`BRIEF_STEPS` and `BRIEF_PACE_S` change both.
 """
 
 import itertools
+import os
 import runpy
 import sys
 import time
@@ -16,7 +18,7 @@ BATCH = 16
 PACE_S = 0.2
 
 
-def install(pace_s: float = PACE_S) -> None:
+def install(most_steps: int = MOST_STEPS, pace_s: float = PACE_S) -> None:
     """Puts short runs into the trainer of this process, with so many seconds more for each step."""
     from ssl_zoo.runs.config import RunConfig
     from ssl_zoo.training.train import Trainer
@@ -26,7 +28,7 @@ def install(pace_s: float = PACE_S) -> None:
     def build_small(self: Trainer, config: RunConfig, *arguments: Any, **named: Any) -> None:
         build(self, config.model_copy(update={"global_batch_size": BATCH}), *arguments, **named)
         self.config = self.state.config = config
-        self.total_steps = min(MOST_STEPS, self.total_steps)
+        self.total_steps = min(most_steps, self.total_steps)
 
     def few_batches(self: Trainer) -> Iterator[Any]:
         return itertools.takewhile(lambda _: self.step < self.total_steps, batches(self))
@@ -41,8 +43,11 @@ def install(pace_s: float = PACE_S) -> None:
 
 
 if __name__ == "__main__":
-    unbuffered, dash_m, module, folder = sys.argv[1:]
+    unbuffered, dash_m, module, *arguments = sys.argv[1:]
     assert (unbuffered, dash_m) == ("-u", "-m")
-    install()
-    sys.argv = [module, folder]
+    install(
+        int(os.environ.get("BRIEF_STEPS", MOST_STEPS)),
+        float(os.environ.get("BRIEF_PACE_S", PACE_S)),
+    )
+    sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
