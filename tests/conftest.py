@@ -16,18 +16,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--drawn",
         metavar="YYYY-MM-DD",
         type=date.fromisoformat,
-        help="of the selected tests that are marked `long`, run the one of this day of the year",
+        help="of the selected tests that are marked `long`, run one of each group, by the day of the year",
     )
 
 
 @pytest.hookimpl(trylast=True)  # when -m and -k have selected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     day: date | None = config.getoption("drawn")
-    long = [item for item in items if item.get_closest_marker("long")]
-    if day is None or not long:
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        for marker in item.iter_markers("long"):
+            groups.setdefault(marker.kwargs.get("group", ""), []).append(item)
+    if day is None:
         return
-    drawn = long[day.timetuple().tm_yday % len(long)]
-    left_out = [item for item in long if item is not drawn]
+    number = day.timetuple().tm_yday
+    drawn = {group[number % len(group)] for group in groups.values()}
+    left_out = [item for group in groups.values() for item in group if item not in drawn]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 

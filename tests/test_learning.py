@@ -25,6 +25,9 @@ MARGIN = 3.0
 """Percent that the measured scores of seed 0 must be above that floor. Rounding differs by processor and
 by number of threads, which changes a run about as much as another seed does."""
 
+LATE = ("barlow_twins", "byol", "deepcluster", "dino", "sela", "simsiam")
+"""Methods whose brief runs take a core for half a minute and more; `.ci/run` draws one of them a day."""
+
 LONG_MARGIN = 2.0
 """Percent of kNN top-1, mean of the seeds, above the bound of a method."""
 LONG_SEEDS = dict.fromkeys(("swav", "deepcluster_v2", "sela_v2", "simclr"), 3)
@@ -66,8 +69,15 @@ def test_brief_runs_learn_with_every_measured_seed(name: str) -> None:
         assert all(score > untrained(name, seed) for score in of(name, seed)), seed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.long(group="brief") if name in LATE else pytest.mark.slow
+        )
+        for name in TRAINED
+    ],
+)
 def test_a_brief_run_learns(name: str, tmp_path: Path) -> None:
     found = brief(name, tmp_path)
     print(f"{name}: {found:.1f}, floor {floor(name):.1f}")
