@@ -50,11 +50,13 @@ BRIEF = {
     "barlow_twins": (_ADAMW, "epochs=16"),
     "byol": ("epochs=40",),
     "deepcluster": ("epochs=40",),
-    "dino": ("epochs=20",),
-    "sela": ("epochs=30",),
+    "dino": ("epochs=16",),
+    "moco_v2": ("epochs=10",),
+    "sela": ("epochs=20",),
+    "simclr": ("epochs=10",),
     "simsiam": ("epochs=20",),
-    "supervised": ("epochs=4",),
-    "swav": ("epochs=24",),
+    "supervised": ("epochs=2",),
+    "swav": ("epochs=14",),
 }
 """What makes methods learn within seconds whose `digits` recipe does not in 12 epochs, and less where
 less will do."""
