@@ -45,7 +45,8 @@ class Watch:
 
     def results(self) -> list[Result]:
         """Returns the results so far, by step."""
-        return [Result.load(file) for file in sorted(self.folder.glob("step-*.json"))]
+        results = [Result.load(file) for file in self.folder.glob("step-*.json")]
+        return sorted(results, key=lambda one: one.step or 0)
 
     def follow(self, report: Callable[[Result], None], *, every_s: float = 10.0) -> None:
         """Scores new checkpoints until the run is complete and all its checkpoints are scored.

@@ -66,15 +66,15 @@ def progress(folder: Path, events: list[Event]) -> JobProgress:
 def newest_checkpoint_age(folder: Path) -> tuple[int | None, float | None]:
     """Returns step and age in seconds of the newest checkpoint, without importing torch."""
     try:
-        names = sorted((path.name for path in (folder / "checkpoints").iterdir()), reverse=True)
+        names = [path.name for path in (folder / "checkpoints").iterdir()]
     except OSError:
         return None, None
-    for name in names:
-        match = re.fullmatch(r"step-(\d{8,})", name)
-        manifest = folder / "checkpoints" / name / "manifest.json"
+    found = (re.fullmatch(r"step-([0-9]{8,})", name) for name in names)
+    steps = {int(match[1]): match[0] for match in found if match}
+    for step in sorted(steps, reverse=True):
+        manifest = folder / "checkpoints" / steps[step] / "manifest.json"
         try:
-            if match:
-                return int(match[1]), max(0.0, time.time() - manifest.stat().st_mtime)
+            return step, max(0.0, time.time() - manifest.stat().st_mtime)
         except OSError:  # is being removed
             continue
     return None, None

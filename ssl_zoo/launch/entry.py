@@ -121,7 +121,7 @@ def _refuse_in_vain(run: "RunFolder") -> None:
     run.ownership.takes_over()  # raises in a stale process, which must not decide
     if not run.is_complete:
         newest = checkpoint.newest(run.checkpoints)
-        refuse_in_vain(run.history, int(newest.name.removeprefix("step-")) if newest else 0)
+        refuse_in_vain(run.history, checkpoint.step_of(newest) if newest else 0)
 
 
 @contextmanager

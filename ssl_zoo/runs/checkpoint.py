@@ -12,7 +12,7 @@ import pickle
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ def save(
     *,
     keep: int = 2,
     may_write: Callable[[], bool] = lambda: True,
+    damaged: Collection[Path] = (),
 ) -> Path:
     """Writes a checkpoint; all ranks must call it.
 
@@ -123,7 +124,9 @@ def save(
         folder: folder of the checkpoints.
         content: contribution of this rank.
         keep: number of newest checkpoints to keep.
-        may_write: called on rank 0 before the checkpoint becomes visible; if false, it is discarded.
+        may_write: called on rank 0 before every rename and every removal; if false, nothing more is
+            changed.
+        damaged: checkpoints that this run found damaged when it resumed; they are removed.
 
     Raises:
         Superseded: this process is no longer allowed to write.
@@ -147,12 +150,11 @@ def save(
             **vars(content.facts), world_size=distributed.world_size(), sha256=checksums
         )
         error = _attempt(lambda: _publish(aside, final, manifest, may_write))
+        error = error or _attempt(lambda: _prune(final, keep, damaged, may_write))
+    if error is not None and distributed.is_main():
+        shutil.rmtree(aside, ignore_errors=True)
+        error = _attempt(lambda: _check_owner(folder, may_write)) or error
     error = distributed.broadcast_object(error)
-    if distributed.is_main():
-        if error is None:
-            _prune(folder, keep, final)
-        else:
-            shutil.rmtree(aside, ignore_errors=True)
     if isinstance(error, Superseded):
         raise error
     if error is not None:
@@ -183,22 +185,35 @@ def _write(aside: Path, content: Content) -> dict[str, str]:
 
 
 def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[], bool]) -> None:
-    """Makes a complete checkpoint visible under its name, atomically."""
-    if not may_write():
-        raise Superseded.everywhere(
-            f"another start has taken over '{final.parent}'; this process stops here"
-        )
+    """Makes a complete checkpoint visible under its name, atomically and safe from a power cut."""
     write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
+    _sync_folder(aside)
+    # Any write above may hang for hours on a lost node, and wake after another start took over.
+    _check_owner(final.parent, may_write)
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(aside.with_name(f"{aside.name}.old"))
+        _check_owner(final.parent, may_write)
     aside.rename(final)
     _sync_folder(final.parent)
+    _check_owner(final.parent, may_write)
+
+
+def _check_owner(folder: Path, may_write: Callable[[], bool]) -> None:
+    if not may_write():
+        raise Superseded.everywhere(
+            f"another start has taken over '{folder}'; this process stops here"
+        )
+
+
+def step_of(path: Path) -> int:
+    """Returns the step in the name of a checkpoint folder."""
+    return int(path.name.removeprefix("step-"))
 
 
 def found(folder: Path) -> list[Path]:
     """Returns the checkpoints in a folder, newest first."""
-    names = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(names, reverse=True)
+    names = [path for path in folder.glob("step-*") if re.fullmatch(r"step-[0-9]{8,}", path.name)]
+    return sorted(names, key=step_of, reverse=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -207,11 +222,20 @@ def newest(folder: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, but all of them are damaged.
     """
+    return newest_and_damaged(folder)[0]
+
+
+def newest_and_damaged(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Returns the newest intact checkpoint, and the damaged ones that are newer.
+
+    Raises:
+        UserError: there are checkpoints, but all of them are damaged.
+    """
     candidates = found(folder)
-    for path in candidates:
+    for position, path in enumerate(candidates):
         try:
             verify(path, read_manifest(path))
-            return path
+            return path, candidates[:position]
         except DamagedCheckpoint as error:
             logger.warning("%s; trying the one before it", error)
     if candidates:
@@ -219,7 +243,7 @@ def newest(folder: Path) -> Path | None:
             f"all {len(candidates)} checkpoints in '{folder}' are damaged; "
             "restore one, or remove the folder to start from the beginning"
         )
-    return None
+    return None, []
 
 
 def load_state(path: Path) -> RunState:
@@ -345,13 +369,18 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _prune(folder: Path, keep: int, newest: Path) -> None:
-    for path in found(folder):
-        if path.name > newest.name:  # the run resumed before it, so it must be damaged
-            shutil.rmtree(path, ignore_errors=True)
-    for path in found(folder)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".writing-*"):
+def _prune(
+    newest: Path, keep: int, damaged: Collection[Path], may_write: Callable[[], bool]
+) -> None:
+    """Removes old checkpoints, damaged ones and leftovers of earlier starts.
+
+    Others that are newer than this one are not known to be damaged: they are kept.
+    """
+    whole = [path for path in found(newest.parent) if path not in damaged]
+    older = [path for path in whole if step_of(path) <= step_of(newest)]
+    broken = [path for path in damaged if path != newest and path.exists()]
+    for path in [*broken, *older[keep:], *newest.parent.glob(".writing-*")]:
+        _check_owner(newest.parent, may_write)
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -68,6 +68,15 @@ class Ownership:
         self._looked = time.monotonic()
         return bool(self._read().get("token", self.token) != self.token)
 
+    def check(self) -> None:
+        """Checks that this process is still the owner.
+
+        Raises:
+            Superseded: it is not.
+        """
+        if self.is_lost():
+            raise self.lost()
+
     def lost(self) -> Superseded:
         """Returns the error that ends a process that is no longer the owner; raised on all ranks."""
         owner = self._read()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,6 +37,8 @@ class TrainingState:
     steps_per_epoch: int
     step: int = 0
     warned_of_slow_saving: bool = False
+    damaged: list[Path] = field(default_factory=list)
+    """Checkpoints that were found damaged when this process resumed; known to rank 0."""
 
     def save(self) -> None:
         """Writes a checkpoint; all ranks must call it.
@@ -64,7 +66,9 @@ class TrainingState:
             content,
             keep=self.config.checkpoint.keep,
             may_write=lambda: not self.folder.ownership.is_lost(),
+            damaged=self.damaged,
         )
+        self.damaged = []
         self._warn_of_slow_saving(time.monotonic() - begin)
 
     def restore(self) -> float:
@@ -76,8 +80,13 @@ class TrainingState:
         path = self._newest()
         state = checkpoint.load_state(path) if path is not None else None
         seconds = 0.0
-        if distributed.is_main():
+
+        def truncate() -> None:
+            nonlocal seconds
+            self.folder.ownership.check()  # reading may have taken long
             seconds = self.folder.truncate_metrics(state.step if state else 0)
+
+        distributed.on_main(truncate)
         if state is not None:
             self._load(state)
         return seconds
@@ -97,13 +106,14 @@ class TrainingState:
     def _newest(self) -> Path | None:
         """Returns the checkpoint chosen by rank 0, because a slow file system may show fewer files to
         others."""
-        chosen: list[Path] = []
+        chosen: Path | None = None
 
         def choose() -> None:
-            chosen.extend(filter(None, [checkpoint.newest(self.folder.checkpoints)]))
+            nonlocal chosen
+            chosen, self.damaged = checkpoint.newest_and_damaged(self.folder.checkpoints)
 
         distributed.on_main(choose)
-        path: Path | None = distributed.broadcast_object(chosen[0] if chosen else None)
+        path: Path | None = distributed.broadcast_object(chosen)
         return path
 
     def _load(self, state: RunState) -> None:

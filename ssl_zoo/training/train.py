@@ -150,10 +150,13 @@ class Trainer:
                 self._take_step(batch, progress)
                 reporter.advance(self.step)
                 self._finish_step(reporter, progress, clock, request)
-        if distributed.is_main():
-            facts = {"step": self.step, "config_digest": self.config.digest()}
-            self.folder.mark_complete({**facts, "provenance": self._provenance})
+        distributed.on_main(self._mark_complete)
         self._note(Event("complete", step=self.step))
+
+    def _mark_complete(self) -> None:
+        self.folder.ownership.check()
+        facts = {"step": self.step, "config_digest": self.config.digest()}
+        self.folder.mark_complete({**facts, "provenance": self._provenance})
 
     def _note(self, event: Event) -> None:
         """Adds an event to the history, on rank 0."""

@@ -45,3 +45,10 @@ def test_long_metrics_are_read_from_their_end(slurm: FakeSlurm, tmp_path: Path) 
     run = make_run(tmp_path / "a", started("727", total_steps=20_000), job="727")
     write_metrics(run, *({"step": n, "seconds": n, "train/loss": 1.0} for n in range(10_000)))
     assert status(run).step == 9_999
+
+
+def test_the_newest_checkpoint_has_the_largest_step(slurm: FakeSlurm, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", started("744"), job="744")
+    for step in (99_999_999, 100_000_000):
+        write_checkpoint(run, step)
+    assert status(run).checkpoint_step == 100_000_000

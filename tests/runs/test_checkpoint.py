@@ -1,9 +1,11 @@
 """Checkpoints: whole or absent, verified, pruned; nothing in them runs."""
 
 import json
+import os
 import pickle
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,14 @@ def load_newest(folder: Path) -> checkpoint.RunState | None:
     return checkpoint.load_state(path) if path is not None else None
 
 
-def save(folder: Path, step: int, *, value: float = 0.0, keep: int = 2) -> Path:
+def save(
+    folder: Path, step: int, *, value: float = 0.0, keep: int = 2, damaged: Sequence[Path] = ()
+) -> Path:
     model = nn.Linear(2, 1)
     nn.init.constant_(model.weight, value)
     facts = checkpoint.Facts(step, config={"seed": 3})
     content = checkpoint.Content(facts, model, optimizer={"lr": 0.1}, rank={"rng": rng_state()})
-    return checkpoint.save(folder, content, keep=keep)
+    return checkpoint.save(folder, content, keep=keep, damaged=damaged)
 
 
 def names(folder: Path) -> list[str]:
@@ -230,5 +234,35 @@ def test_damaged_checkpoints_do_not_push_out_whole_ones(tmp_path: Path) -> None:
         path = save(tmp_path, step, keep=4)
         if step > 20:
             (path / checkpoint.OPTIMIZER).unlink()
-    save(tmp_path, 25, keep=2)
+    path, damaged = checkpoint.newest_and_damaged(tmp_path)
+    assert (path, damaged) == (tmp_path / "step-00000020", checkpoint.found(tmp_path)[:2])
+    save(tmp_path, 25, keep=2, damaged=damaged)
     assert names(tmp_path) == ["step-00000020", "step-00000025"]
+
+
+def test_checkpoints_are_in_order_of_their_steps(tmp_path: Path) -> None:
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step)
+    assert [checkpoint.step_of(path) for path in checkpoint.found(tmp_path)] == [10**8, 10**8 - 1]
+
+
+def test_files_are_durable_before_the_checkpoint_is_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut could leave a visible checkpoint whose files have no names."""
+    synced: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def check(self: Path, target: Path) -> Path:
+        assert str(self) == synced[-1]
+        assert {str(self / name) for name in (checkpoint.MODEL, "rank-0.pt")} < {*synced}
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "rename", check)
+    save(tmp_path, 1)
+    assert synced[-1] == str(tmp_path)
