@@ -12,13 +12,14 @@ import pickle
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.files import sha256, write_text
+from ssl_zoo.runs.tensor_files import save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Facts:
         image_size: height and width of the global crops, in pixels.
     """
 
-    step: int
+    step: NonNegativeInt
     config: dict[str, Any]
     epoch: float = 0.0
     exported: str = ""
@@ -72,11 +74,20 @@ class Manifest(Facts):
         torch: version of torch that wrote it.
     """
 
-    world_size: int = 1
+    world_size: PositiveInt = 1
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
     ssl_zoo: str = __version__
     torch: str = torch.__version__
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that a checkpoint with this manifest must have."""
+        n_ranks = min(self.world_size, len(self.sha256))  # as many as could have a checksum
+        return [MODEL, OPTIMIZER, *(f"rank-{rank}.pt" for rank in range(n_ranks))]
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True)
@@ -274,9 +285,8 @@ def read_manifest(path: Path) -> Manifest:
         record = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version = record["format"]
         if version == FORMAT:
-            known = {one.name for one in fields(Manifest)}
-            return Manifest(**{name: value for name, value in record.items() if name in known})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            return _MANIFEST.validate_python(record)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpoint(
             f"checkpoint '{path}' is damaged: {MANIFEST} cannot be read ({type(error).__name__})"
         ) from None
@@ -291,9 +301,12 @@ def verify(path: Path, manifest: Manifest, names: list[str] | None = None) -> No
     Raises:
         DamagedCheckpoint: one differs.
     """
-    for name, expected in manifest.sha256.items():
-        if names is not None and name not in names:
-            continue
+    for name in manifest.files if names is None else names:
+        expected = manifest.sha256.get(name)
+        if expected is None:
+            raise DamagedCheckpoint(
+                f"checkpoint '{path}' is damaged: {MANIFEST} has no checksum of {name}"
+            )
         try:
             actual = sha256(path / name)
         except OSError:
@@ -319,22 +332,6 @@ def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
     }
 
 
-def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
-    """Writes the state of a module as `save_state` does."""
-    save_state(path, module.state_dict(), metadata)
-
-
-def save_state(
-    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Writes tensors as safetensors, with the permissions of other new files."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.touch()
-    mode = path.stat().st_mode
-    safetensors.torch.save_file(plain, path, metadata=metadata)
-    path.chmod(mode)  # safetensors writes files that only their owner can read
-
-
 def _write_model(path: Path, model: nn.Module) -> str:
     save_tensors(path, model)
     return _finish(path)
@@ -354,7 +351,7 @@ def _finish(path: Path) -> str:
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
         raise DamagedCheckpoint(
             f"checkpoint '{path.parent}' is damaged: {path.name} holds more than tensors and numbers"
         ) from None

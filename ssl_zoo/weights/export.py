@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.networks import DEPTHS, to_timm
-from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.export_kinds import ExportKind
 from ssl_zoo.weights.open import Opened, export
 
@@ -226,7 +226,7 @@ def _sizes(settings: dict[str, Any]) -> str:
 def _write_state(state: dict[str, Tensor], path: Path) -> None:
     aside = path.with_name(f".{path.name}.writing")
     if path.suffix == ".safetensors":
-        checkpoint.save_state(aside, state)
+        save_state(aside, state)
     else:
         torch.save(state, aside)
     aside.replace(path)

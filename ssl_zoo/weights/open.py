@@ -28,6 +28,7 @@ from ssl_zoo.heads.top import Top
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.plugin_files import require
+from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.facts import Normalisation, WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
@@ -204,7 +205,7 @@ def export(opened: Opened, path: Path) -> None:
         facts[ON_TOP] = OF_METHOD
         weights = layer_weights(layers)
         tensors |= {f"{ON_TOP}.{name}": tensor.clone() for name, tensor in weights.items()}
-    checkpoint.save_state(aside, tensors, {METADATA: json.dumps(facts)})
+    save_state(aside, tensors, {METADATA: json.dumps(facts)})
     aside.replace(path)
 
 

@@ -124,6 +124,45 @@ def test_a_manifest_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
         checkpoint.load_state(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "cannot be read"),
+        ("3", "cannot be read"),
+        ('{"format": 1}', "cannot be read"),
+        ('{"format": 1, "step": -1, "config": {}}', "cannot be read"),
+        ('{"format": 1, "step": 1, "config": []}', "cannot be read"),
+        ('{"format": 1, "step": 1, "config": {}, "sha256": {"a": 3}}', "cannot be read"),
+        ('{"format": 1, "step": 1, "config": {}}', "has no checksum of model.safetensors"),
+        ('{"format": ' + "9" * 5000 + "}", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+    ],
+)
+def test_a_manifest_of_something_else_is_damage(text: str, words: str, tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (path / checkpoint.MANIFEST).write_text(text)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=words):
+        checkpoint.load_state(path)
+    with pytest.raises(UserError, match="all 1 checkpoints .* are damaged"):
+        checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.OPTIMIZER, "rank-0.pt"])
+def test_a_file_without_a_checksum_is_damage(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    digests = json.loads((path / checkpoint.MANIFEST).read_text())["sha256"]
+    edit_manifest(path, sha256={key: value for key, value in digests.items() if key != name})
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=f"no checksum of {name}"):
+        checkpoint.load_state(path)
+
+
+def test_a_count_of_processes_that_was_changed_is_damage(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    edit_manifest(path, world_size=10**12)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=r"no checksum of rank-1\.pt"):
+        checkpoint.load_state(path)
+
+
 def test_another_format_is_refused_and_not_taken_for_damage(tmp_path: Path) -> None:
     save(tmp_path, 1)
     edit_manifest(save(tmp_path, 2), format=99)

@@ -1,0 +1,23 @@
+"""Files of tensors in the safetensors format."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor, nn
+
+
+def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
+    """Writes the state of a module as `save_state` does."""
+    save_state(path, module.state_dict(), metadata)
+
+
+def save_state(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes tensors as safetensors, with the permissions of other new files."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    mode = path.stat().st_mode
+    safetensors.torch.save_file(plain, path, metadata=metadata)
+    path.chmod(mode)  # safetensors writes files that only their owner can read
