@@ -52,6 +52,7 @@ class Facts:
         exported: name of the submodule to evaluate and export.
         backbone: settings that build this network.
         image_size: height and width of the global crops, in pixels.
+        arithmetic: what rounding depends on; see `ssl_zoo.runs.arithmetic`.
     """
 
     step: NonNegativeInt
@@ -60,6 +61,7 @@ class Facts:
     exported: str = ""
     backbone: dict[str, Any] = field(default_factory=dict)
     image_size: int = 0
+    arithmetic: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

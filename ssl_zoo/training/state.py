@@ -11,6 +11,7 @@ from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Method
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.arithmetic import changes
 from ssl_zoo.runs.checkpoint import Content, Facts, RunState
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
@@ -27,6 +28,7 @@ class TrainingState:
     Attributes:
         step: number of optimizer steps taken.
         scaler: loss scaler for fp16.
+        arithmetic: what the rounding of this process depends on.
     """
 
     config: RunConfig
@@ -35,6 +37,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     steps_per_epoch: int
+    arithmetic: dict[str, str]
     step: int = 0
     warned_of_slow_saving: bool = False
     damaged: list[Path] = field(default_factory=list)
@@ -52,10 +55,12 @@ class TrainingState:
             self._facts(),
             self.method,
             optimizer={
+                "step": self.step,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             },
             rank={
+                "step": self.step,
                 "rng": rng_state(),
                 "method": self.method.rank_state(),
                 "buffers": dict(self.method.named_buffers()),
@@ -87,8 +92,10 @@ class TrainingState:
             seconds = self.folder.truncate_metrics(state.step if state else 0)
 
         distributed.on_main(truncate)
-        if state is not None:
+        if path is not None and state is not None:
+            _check_steps(path, state)
             self._load(state)
+            self._tell_of_other_arithmetic(state)
         return seconds
 
     def _facts(self) -> Facts:
@@ -101,6 +108,7 @@ class TrainingState:
             exported=names[id(self.method.exported)],
             backbone=backbone.model_dump(mode="json"),
             image_size=self.config.image_size,
+            arithmetic=self.arithmetic,
         )
 
     def _newest(self) -> Path | None:
@@ -141,6 +149,15 @@ class TrainingState:
                 distributed.world_size(),
             )
 
+    def _tell_of_other_arithmetic(self, state: RunState) -> None:
+        changed = changes(state.manifest.arithmetic, self.arithmetic)
+        if changed and distributed.is_main():
+            logger.warning(
+                "the run resumes with other arithmetic (%s): its weights may differ in their last bits "
+                "from those of a run without interruption; nothing else changes",
+                changed,
+            )
+
     def _warn_of_slow_saving(self, seconds: float) -> None:
         """Warns once if the signal before a job's time limit comes too late for saving."""
         notice = self.config.slurm.signal_delay_s
@@ -155,3 +172,20 @@ class TrainingState:
                 notice,
                 3 * seconds,
             )
+
+
+def _check_steps(path: Path, state: RunState) -> None:
+    """Checks that all parts of a checkpoint are of the same step.
+
+    Raises:
+        UserError: the name of the folder, the manifest and the state disagree.
+    """
+    steps = {"its name": checkpoint.step_of(path), checkpoint.MANIFEST: state.step}
+    parts = {checkpoint.OPTIMIZER: state.optimizer}
+    parts |= {f"rank-{rank}.pt": part for rank, part in enumerate(state.ranks)}
+    steps |= {name: part.get("step", state.step) for name, part in parts.items()}
+    if len({*steps.values()}) > 1:
+        said = ", ".join(f"{name} says {step}" for name, step in steps.items())
+        raise UserError.everywhere(
+            f"checkpoint '{path}' mixes steps ({said}); remove it to resume from the one before"
+        )

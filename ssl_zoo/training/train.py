@@ -21,6 +21,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.collapse import effective_rank, feature_std
 from ssl_zoo.method import METHODS, Batch, StepOutput
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.runs.arithmetic import arithmetic
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, host
@@ -103,7 +104,13 @@ class Trainer:
         self.rates = Rates(self.optimizer, config.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.state = TrainingState(
-            config, folder, self.method, self.optimizer, self.scaler, self.steps_per_epoch
+            config,
+            folder,
+            self.method,
+            self.optimizer,
+            self.scaler,
+            self.steps_per_epoch,
+            arithmetic=arithmetic(device),
         )
         self.agreement = Agreement(folder, device)
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)
@@ -118,6 +125,11 @@ class Trainer:
     def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
         """Trains from the newest checkpoint to the end."""
         seconds_before = self.state.restore()
+        if self.step > self.total_steps:
+            raise UserError.everywhere(
+                f"the checkpoint in '{self.folder.checkpoints}' is of step {self.step}, but with these "
+                f"data the run has {self.total_steps} steps; restore the data, or use another --output"
+            )
         if self.step:
             logger.info("resuming from step %d of %d", self.step, self.total_steps)
         self._note(

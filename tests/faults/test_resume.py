@@ -1,14 +1,20 @@
 """Runs that are stopped, moved or resumed."""
 
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
-from ssl_zoo.errors import Superseded
-from ssl_zoo.runs import checkpoint
+from ssl_zoo.errors import Superseded, UserError
+from ssl_zoo.runs import arithmetic, checkpoint
+from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.ownership import Ownership
+from ssl_zoo.training.train import train
 
 FSYNCS = ("rank", "model", "optimizer", "manifest", "its folder", "folder of checkpoints")
 """What a process makes durable, in this order, when it saves."""
@@ -63,3 +69,84 @@ def test_a_newer_checkpoint_that_is_not_damaged(tmp_path: Path) -> None:
         save(tmp_path, owner, step)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000012", "step-00000016", "step-00000060"]
+
+
+@pytest.fixture
+def stopped(small_run: Path, tmp_path: Path) -> Path:
+    """A run of 5 steps that was killed after step 4 was saved."""
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    (run / "complete.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000005")
+    return run
+
+
+def resume(run: Path) -> None:
+    train(RunFolder(run).config(), run, bar=False)
+
+
+def edit_manifest(run: Path, step: int, change: Callable[[dict[str, object]], object]) -> None:
+    file = run / "checkpoints" / f"step-{step:08d}" / "manifest.json"
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+def test_a_run_resumes_on_another_machine(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run resumes with another number of threads, version of torch, processor or device.
+
+    Then: one line of the log names what differs. The weights may differ in their last bits from
+    those of a run without interruption; nothing else changes.
+    Do: nothing; for equal bits, resume where the run was started.
+    """
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(arithmetic, "_processor", lambda: "a new processor")
+    resume(stopped)
+    (line,) = [each.message for each in caplog.records if "arithmetic" in each.message]
+    assert "(number of threads 1 before, 64 now; processor " in line
+    assert " before, a new processor now): its weights may differ in their last bits" in line
+    assert RunFolder(stopped).is_complete
+
+
+def test_a_run_resumes_where_it_was_started(
+    stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that was killed is started again with the same command on the same machine.
+
+    Then: it resumes from its newest checkpoint, exact to the bit, and says nothing of this kind.
+    Do: nothing.
+    """
+    resume(stopped)
+    assert "arithmetic" not in caplog.text
+
+
+@pytest.mark.parametrize("step", [2, 5, 400])
+def test_a_manifest_with_another_step(step: int, stopped: Path) -> None:
+    """The manifest of a checkpoint was edited or copied from another checkpoint.
+
+    Then: the run is not resumed; the message names the checkpoint and the steps that disagree.
+    Do: remove that checkpoint; the run resumes from the one before.
+    """
+    edit_manifest(stopped, 4, lambda record: record.update(step=step))
+    with pytest.raises(UserError, match=rf"step-00000004' mixes steps \(.*json says {step}, opt"):
+        resume(stopped)
+    assert not RunFolder(stopped).is_complete
+
+
+def test_a_manifest_without_checksums(
+    small_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The manifest of the newest checkpoint is empty, or lists no checksums.
+
+    Then: the checkpoint counts as damaged; the run resumes from the one before, with a warning.
+    Do: nothing.
+    """
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    (run / "complete.json").unlink()
+    edit_manifest(run, 5, lambda record: record.pop("sha256"))
+    resume(run)
+    assert (
+        "manifest.json has no checksum of model.safetensors; trying the one before" in caplog.text
+    )
+    assert checkpoint.load_state(run / "checkpoints" / "step-00000005").step == 5
