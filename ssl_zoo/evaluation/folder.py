@@ -16,7 +16,7 @@ from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.evaluation.result import RESULT_FILE
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.history import Event, History, host
-from ssl_zoo.runs.places import runs_folder
+from ssl_zoo.runs.places import SUBMITTING, runs_folder
 from ssl_zoo.runs.plugin_files import keep_loaded, load_kept
 
 
@@ -55,6 +55,23 @@ class ScoringFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"'{self.request_file}' cannot be read: {error}") from None
         return validate(ScoringConfig, settings, source=str(self.request_file))
+
+    def check(self) -> None:
+        """Checks that the folder can be that of a scoring job.
+
+        Raises:
+            UserError: it contains other files.
+        """
+        if not self.path.exists() or self.request_file.is_file():
+            return
+        is_folder = self.path.is_dir()
+        if not is_folder or any(file.name != SUBMITTING for file in self.path.iterdir()):
+            what = (
+                "contains files but is not the folder of a scoring job"
+                if is_folder
+                else "is a file"
+            )
+            raise UserError(f"'{self.path}' {what}; use an empty or new folder as --output")
 
     def create(self, config: ScoringConfig) -> None:
         """Writes the request, with copies of the plug-in files loaded in this process."""

@@ -126,6 +126,7 @@ class _Run:
         events: events since the newest submission.
         job: job id; None for a run that was trained in a terminal since.
         launcher: `slurm` or `local`; empty for a run in a terminal.
+        copied: the submission of another folder, of which this one is a copy; None otherwise.
     """
 
     folder: Path
@@ -133,6 +134,7 @@ class _Run:
     job: str | None
     launcher: str
     host: str
+    copied: Event | None
 
     @property
     def is_complete(self) -> bool:
@@ -162,21 +164,23 @@ def statuses(folders: Iterable[Path], slurm: Slurm | None = None) -> list[RunSta
 
 
 def _read(folder: Path) -> _Run:
-    events = History(folder).since_submission()
+    history = History(folder)
+    events = history.since_submission()
     submitted = events[0] if events and events[0].event == "submitted" else None
+    copied = submitted if submitted and history.is_copied(submitted) else None
     started = next((e for e in reversed(events) if e.event == "started"), None)
     job, launcher = (submitted.job, submitted.launcher or "") if submitted else (None, "")
-    if launcher == "debug":  # ran in the process that submitted it
+    if launcher == "debug" or copied:  # ran in the process that submitted it, or elsewhere
         job, launcher = None, ""
     ours = {event.job for event in events if event.event == "submitted" and event.job}
-    if started and started.job in ours:
+    if started and started.job in ours and not copied:
         job, launcher = started.job, "slurm"
     elif started and launcher != "local":  # a later start in a terminal
         job, launcher = None, ""
     hosts = [event.host for event in (started, submitted) if event and event.host]
     if launcher == "local":
         hosts.reverse()
-    return _Run(folder, events, job or None, launcher, hosts[0] if hosts else "")
+    return _Run(folder, events, job or None, launcher, hosts[0] if hosts else "", copied)
 
 
 def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
@@ -294,6 +298,9 @@ def _without_slurm(run: _Run) -> Standing:
     ended = _from_events(run)
     if ended:
         return ended
+    if run.copied:
+        whose = f"a copy of '{run.copied.folder}', to which job {run.copied.job} belongs"
+        return Standing(Phase.ENDED, "STOPPED", whose)
     if not _is_here(run):
         why = f"started on {run.host}; its state is only known there"
         return Standing(Phase.UNKNOWN, "UNKNOWN", why)

@@ -97,10 +97,17 @@ def how_to_go_on(folder: Path) -> str:
     """Returns the command that submits a run or a scoring job again."""
     at = shlex.quote(os.path.relpath(folder))
     if (folder / "evaluate.json").is_file():
-        request = json.loads((folder / "evaluate.json").read_text(encoding="utf-8"))
-        scored = shlex.quote(str(request.get("checkpoint")))
+        scored = shlex.quote(_scored(folder / "evaluate.json"))
         return f"resume with: ssl-zoo submit evaluate {scored} -o {at}"
     return f"resume with: ssl-zoo submit --config {at}/config.yaml -o {at}"
+
+
+def _scored(request: Path) -> str:
+    """Returns the checkpoint that a scoring job scores, or a placeholder for it."""
+    try:
+        return str(json.loads(request.read_text(encoding="utf-8"))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "CHECKPOINT"
 
 
 def _submit_again(now: RunStatus) -> str:

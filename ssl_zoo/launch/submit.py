@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ssl_zoo.evaluation.folder import ScoringFolder
 from ssl_zoo.jobs.queue import Slurm, is_alive_here
 from ssl_zoo.launch import sbatch, snapshot
 from ssl_zoo.launch.entry import EvaluateJob, TrainJob
+from ssl_zoo.launch.reserved import reserved
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History, host
@@ -179,6 +179,7 @@ def plan_scoring(
         update = {"dependency": together, "additional_parameters": options}
         slurm = SlurmConfig.model_validate({**slurm.model_dump(), **update})
     scoring = ScoringFolder(folder.absolute())
+    scoring.check()
     config = config.model_copy(update={"slurm": slurm})
     target = Target(
         path=scoring.path,
@@ -211,16 +212,14 @@ def execute(plan: Plan, launcher: Launcher) -> list[str]:
             f"--launcher local starts one job, but there are {len(plan.targets)}; use --launcher debug "
             "to run them one after the other, or --launcher slurm"
         )
-    new = [target.path for target in plan.targets if not target.path.exists()]
-    try:
+    with reserved([target.path for target in plan.targets]) as made:
+        for path, state in _states(plan.targets).items():  # submitted since the plan was made
+            raise _taken(path, state)
         _fill(plan)
         numbers = _hand_over(plan, launcher)
-    except BaseException:
-        for path in new:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    for target, number in zip(plan.targets, numbers, strict=True):
-        _note(target, number, launcher, plan)
+        made.clear()  # they belong to the jobs
+        for target, number in zip(plan.targets, numbers, strict=True):
+            _note(target, number, launcher, plan)
     for target, number in zip(plan.targets, numbers, strict=True):
         _link_logs(target, number, plan)
     if launcher == "debug":
@@ -254,9 +253,7 @@ def _plan(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan
     if len(targets) == 1:
         path = targets[0].path
         if path in states and not targets[0].is_complete:
-            raise UserError(
-                f"'{path}' is {states[path]}; see ssl-zoo jobs {path}, or end it with ssl-zoo cancel"
-            )
+            raise _taken(path, states[path])
     alone = len(pending) == 1
     place = pending[0].path if alone else targets[0].path.parent
     return Plan(
@@ -269,12 +266,18 @@ def _plan(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan
     )
 
 
+def _taken(path: Path, state: str) -> UserError:
+    return UserError(
+        f"'{path}' is {state}; see ssl-zoo jobs {path}, or end it with ssl-zoo cancel"
+    )
+
+
 def _states(targets: list[Target]) -> dict[Path, str]:
     """Returns why a target does not need a job: it is complete, or it has one."""
     found = {target.path: "complete" for target in targets if target.is_complete}
     jobs = {}
     for target in targets:
-        last = _submitted(target.history)
+        last = target.history.submission()
         if target.path not in found and last is not None and last.job:
             jobs[target.path] = (last.job, last)
     slurm = Slurm()
@@ -309,11 +312,6 @@ def _must_have_ended(path: Path, submitted: Event, silence: str) -> None:
     )
 
 
-def _submitted(history: History) -> Event | None:
-    events = [event for event in history.read() if event.event == "submitted"]
-    return events[-1] if events else None
-
-
 def _job_to_wait_for(run: Path) -> str | None:
     """Returns the job that trains a run, None if the run is complete.
 
@@ -322,7 +320,7 @@ def _job_to_wait_for(run: Path) -> str | None:
     """
     if RunFolder(run).is_complete:
         return None
-    last = _submitted(History(run))
+    last = History(run).submission()
     number = last.job if last and last.launcher == "slurm" else None
     slurm = Slurm()
     job = slurm.look([number]).get(number) if number else None

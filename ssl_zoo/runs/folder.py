@@ -21,6 +21,7 @@ from ssl_zoo.runs import checkpoint, plugin_files
 from ssl_zoo.runs.config import OPERATIONAL, RunConfig, run_config
 from ssl_zoo.runs.history import History
 from ssl_zoo.runs.ownership import SECONDS_FOR_THE_OTHER, Ownership
+from ssl_zoo.runs.places import LOCK, SUBMITTING
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ class RunFolder:
             UserError: the folder belongs to another config, or contains other files.
         """
         if not self.exists():
-            if self.path.is_dir() and any(file.name != ".lock" for file in self.path.iterdir()):
+            if self.path.is_dir() and any(
+                file.name not in (LOCK, SUBMITTING) for file in self.path.iterdir()
+            ):
                 raise UserError(
                     f"'{self.path}' contains files but is not a run folder; use an empty or new "
                     "folder as --output"
@@ -163,7 +166,7 @@ class RunFolder:
         """
         if self.path.is_file():
             raise UserError(f"'{self.path}' is a file, not a run folder; use another --output")
-        lock = self.path / ".lock"
+        lock = self.path / LOCK
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """`history.jsonl`: events of a run or a scoring job, one per line; lines are only appended.
 
-    submitted    job, launcher, tasks, commit, directory, host   handed to a launcher
+    submitted    job, launcher, tasks, commit, directory, host, folder    handed to a launcher
     started      step, total_steps, world_size, host             a process began to train
     requeued     step, reason                                    saved; the launcher starts it again
     stopped      step, reason                                    saved; nothing starts it again
@@ -42,6 +42,7 @@ class Event:
         commit: commit of the code that was submitted.
         directory: working directory of the submission, to which relative paths refer.
         host: machine or node.
+        folder: folder of a submission, to which its job belongs; set when the event is written.
         world_size: number of training processes.
         step: number of optimizer steps taken.
         total_steps: number of steps of the run.
@@ -58,6 +59,7 @@ class Event:
     commit: str | None = None
     directory: str | None = None
     host: str | None = None
+    folder: str | None = None
     world_size: int | None = None
     step: int | None = None
     total_steps: int | None = None
@@ -110,7 +112,9 @@ class History:
             OSError: a `submitted` event cannot be written. Other events only log a warning.
         """
         job = current_job()
-        if job is not None and event.event != "submitted":
+        if event.event == "submitted":
+            event = replace(event, folder=str(self.file.parent.absolute()))
+        elif job is not None:
             event = replace(event, job=job.id, restart=job.restart)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = replace(event, time=now).line() + "\n"
@@ -143,6 +147,21 @@ class History:
         except FileNotFoundError:
             return []
         return [event for line in lines if (event := Event.read(line)) is not None]
+
+    def submission(self) -> Event | None:
+        """Returns the newest submission; None if there is none, or if it was that of another folder, of
+        which this one is a copy."""
+        events = [event for event in self.read() if event.event == "submitted"]
+        return events[-1] if events and not self.is_copied(events[-1]) else None
+
+    def is_copied(self, submitted: Event) -> bool:
+        """Returns whether the job of a submission belongs to another folder, which still exists."""
+        if submitted.folder is None:
+            return False
+        try:
+            return not os.path.samefile(submitted.folder, self.file.parent)
+        except (OSError, ValueError):  # the folder was moved
+            return False
 
     def since_submission(self) -> list[Event]:
         """Returns the newest `submitted` event and all later events; all events if there is none.

@@ -1,11 +1,19 @@
-"""Default locations of run folders."""
+"""Locations of run folders: defaults, and which files are in one."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_zoo.errors import UserError
+
 if TYPE_CHECKING:
     from ssl_zoo.runs.config import RunConfig
+
+
+LOCK = ".lock"
+"""File in a run folder that is locked by the process that trains there."""
+SUBMITTING = ".submitting"
+"""File in a run folder that is locked by a process that submits it."""
 
 
 def default_folder(config: "RunConfig") -> Path:
@@ -22,3 +30,27 @@ def runs_folder() -> Path:
 def point_folder(parent: Path, config: "RunConfig") -> Path:
     """Returns the folder of one of several runs that differ in method and seed."""
     return parent / f"{config.method.name}-seed{config.seed}-{config.digest()}"
+
+
+def run_around(path: Path) -> Path | None:
+    """Returns the run folder that a path is in, or is; None outside runs."""
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        begun = ("history.jsonl", "owner.json", "complete.json")
+        if (folder / "config.yaml").is_file() and any((folder / name).exists() for name in begun):
+            return folder
+    return None
+
+
+def refuse_in_run(output: Path) -> None:
+    """Checks that an output is not in a run folder, which only training changes.
+
+    Raises:
+        UserError: it is.
+    """
+    run = run_around(output)
+    if run is not None:
+        raise UserError(
+            f"'{output}' is in the run folder '{run}', which only training changes; choose another "
+            "--output"
+        )
