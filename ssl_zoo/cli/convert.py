@@ -1,11 +1,11 @@
 """The commands that convert checkpoints: `ssl-zoo import` and `ssl-zoo export`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ssl_zoo.cli.options import FORMAT, output_file
+from ssl_zoo.cli.options import FORMAT
+from ssl_zoo.cli.outputs import output_file, output_folder, read_hub, read_weights
 from ssl_zoo.errors import UserError
 from ssl_zoo.weights.export_kinds import EXPORT_KINDS
 
@@ -35,7 +35,7 @@ def import_command(file: str, output: str, format: Any) -> None:
     ssl-zoo import mine.ckpt -o mine.safetensors --format prefixed:model.backbone.
     ssl-zoo list formats
     """
-    target = output_file(output)
+    target = output_file(output, replaces=read_weights)
     from ssl_zoo.weights.export import write
     from ssl_zoo.weights.open import open_checkpoint
 
@@ -79,7 +79,11 @@ def export_command(what: str, output: str, kind: Any, format: Any) -> None:
     ssl-zoo export runs/swav -o resnet50.pth --as torchvision
     ssl-zoo export runs/swav -o backbone.onnx --as onnx
     """
-    target = Path(output) if kind == "hub" else output_file(output)
+    if kind == "hub":
+        target = output_folder(output, replaces=read_hub)
+    else:
+        ours = read_weights if kind == "safetensors" else None
+        target = output_file(output, replaces=ours)
     from ssl_zoo.weights.export import write
     from ssl_zoo.weights.open import open_checkpoint
 

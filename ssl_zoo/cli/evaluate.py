@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_zoo.cli import completion
-from ssl_zoo.cli.options import CACHE, adds, how_it_is_scored, is_override, output_file, with_cache
+from ssl_zoo.cli.options import CACHE, adds, how_it_is_scored, is_override, with_cache
+from ssl_zoo.cli.outputs import output_file, read_scores, read_table
 from ssl_zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def evaluate_command(
     from ssl_zoo.evaluation.config import EvaluationConfig, read_request
 
     checkpoints, overrides = _apart(what)
-    target = output_file(output) if output else None
+    target = None
+    if output:
+        target = output_file(output, replaces=read_scores, in_run="evaluation.json")
     request = read_request(EvaluationConfig, file=file, fields=fields, overrides=overrides)
     config = with_cache(request, no_cache)
     if watch:
@@ -133,11 +136,11 @@ def table_command(
     """
     from ssl_zoo.report.score_table import read_scored, table
 
-    target = output_file(output) if output else None
-    if target and target.suffix not in (".csv", ".json"):
+    if output and not output.endswith((".csv", ".json")):
         raise UserError(
             f"the format of '{output}' is unknown; use a name that ends in .csv or .json"
         )
+    target = output_file(output, replaces=read_table) if output else None
     sources = [one for file in files for one in read_scored(file)]
     found = table(*sources, score=score)
     if target and target.suffix == ".csv":

@@ -1,6 +1,5 @@
 """Arguments and options shared by several commands."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -240,19 +239,3 @@ def with_cache(config: RequestT, no_cache: bool) -> RequestT:
 def is_override(text: str) -> bool:
     """Returns whether an argument is `KEY=VALUE` and not an existing file."""
     return re.match(r"[A-Za-z_][\w.]*=", text) is not None and not Path(text).exists()
-
-
-def output_file(path: str) -> Path:
-    """Creates the folder of an output file before any work is done.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    file = Path(path)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise UserError(f"'{path}' cannot be written; choose another --output")
-    return file

@@ -29,6 +29,7 @@ from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.places import refuse_in_run
 from ssl_zoo.training.train import Trainer, train
 from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
@@ -75,6 +76,7 @@ def compare(
     _same_footing(compared, first)
     compared += _lower_bounds(compared, first, seeds)
     folder = Path(output)
+    _check_output(folder)
     _check(compared, first, evaluation, folder)
     rows, headline = [], ""
     for one in compared:
@@ -100,6 +102,16 @@ class _Scored:
 
     result: Result
     training_seconds: float
+
+
+def _check_output(folder: Path) -> None:
+    refuse_in_run(folder)
+    file = folder / COMPARISON_FILE
+    if file.exists():
+        try:
+            Comparison.load(folder)
+        except UserError as error:
+            raise UserError(f"{error}; it is not replaced: choose another --output") from None
 
 
 def _same_footing(compared: list[Contender], first: RunConfig) -> None:

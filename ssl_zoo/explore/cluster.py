@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,14 +81,16 @@ def cluster(
     opened = open_for(what, config)
     settings = data_settings(opened, data, config.data)
     found: list[Clusters] = []
-    with distributed.process_group() as device:
-        distributed.on_main(lambda: folder.check_output(target, overwrite=overwrite))
+    with distributed.process_group() as device, ExitStack() as held:
+        place = folder.reserved(target, overwrite=overwrite)
+        distributed.on_main(lambda: held.enter_context(place))
         images = _look(opened, settings, config, device)
 
         def write() -> None:
             groups = _groups(images, config)
             result = _summary(images, groups, opened, settings, config, name=str(data))
-            found.append(_write(target, result, groups, images, config, start))
+            with folder.written_whole(target, overwrite=overwrite) as place:
+                found.append(_write(place, result, groups, images, config, start))
 
         distributed.on_main(write)
         shared: Clusters = distributed.broadcast_object(found[0] if found else None)
@@ -265,7 +268,7 @@ def _sheet_name(number: int) -> str:
 
 
 def _write(
-    target: Path,
+    place: Path,
     result: Clusters,
     groups: Groups,
     images: _Images,
@@ -273,16 +276,15 @@ def _write(
     start: float,
 ) -> Clusters:
     """Writes the folder, the result last, and returns it with provenance and time."""
-    with folder.written_whole(target) as place:
-        _write_parts(place, result, groups, images, config)
-        result = result.model_copy(
-            update={
-                "provenance": provenance(),
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - start, 3),
-            }
-        )
-        (place / folder.RESULT).write_text(result.json_text() + "\n", encoding="utf-8")
+    _write_parts(place, result, groups, images, config)
+    result = result.model_copy(
+        update={
+            "provenance": provenance(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - start, 3),
+        }
+    )
+    (place / folder.RESULT).write_text(result.json_text() + "\n", encoding="utf-8")
     return result
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.files import locked
+from ssl_zoo.runs.places import refuse_in_run
 
 RESULT = "clusters.json"
 """Files that every folder of clusters contains."""
@@ -23,9 +25,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Refuses a folder that must not be overwritten, before any work is done.
 
     Raises:
-        UserError: it is a file, contains clusters and `overwrite` is not set, or contains anything other
-            than clusters.
+        UserError: it is a file, contains clusters and `overwrite` is not set, contains anything other
+            than clusters, or is in a run folder.
     """
+    refuse_in_run(path)
     if Path.cwd().is_relative_to(path.resolve()):
         raise UserError(
             f"'{path}' is the current folder and would be replaced; choose another --output"
@@ -64,10 +67,35 @@ def _check_parent(path: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a folder to write to, which replaces `path` when the block ends.
+def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
+    """Checks an output folder and keeps it from other processes within a `with` block.
+
+    Raises:
+        UserError: another process is writing clusters there; or see `check_output`.
+    """
+    check_output(path, overwrite=overwrite)
+    target = path.resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    with locked(lock) as is_ours:
+        if not is_ours:
+            raise UserError(
+                f"another process is writing clusters to '{path}'; choose another --output"
+            )
+        check_output(path, overwrite=overwrite)  # the other process may have finished just now
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yields a folder to write to, which becomes `path` when the block ends.
 
     If the block fails, `path` is unchanged.
+
+    Args:
+        overwrite: whether to replace existing clusters.
 
     Raises:
         UserError: a file cannot be written.
@@ -77,7 +105,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
-        _replace(aside, target)
+        _replace(aside, target, overwrite=overwrite)
     except OSError as error:
         reason = error.strerror.lower() if error.strerror else str(error)
         raise UserError(
@@ -88,9 +116,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _replace(aside: Path, target: Path) -> None:
-    if not target.exists():
-        aside.rename(target)
+def _replace(aside: Path, target: Path, *, overwrite: bool) -> None:
+    if not overwrite or not target.exists():
+        aside.rename(target)  # fails if there is something in a folder of this name
         return
     old = aside.with_name(f"{aside.name}.old")
     target.rename(old)

@@ -15,8 +15,9 @@ from ssl_zoo.files import sha256, write_text
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.runs.places import refuse_in_run
 from ssl_zoo.schedule import epochs
-from ssl_zoo.weights.open import export, newest_checkpoint, open_checkpoint
+from ssl_zoo.weights.open import export, file_facts, newest_checkpoint, open_checkpoint
 
 
 def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Path:
@@ -43,11 +44,25 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
         name or f"{config.method.name}_{config.backbone.name}_{config.data.name}_{config.epochs}ep"
     )
     weights = folder / f"{name}.safetensors"
+    card = folder / f"{name}.md"
+    _check_output(card, weights)
     export(open_checkpoint(newest_checkpoint(source)), weights)
     result = evaluate(weights)
-    card = folder / f"{name}.md"
     write_text(card, _text(name, config, source, weights, result))
     return card
+
+
+def _check_output(card: Path, weights: Path) -> None:
+    refuse_in_run(card)
+    if card.exists() and "\nlibrary_name: ssl-zoo\n" not in card.read_text(errors="replace"):
+        raise UserError(
+            f"'{card}' is not a model card of ssl-zoo; choose another --output or --name"
+        )
+    if weights.exists():
+        try:
+            file_facts(weights)
+        except UserError as error:
+            raise UserError(f"{error}; choose another --output or --name") from None
 
 
 def _text(name: str, config: RunConfig, run: RunFolder, weights: Path, result: Result) -> str:

@@ -165,6 +165,18 @@ def read_scored(what: Result | Comparison | str | Path) -> list[Result | Compari
     return list(read_results(path))
 
 
+def check_csv(file: Path) -> None:
+    """Checks that a file was written by `ScoreTable.to_csv`.
+
+    Raises:
+        UserError: it has other columns.
+    """
+    with file.open("rb") as opened:
+        first = opened.readline(1000).strip()
+    if first != ",".join(Cell.__dataclass_fields__).encode():
+        raise UserError(f"'{file}' is not a table of scores")
+
+
 def _title(sources: list[Result | Comparison]) -> str:
     first = sources[0]
     if isinstance(first, Comparison):
