@@ -28,6 +28,19 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file to `NAME.damaged`, or `NAME.damaged-2` if that exists, and returns it.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    aside, number = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    return path.rename(aside)
+
+
 @contextmanager
 def locked(path: Path, *, patience_s: float = 0.0) -> Iterator[bool]:
     """Yields whether this process holds a lock; it ends with the block, or with the process.

@@ -76,9 +76,9 @@ def read_scores(file: Path) -> object:
 
 def read_table(file: Path) -> object:
     """Reads a table of `ssl-zoo table`, by the name's suffix."""
-    from ssl_zoo.report.score_table import check_csv, read_scored
+    from ssl_zoo.report.score_table import read_columns, read_scored
 
-    return check_csv(file) if file.suffix == ".csv" else read_scored(file)
+    return read_columns(file) if file.suffix == ".csv" else read_scored(file)
 
 
 def read_weights(file: Path) -> object:

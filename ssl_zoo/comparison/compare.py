@@ -4,7 +4,6 @@ import logging
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,6 +24,7 @@ from ssl_zoo.evaluation.data import merged_data
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Result
 from ssl_zoo.evaluators.checks import check_splits
+from ssl_zoo.files import set_aside
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
@@ -210,10 +210,15 @@ def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
         }
     )
     file = run.path / RESULT_FILE
-    with suppress(UserError):
-        found = Result.load(file)
-        if found.request == request:
-            return found
+    if file.exists():
+        try:
+            found = Result.load(file)
+        except UserError as error:
+            aside = set_aside(file)
+            logger.warning("%s; it is now '%s', and the run is scored again", error, aside.name)
+        else:
+            if found.request == request:
+                return found
     result = evaluate(run.path, evaluation).model_copy(update={"request": request})
     result.save(file)
     return result

@@ -1,6 +1,5 @@
 """Progress of a run, read from its folder while another process may write there."""
 
-import json
 import re
 import time
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.jobs.causes import read_end
+from ssl_zoo.runs import metrics
 from ssl_zoo.runs.history import Event
 
 RECORDS_FOR_RATE = 50
@@ -52,7 +52,7 @@ def progress(folder: Path, events: list[Event]) -> JobProgress:
     ]
     if (folder / "complete.json").is_file():
         total = total or max(steps, default=None)
-    rates = [record.get("train/images_per_second") for record in records]
+    rates = [_number(record.get("train/images_per_second")) for record in records]
     return JobProgress(
         step=max(steps, default=None),
         total_steps=total,
@@ -83,13 +83,14 @@ def newest_checkpoint_age(folder: Path) -> tuple[int | None, float | None]:
 def _newest_metrics(file: Path) -> list[dict[str, Any]]:
     records = []
     for line in read_end(file).splitlines()[-RECORDS_FOR_RATE:]:
-        try:
-            record = json.loads(line)
-        except ValueError:  # incomplete line
-            continue
-        if isinstance(record, dict) and {"step", "seconds"} <= record.keys():
+        record = metrics.parse(line.encode(errors="surrogateescape"))
+        if record is not None:
             records.append(record)
     return records
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def _pace(records: list[dict[str, Any]]) -> float | None:

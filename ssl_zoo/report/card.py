@@ -134,18 +134,27 @@ def _details(config: RunConfig, result: Result) -> str:
 
 
 def _training(config: RunConfig, run: RunFolder, result: Result) -> str:
-    seconds = run.metrics()[-1]["seconds"]
-    origin = json.loads(run.complete_file.read_text(encoding="utf-8"))["provenance"]
+    metrics, origin = run.metrics(), _origin(run)
+    duration = f"{metrics[-1]['seconds']:.0f} s" if metrics else "unknown time"
     count = result.data.n_train
     settings = dump_yaml(config).rstrip()
     labels = "labels used" if METHODS[config.method.name].needs_labels else "labels unused"
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, {labels} "
         f"(fingerprint `{result.data.fingerprint.train}`).\n\n"
-        f"## Training\n\n{epochs(config.epochs)} in {seconds:.0f} s on {origin['hardware']}, "
+        f"## Training\n\n{epochs(config.epochs)} in {duration} on {origin['hardware']}, "
         f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
         f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
     )
+
+
+def _origin(run: RunFolder) -> dict[str, str]:
+    """Returns the provenance of a run; what its file does not say is unknown."""
+    try:
+        found = json.loads(run.complete_file.read_text(encoding="utf-8"))["provenance"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = ()
+    return dict.fromkeys(("hardware", "commit", "ssl_zoo", "torch"), "unknown") | dict(found)
 
 
 def _evaluation(result: Result) -> str:

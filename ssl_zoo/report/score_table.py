@@ -165,16 +165,18 @@ def read_scored(what: Result | Comparison | str | Path) -> list[Result | Compari
     return list(read_results(path))
 
 
-def check_csv(file: Path) -> None:
-    """Checks that a file was written by `ScoreTable.to_csv`.
+def read_columns(file: Path) -> list[str]:
+    """Returns the columns of a file that was written by `ScoreTable.to_csv`.
 
     Raises:
-        UserError: it has other columns.
+        UserError: it is another file.
     """
+    columns = list(Cell.__dataclass_fields__)
     with file.open("rb") as opened:
         first = opened.readline(1000).strip()
-    if first != ",".join(Cell.__dataclass_fields__).encode():
+    if first != ",".join(columns).encode():
         raise UserError(f"'{file}' is not a table of scores")
+    return columns
 
 
 def _title(sources: list[Result | Comparison]) -> str:

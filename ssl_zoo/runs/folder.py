@@ -5,6 +5,7 @@ checkpoints/     the newest ones        complete.json    written when the run is
 history.jsonl    starts, stops, jobs    owner.json       the process that is allowed to write
 code/, submit/   of submitted runs: a copy of the code, and the launcher's files
 plugins/         copies of the plug-in files of the run
+metrics.damaged  lines of metrics.jsonl that were damaged when the run resumed
 """
 
 import json
@@ -12,12 +13,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ssl_zoo.config import dump_yaml, read_yaml, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import locked, write_text
-from ssl_zoo.runs import checkpoint, plugin_files
+from ssl_zoo.runs import checkpoint, metrics, plugin_files
 from ssl_zoo.runs.config import OPERATIONAL, RunConfig, run_config
 from ssl_zoo.runs.history import History
 from ssl_zoo.runs.ownership import SECONDS_FOR_THE_OTHER, Ownership
@@ -194,38 +195,49 @@ class RunFolder:
                     self.path.rmdir()
 
     def truncate_metrics(self, step: int) -> float:
-        """Removes lines of steps that a resumed run will repeat, and incomplete lines.
+        """Removes lines of steps that a resumed run will repeat, and moves damaged ones to another file.
 
         Returns:
             Seconds of training up to the last remaining line.
         """
-        if not self.metrics_file.is_file():
+        try:
+            lines = metrics.read_lines(self.metrics_file)
+        except FileNotFoundError:
+            return 0.0
+        except OSError as error:
+            self._warn_of_metrics(error)
             return 0.0
         kept, seconds = [], 0.0
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
+        for line, record in lines:
+            if record is None or record["step"] > step:
                 continue
-            again = (
-                record["step"] == step and "train/loss" not in record
-            )  # scores are computed again
-            if record["step"] <= step and not again:
-                kept.append(line + "\n")
-                seconds = record["seconds"]
-        write_text(self.metrics_file, "".join(kept))
+            if record["step"] == step and "train/loss" not in record:
+                continue  # scores are computed again
+            kept.append(line.decode() + "\n")
+            seconds = record["seconds"]
+        damaged = [line for line, record in lines if record is None]
+        try:
+            if damaged:
+                aside = metrics.set_aside(self.metrics_file, damaged)
+                logger.warning(
+                    "'%s' had damaged lines; they are now in '%s'", self.metrics_file, aside.name
+                )
+            write_text(self.metrics_file, "".join(kept))
+        except OSError as error:
+            self._warn_of_metrics(error)
         return seconds
 
+    def _warn_of_metrics(self, error: OSError) -> None:
+        logger.warning(
+            "'%s' cannot be used (%s); training continues", self.metrics_file, error.strerror
+        )
+
     def metrics(self) -> list[dict[str, Any]]:
-        """Reads all metrics."""
+        """Reads all metrics; damaged lines are skipped."""
         if not self.metrics_file.is_file():
             return []
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-
-    def open_metrics(self) -> IO[str]:
-        """Opens the metrics file for appending, line-buffered."""
-        return self.metrics_file.open("a", encoding="utf-8", buffering=1)
+        lines = metrics.read_lines(self.metrics_file)
+        return [record for _, record in lines if record is not None]
 
     def mark_complete(self, facts: dict[str, Any]) -> None:
         """Marks the run as complete."""

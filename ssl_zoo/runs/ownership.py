@@ -91,13 +91,16 @@ class Ownership:
             owner = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return owner if isinstance(owner, dict) else {}
+        if not isinstance(owner, dict) or not isinstance(owner.get("token"), str):
+            return {}
+        is_start = isinstance(owner.get("job"), str) and isinstance(owner.get("restart"), int)
+        return owner if is_start else {**owner, "job": None}
 
 
 def _order(owner: dict[str, Any], job: Job, history: History) -> int:
     """Returns 1 if `job` started after the owner, -1 if before, 0 if unknown."""
     if owner["job"] == job.id:
-        before = int(owner["restart"])
+        before: int = owner["restart"]
         return (job.restart > before) - (job.restart < before)
     submitted = [event.job for event in history.read() if event.event == "submitted"]
     if job.id not in submitted:  # started before its submission was recorded, or not by ssl-zoo

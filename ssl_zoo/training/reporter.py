@@ -1,7 +1,5 @@
 """Output of training: progress bar, metrics.jsonl, TensorBoard and alarms."""
 
-import importlib.util
-import json
 import logging
 import sys
 import time
@@ -21,6 +19,7 @@ from rich.progress import (
 from ssl_zoo import distributed
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.alarms import AlarmBell
+from ssl_zoo.training.side_files import MetricsFile, TensorBoard
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,9 @@ class Reporter:
         self._start = time.monotonic() - seconds_before
         self._total_steps, self._from = total_steps, (start_step, time.monotonic())
         self._said = time.monotonic()
-        self._file = folder.open_metrics() if self._is_main else None
-        self._tensorboard = self._open_tensorboard(folder, start_step) if self._is_main else None
+        self._file = MetricsFile(folder.metrics_file) if self._is_main else None
+        curves = folder.path / "tensorboard"
+        self._tensorboard = TensorBoard(curves, start_step + 1) if self._is_main else None
         draw = sys.stderr.isatty() if bar is None else bar
         self._bar = self._open_bar() if draw and self._is_main else None
         if self._bar is not None:
@@ -108,10 +108,9 @@ class Reporter:
             "seconds": round(time.monotonic() - self._start, 3),
             **{f"{prefix}/{name}": value for name, value in metrics.items()},
         }
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(record)
         if self._tensorboard is not None:
-            for name, value in metrics.items():
-                self._tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+            self._tensorboard.write({f"{prefix}/{name}": metrics[name] for name in metrics}, step)
         for line in self._bell.hear(step, metrics):
             logger.warning(line)
         note = _note(prefix, metrics, headline)
@@ -143,13 +142,6 @@ class Reporter:
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-
-    def _open_tensorboard(self, folder: RunFolder, start_step: int) -> Any:
-        if importlib.util.find_spec("tensorboard") is None:
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(folder.path / "tensorboard"), purge_step=start_step + 1)
 
 
 def _note(prefix: str, metrics: dict[str, float], headline: str = "") -> str:

@@ -5,31 +5,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from ssl_zoo.cli.main import cli
 from ssl_zoo.errors import UserError
 from ssl_zoo.explore import folder
 from ssl_zoo.runs.history import Event, History
-
-FILES = {
-    "evaluate": ("evaluate", "untrained:pixels"),
-    "table": ("table", "scores.json"),
-    "import": ("import", "weights.pth"),
-    "export": ("export", "untrained:pixels", "--as", "torchvision"),
-}
-"""Commands that write a file."""
-FOLDERS = {
-    "export --as hub": ("export", "untrained:pixels", "--as", "hub"),
-    "cluster": ("cluster", "untrained:pixels", "digits"),
-    "compare": ("compare", "simclr"),
-    "new method": ("new", "method", "mine"),
-    "submit evaluate": ("submit", "evaluate", "untrained:pixels", "--dry-run"),
-    "train": ("train", "simclr", "seed=7"),
-    "submit": ("submit", "simclr", "seed=7", "--dry-run"),
-}
-"""Commands that write a folder."""
+from tests.faults.outputs import FILES, FOLDERS
 
 
 def refusal(*arguments: str | Path) -> str:
@@ -58,24 +40,6 @@ def contents(place: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_command_with_an_output_is_tried_here() -> None:
-    """A command gets an option `--output`.
-
-    Then: it is tried here.
-    Do: nothing.
-    """
-
-    def names(group: click.Group, prefix: str = "") -> Iterator[str]:
-        for name, command in group.commands.items():
-            if isinstance(command, click.Group):
-                yield from names(command, f"{prefix}{name} ")
-            if any("--output" in parameter.opts for parameter in command.params):
-                yield prefix + name
-
-    tried = {*FILES, *FOLDERS} - {"export --as hub"} | {"card"}
-    assert set(names(cli)) == tried
-
-
 @pytest.mark.parametrize("command", FILES)
 @pytest.mark.parametrize("name", ["complete.json", "new.json", "checkpoints/new.csv"])
 def test_an_output_file_is_in_a_run_folder(command: str, name: str, run: Path) -> None:
@@ -89,7 +53,9 @@ def test_an_output_file_is_in_a_run_folder(command: str, name: str, run: Path) -
     assert f"is in the run folder '{run}', which only training changes" in said
 
 
-@pytest.mark.parametrize("command", sorted({*FOLDERS} - {"train", "submit", "submit evaluate"}))
+@pytest.mark.parametrize(
+    "command", sorted({*FOLDERS} - {"train", "submit train", "submit evaluate"})
+)
 @pytest.mark.parametrize("name", [".", "new", "checkpoints/new"])
 def test_an_output_folder_is_in_a_run_folder(command: str, name: str, run: Path) -> None:
     """The folder that a command writes is a run folder, or in one.
@@ -101,7 +67,7 @@ def test_an_output_folder_is_in_a_run_folder(command: str, name: str, run: Path)
     assert "which only training changes" in said or "is not an empty folder" in said
 
 
-@pytest.mark.parametrize("command", ["train", "submit", "submit evaluate"])
+@pytest.mark.parametrize("command", ["train", "submit train", "submit evaluate"])
 def test_the_folder_of_a_job_is_another_run(command: str, run: Path) -> None:
     """The folder of a new run or job is that of another run.
 
@@ -196,9 +162,9 @@ def test_clusters_are_written_twice_at_once(overwrite: bool, tmp_path: Path) -> 
     thread = threading.Thread(target=first)
     thread.start()
     inside.wait()
-    command = (*FOLDERS["cluster"], "-o", tmp_path / "clusters")
+    options = ["--overwrite"] if overwrite else []
     try:
-        said = refusal(*command, *(["--overwrite"] if overwrite else []))
+        said = refusal(*FOLDERS["cluster"], "-o", tmp_path / "clusters", *options)
     finally:
         finished.set()
         thread.join()

@@ -5,16 +5,20 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.comparison.compare import _scored
 from ssl_zoo.errors import Superseded, UserError
+from ssl_zoo.evaluation.config import EvaluationConfig
+from ssl_zoo.report.score_table import table
 from ssl_zoo.runs import arithmetic, checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.ownership import Ownership
-from ssl_zoo.training.train import train
+from ssl_zoo.training.train import Trainer, train
 
 FSYNCS = ("rank", "model", "optimizer", "manifest", "its folder", "folder of checkpoints")
 """What a process makes durable, in this order, when it saves."""
@@ -150,3 +154,86 @@ def test_a_manifest_without_checksums(
         "manifest.json has no checksum of model.safetensors; trying the one before" in caplog.text
     )
     assert checkpoint.load_state(run / "checkpoints" / "step-00000005").step == 5
+
+
+def test_metrics_with_garbage(stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file `metrics.jsonl` has lines that are cut off or hold other bytes, for example after a
+    power cut.
+
+    Then: the run resumes. The damaged lines are moved to `metrics.damaged`, with one warning.
+    Do: nothing.
+    """
+    file = stopped / "metrics.jsonl"
+    whole = file.read_bytes()
+    damaged = [b'{"step": 1, "sec', b"\x80\xff\x00", b"[]"]
+    file.write_bytes(damaged[0] + b"\n" + whole + damaged[1] + b"\n" + damaged[2])
+    before = [each for each in RunFolder(stopped).metrics() if each["step"] < 5]
+    resume(stopped)
+    assert RunFolder(stopped).is_complete
+    assert (stopped / "metrics.damaged").read_bytes().splitlines() == damaged
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each for each in records if each["step"] < 5] == before
+    assert caplog.text.count("had damaged lines; they are now in 'metrics.damaged'") == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard", "owner.json"])
+@pytest.mark.parametrize("fault", ["removed", "a folder", "garbage"])
+def test_a_side_file_is_something_else(name: str, fault: str, stopped: Path) -> None:
+    """A file of a run other than its settings and checkpoints is missing, damaged or replaced.
+
+    Then: the run resumes, with a warning if something cannot be written.
+    Do: nothing.
+    """
+    path = stopped / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if fault == "a folder":
+        path.mkdir()
+        (path / "file").touch()
+    if fault == "garbage":
+        path.write_bytes(b"\x80[]")
+    resume(stopped)
+    assert RunFolder(stopped).is_complete
+
+
+def test_tensorboard_is_removed_during_training(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`rm -r RUN/tensorboard` while the run trains.
+
+    Then: training continues, and writes the following curves to a new folder.
+    Do: nothing.
+    """
+    pytest.importorskip("tensorboard")
+    take_step = Trainer._take_step
+
+    def remove(self: Trainer, *arguments: Any) -> None:
+        shutil.rmtree(stopped / "tensorboard")
+        take_step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_take_step", remove)
+    resume(stopped)
+    assert RunFolder(stopped).is_complete
+    assert [*(stopped / "tensorboard").iterdir()]
+    assert "cannot be written" not in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "{}", '{"evaluators": []}'])
+def test_a_damaged_result_in_a_run(
+    text: str, small_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file `evaluation.json` in a run folder is damaged, and `ssl-zoo compare` needs it.
+
+    Then: it is renamed to `evaluation.json.damaged` with a warning, and the run is scored again.
+    `ssl-zoo table` refuses it in one line.
+    Do: nothing.
+    """
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    (run / "evaluation.json").write_text(text)
+    with pytest.raises(UserError, match=r"evaluation.json' is not a result of ssl-zoo evaluate"):
+        table(run)
+    _scored(RunFolder(run), EvaluationConfig(evaluators=("health",)))
+    assert "it is now 'evaluation.json.damaged', and the run is scored again" in caplog.text
+    assert (run / "evaluation.json.damaged").read_text() == text
+    assert table(run).cells

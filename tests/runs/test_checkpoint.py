@@ -273,8 +273,8 @@ def test_damaged_checkpoints_do_not_push_out_whole_ones(tmp_path: Path) -> None:
         path = save(tmp_path, step, keep=4)
         if step > 20:
             (path / checkpoint.OPTIMIZER).unlink()
-    path, damaged = checkpoint.newest_and_damaged(tmp_path)
-    assert (path, damaged) == (tmp_path / "step-00000020", checkpoint.found(tmp_path)[:2])
+    whole, damaged = checkpoint.newest_and_damaged(tmp_path)
+    assert (whole, damaged) == (tmp_path / "step-00000020", checkpoint.found(tmp_path)[:2])
     save(tmp_path, 25, keep=2, damaged=damaged)
     assert names(tmp_path) == ["step-00000020", "step-00000025"]
 

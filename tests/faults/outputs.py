@@ -1,0 +1,19 @@
+"""Commands with an option `--output`, and arguments for them."""
+
+FILES = {
+    "evaluate": ("evaluate", "untrained:pixels"),
+    "table": ("table", "scores.json"),
+    "import": ("import", "weights.pth"),
+    "export": ("export", "untrained:pixels", "--as", "torchvision"),
+}
+"""Commands that write a file."""
+FOLDERS = {
+    "export --as hub": ("export", "untrained:pixels", "--as", "hub"),
+    "cluster": ("cluster", "untrained:pixels", "digits"),
+    "compare": ("compare", "simclr"),
+    "new method": ("new", "method", "mine"),
+    "submit evaluate": ("submit", "evaluate", "untrained:pixels", "--dry-run"),
+    "train": ("train", "simclr", "seed=7"),
+    "submit train": ("submit", "simclr", "seed=7", "--dry-run"),
+}
+"""Commands that write a folder."""
