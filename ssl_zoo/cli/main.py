@@ -1,5 +1,6 @@
 """The `ssl-zoo` command. Heavy imports happen inside the commands, so that `--help` is instant."""
 
+import io
 import logging
 import os
 import sys
@@ -83,4 +84,6 @@ takes_plugins(cli)
 
 def main() -> None:
     """Runs the command line with the arguments of this process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     run(cli)

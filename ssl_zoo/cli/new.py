@@ -9,7 +9,7 @@ from string import Template
 import click
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.runs.places import refuse_in_run
+from ssl_zoo.runs.places import check_place
 
 FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -84,4 +84,4 @@ def _check_folder(folder: Path) -> None:
     """Raises `UserError` if files would be overwritten."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"'{folder}' exists and is not an empty folder; choose another --output")
-    refuse_in_run(folder)
+    check_place(folder)

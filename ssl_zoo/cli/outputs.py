@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.runs.places import refuse_in_run
+from ssl_zoo.runs.places import check_encoding, check_place
 
 Read = Callable[[Path], object]
 """Reads a file of a kind, and raises `UserError` if it is of another kind."""
@@ -22,8 +22,10 @@ def output_file(path: str, *, replaces: Read | None = None, in_run: str | None =
         UserError: the file cannot be written, or contains something else.
     """
     file = Path(path)
-    if file.name != in_run:
-        refuse_in_run(file)
+    if file.name == in_run:
+        check_encoding(file)
+    else:
+        check_place(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,7 +51,7 @@ def output_folder(path: str, *, replaces: Read) -> Path:
         UserError: it is a file, or contains something else.
     """
     folder = Path(path)
-    refuse_in_run(folder)
+    check_place(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{path}' is a file, not a folder; choose another --output")
     if folder.is_dir() and any(folder.iterdir()) and not _is(folder, replaces):

@@ -29,7 +29,7 @@ from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.places import refuse_in_run
+from ssl_zoo.runs.places import check_place
 from ssl_zoo.training.train import Trainer, train
 from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
@@ -105,7 +105,7 @@ class _Scored:
 
 
 def _check_output(folder: Path) -> None:
-    refuse_in_run(folder)
+    check_place(folder)
     file = folder / COMPARISON_FILE
     if file.exists():
         try:

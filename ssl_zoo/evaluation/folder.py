@@ -16,7 +16,7 @@ from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.evaluation.result import RESULT_FILE
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.history import Event, History, host
-from ssl_zoo.runs.places import SUBMITTING, runs_folder
+from ssl_zoo.runs.places import SUBMITTING, check_encoding, runs_folder
 from ssl_zoo.runs.plugin_files import keep_loaded, load_kept
 
 
@@ -62,6 +62,7 @@ class ScoringFolder:
         Raises:
             UserError: it contains other files.
         """
+        check_encoding(self.path)
         if not self.path.exists() or self.request_file.is_file():
             return
         is_folder = self.path.is_dir()

@@ -82,7 +82,7 @@ def cluster(
     settings = data_settings(opened, data, config.data)
     found: list[Clusters] = []
     with distributed.process_group() as device, ExitStack() as held:
-        place = folder.reserved(target, overwrite=overwrite)
+        place = folder.writing_alone(target, overwrite=overwrite)
         distributed.on_main(lambda: held.enter_context(place))
         images = _look(opened, settings, config, device)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import locked
-from ssl_zoo.runs.places import refuse_in_run
+from ssl_zoo.runs.places import check_place
 
 RESULT = "clusters.json"
 """Files that every folder of clusters contains."""
@@ -28,7 +28,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         UserError: it is a file, contains clusters and `overwrite` is not set, contains anything other
             than clusters, or is in a run folder.
     """
-    refuse_in_run(path)
+    check_place(path)
     if Path.cwd().is_relative_to(path.resolve()):
         raise UserError(
             f"'{path}' is the current folder and would be replaced; choose another --output"
@@ -67,7 +67,7 @@ def _check_parent(path: Path) -> None:
 
 
 @contextmanager
-def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
+def writing_alone(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Checks an output folder and keeps it from other processes within a `with` block.
 
     Raises:

@@ -15,7 +15,7 @@ from ssl_zoo.files import sha256, write_text
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.places import refuse_in_run
+from ssl_zoo.runs.places import check_place
 from ssl_zoo.schedule import epochs
 from ssl_zoo.weights.open import export, file_facts, newest_checkpoint, open_checkpoint
 
@@ -53,7 +53,7 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
 
 
 def _check_output(card: Path, weights: Path) -> None:
-    refuse_in_run(card)
+    check_place(card)
     if card.exists() and "\nlibrary_name: ssl-zoo\n" not in card.read_text(errors="replace"):
         raise UserError(
             f"'{card}' is not a model card of ssl-zoo; choose another --output or --name"

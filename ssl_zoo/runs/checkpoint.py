@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter
 from safetensors import SafetensorError
@@ -27,7 +26,7 @@ from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.files import sha256, write_text
-from ssl_zoo.runs.tensor_files import save_tensors
+from ssl_zoo.runs.tensor_files import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +269,7 @@ def load_state(path: Path) -> RunState:
     ranks = [_read_torch(path / f"rank-{rank}.pt") for rank in range(manifest.world_size)]
     return RunState(
         manifest,
-        safetensors.torch.load_file(path / MODEL),
+        load_tensors(path / MODEL),
         _read_torch(path / OPTIMIZER),
         ranks,
     )
@@ -328,7 +327,7 @@ def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
     manifest = read_manifest(path)
     verify(path, manifest, [MODEL])
     prefix = manifest.exported + "."
-    weights = safetensors.torch.load_file(path / MODEL)
+    weights = load_tensors(path / MODEL)
     return manifest, {
         key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
     }

@@ -22,7 +22,7 @@ from ssl_zoo.runs import checkpoint, metrics, plugin_files
 from ssl_zoo.runs.config import OPERATIONAL, RunConfig, run_config
 from ssl_zoo.runs.history import History
 from ssl_zoo.runs.ownership import SECONDS_FOR_THE_OTHER, Ownership
-from ssl_zoo.runs.places import LOCK, SUBMITTING
+from ssl_zoo.runs.places import LOCK, SUBMITTING, check_encoding
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class RunFolder:
         Raises:
             UserError: the folder belongs to another config, or contains other files.
         """
+        check_encoding(self.path)
         if not self.exists():
             if self.path.is_dir() and any(
                 file.name not in (LOCK, SUBMITTING) for file in self.path.iterdir()
@@ -218,7 +219,7 @@ class RunFolder:
         damaged = [line for line, record in lines if record is None]
         try:
             if damaged:
-                aside = metrics.set_aside(self.metrics_file, damaged)
+                aside = metrics.keep_damaged(self.metrics_file, damaged)
                 logger.warning(
                     "'%s' had damaged lines; they are now in '%s'", self.metrics_file, aside.name
                 )

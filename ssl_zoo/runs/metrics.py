@@ -19,9 +19,9 @@ def parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         return None
-    seconds = record.get("seconds")
-    is_time = type(seconds) in (int, float) and math.isfinite(seconds)
-    return record if is_time else None
+    seconds: Any = record.get("seconds")
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return record if is_number and math.isfinite(seconds) else None
 
 
 def read_lines(file: Path) -> list[Line]:
@@ -33,7 +33,7 @@ def read_lines(file: Path) -> list[Line]:
     return [(line, parse(line)) for line in file.read_bytes().split(b"\n") if line.strip()]
 
 
-def set_aside(file: Path, damaged: list[bytes]) -> Path:
+def keep_damaged(file: Path, damaged: list[bytes]) -> Path:
     """Appends damaged lines to a file next to the metrics, and returns it.
 
     Raises:

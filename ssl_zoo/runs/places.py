@@ -42,12 +42,25 @@ def run_around(path: Path) -> Path | None:
     return None
 
 
-def refuse_in_run(output: Path) -> None:
-    """Checks that an output is not in a run folder, which only training changes.
+def check_encoding(output: Path) -> None:
+    """Checks that an output has a name that all libraries can write and read.
 
     Raises:
-        UserError: it is.
+        UserError: its path is not UTF-8.
     """
+    try:
+        str(output).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"'{output}' is not UTF-8; choose another --output") from None
+
+
+def check_place(output: Path) -> None:
+    """Checks that an output other than a run can be written to a path.
+
+    Raises:
+        UserError: its path is not UTF-8, or it is in a run folder, which only training changes.
+    """
+    check_encoding(output)
     run = run_around(output)
     if run is not None:
         raise UserError(

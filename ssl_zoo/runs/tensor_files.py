@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from ssl_zoo.errors import UserError
 
 
 def save_tensors(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
@@ -21,3 +24,15 @@ def save_state(
     mode = path.stat().st_mode
     safetensors.torch.save_file(plain, path, metadata=metadata)
     path.chmod(mode)  # safetensors writes files that only their owner can read
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"'{path}' cannot be read: {error}") from None

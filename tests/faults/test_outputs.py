@@ -1,6 +1,9 @@
 """Where results are written."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,7 +158,7 @@ def test_clusters_are_written_twice_at_once(overwrite: bool, tmp_path: Path) -> 
     inside, finished = threading.Event(), threading.Event()
 
     def first() -> None:
-        with folder.reserved(tmp_path / "clusters", overwrite=overwrite):
+        with folder.writing_alone(tmp_path / "clusters", overwrite=overwrite):
             inside.set()
             finished.wait()
 
@@ -190,3 +193,31 @@ def test_clusters_appear_while_others_are_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="clusters cannot be written to '.*' .directory not empty"):
         write()
     assert contents(tmp_path) == {f"clusters/{folder.RESULT}": b"first"}
+
+
+@pytest.mark.parametrize("command", [*FILES, *FOLDERS])
+def test_an_output_is_not_utf8(command: str, tmp_path: Path) -> None:
+    """The name of an output is not UTF-8.
+
+    Then: it is refused before any work is done, because safetensors could not read it.
+    Do: choose another --output.
+    """
+    name = os.fsdecode(b"new-\xff.csv" if command == "table" else b"new-\xff")
+    said = refusal(*{**FILES, **FOLDERS}[command], "-o", tmp_path / name)
+    assert "is not UTF-8; choose another --output" in said
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_run_is_in_a_folder_that_is_not_utf8(small_run: Path, tmp_path: Path) -> None:
+    """A folder above a run was renamed to a name that is not UTF-8.
+
+    Then: `ssl-zoo jobs` lists the run. Commands that need its weights refuse it in one line.
+    Do: rename the folder.
+    """
+    parent = tmp_path / os.fsdecode(b"\xff")
+    run = Path(shutil.copytree(small_run, parent / "run"))
+    assert "is not valid UTF-8" in refusal("evaluate", run)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "ssl_zoo", "jobs", str(parent)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert b"\xff/run" in done.stdout

@@ -176,8 +176,16 @@ def test_metrics_with_garbage(stopped: Path, caplog: pytest.LogCaptureFixture) -
     assert caplog.text.count("had damaged lines; they are now in 'metrics.damaged'") == 1
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard", "owner.json"])
-@pytest.mark.parametrize("fault", ["removed", "a folder", "garbage"])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("metrics.jsonl", "removed"),
+        ("metrics.jsonl", "a folder"),
+        ("tensorboard", "removed"),
+        ("tensorboard", "garbage"),
+        ("owner.json", "garbage"),
+    ],
+)
 def test_a_side_file_is_something_else(name: str, fault: str, stopped: Path) -> None:
     """A file of a run other than its settings and checkpoints is missing, damaged or replaced.
 

@@ -1,5 +1,6 @@
 """Files that training can do without."""
 
+import importlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def test_curves_that_cannot_be_written_are_told_once(
 
 def test_a_removed_folder_of_curves_is_made_again(tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
     curves = TensorBoard(tmp_path / "tensorboard", 1)
     for step in (1, 2, 3):
@@ -57,6 +58,6 @@ def test_a_removed_folder_of_curves_is_made_again(tmp_path: Path, capsys: Any) -
         if step == 2:
             shutil.rmtree(tmp_path / "tensorboard")
     curves.close()
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(each.step, each.value) for each in found.Scalars("loss")] == [(3, 3.0)]
     assert capsys.readouterr().err == ""
