@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.config import ImageSize, NamedConfig
 
 
 @BACKBONES.register
@@ -17,7 +16,7 @@ class Pixels(Backbone):
         """Settings of the pixel features."""
 
         name: Literal["pixels"] = "pixels"
-        image_size: int = Field(default=32, ge=1)
+        image_size: ImageSize = 32
         """Height and width of the images, in pixels."""
 
     def __init__(self, config: Config) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokens import TokenBackbone, resample_positions
-from ssl_zoo.config import NamedConfig, closest
+from ssl_zoo.config import ImageSize, NamedConfig, closest
 from ssl_zoo.errors import UserError
 
 
@@ -32,7 +32,7 @@ class Timm(TokenBackbone):
         """Whether to load timm's pretrained weights, which timm downloads."""
         drop_path: float = Field(default=0.0, ge=0, lt=1)
         """Stochastic depth rate."""
-        image_size: int | None = Field(default=None, ge=1)
+        image_size: ImageSize | None = None
         """Input size of the position embeddings, in pixels; by default the model's own."""
         dynamic_image_size: bool = True
         """Whether vision transformers interpolate position embeddings; multi-crop needs this."""

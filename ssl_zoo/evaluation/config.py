@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 
 from ssl_zoo.config import (
     Config,
+    ImageSize,
     NamedConfig,
     apply_overrides,
     default,
@@ -79,7 +80,7 @@ class FeatureConfig(Config):
     data: Annotated[dict[str, Any], _DataRequest()] = {}
     """Name or settings of the data set. Without a name, the fields override those of the data set that
     the checkpoint was trained on."""
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: ImageSize | None = None
     """Height and width of the images, in pixels; by default that of the global crops in training."""
     layer: str = POOLED
     """Layer that features are taken from: `pooled`, a layer of the backbone such as `trunk.layer3`, or
