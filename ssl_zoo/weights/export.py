@@ -1,6 +1,7 @@
 """Exports a backbone: torchvision or timm names, safetensors, ONNX, torch.hub."""
 
 import importlib.util
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.files import write_text
 from ssl_zoo.formats.networks import DEPTHS, to_timm
 from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.export_kinds import ExportKind
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 """Name of the weights file next to a `hubconf.py`."""
+DESCRIPTION = "backbone.json"
+"""Name of the file next to it that holds the settings; they are never pasted into the code."""
 PACKAGES = ("onnx", "onnxscript")
 """Packages that torch's ONNX exporter needs."""
 OPSET = 18
@@ -29,37 +33,55 @@ _TRUNK = "trunk."
 _OF_TIMM = (*DEPTHS.values(), "vit", "timm")
 _OF_TORCHVISION = (*DEPTHS.values(), "vit", "torchvision")
 
-_HUBCONF = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
+_OF_TORCHVISION_ALONE = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
 
-Input: RGB images, {size}x{size} pixels in training, values in [0, 1]{normalised}.
+`backbone.json` describes the network and its input: RGB images with values in [0, 1], normalised.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+from torchvision import models
+
+dependencies = ["torch", "torchvision", "safetensors"]
+
+FOLDER = Path(__file__).parent
+NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+def backbone(pretrained=True):
+    """Returns the ResNet of `backbone.json`, which maps images (N, 3, H, W) to features (N, D)."""
+    name = json.loads((FOLDER / "backbone.json").read_text(encoding="utf-8"))["name"]
+    if name not in NETWORKS:
+        raise ValueError(f"backbone.json names {name!r}; known: {', '.join(NETWORKS)}")
+    net = getattr(models, name)()
+    net.fc = nn.Identity()
+    if pretrained:
+        state = load_file(FOLDER / "weights.safetensors")
+        own = {key: value for key, value in state.items() if key.startswith("trunk.")}
+        net.load_state_dict({key.removeprefix("trunk."): value for key, value in own.items()})
+    return net.eval()
+'''
+_OF_SSL_ZOO = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
+
+`backbone.json` describes the network and its input: RGB images with values in [0, 1], normalised.
 """
 
 from pathlib import Path
 
-{imports}
-dependencies = {dependencies}
+dependencies = ["torch", "ssl_zoo"]
 
 
 def backbone(pretrained=True):
-    """Returns {name}, which maps images (N, 3, H, W) to features (N, {dim})."""
-{body}
-'''
-_IMPORTS = """from safetensors.torch import load_file
-from torch import nn
-from torchvision import models
-"""
-_WITH_US = """    import ssl_zoo
+    """Returns the network of `backbone.json`, which maps images (N, 3, H, W) to features (N, D)."""
+    import ssl_zoo
 
     if not pretrained:
         raise ValueError("this entry is only available with weights; leave pretrained=True")
-    return ssl_zoo.load(Path(__file__).parent / "weights.safetensors")"""
-_WITH_TORCHVISION = """    net = models.{name}()
-    net.fc = nn.Identity()
-    if pretrained:
-        state = load_file(Path(__file__).parent / "weights.safetensors")
-        own = {{key: value for key, value in state.items() if key.startswith("trunk.")}}
-        net.load_state_dict({{key.removeprefix("trunk."): value for key, value in own.items()}})
-    return net.eval()"""
+    return ssl_zoo.load(Path(__file__).parent / "weights.safetensors")
+'''
 
 
 def write(opened: Opened, path: Path, kind: ExportKind) -> str:
@@ -169,30 +191,30 @@ def _hub(opened: Opened, path: Path) -> str:
         raise UserError(f"folder '{path}' contains other files; choose another folder")
     path.mkdir(exist_ok=True)
     export(opened, path / WEIGHTS)
-    aside = path / ".hubconf.py.writing"
-    aside.write_text(hubconf(opened), encoding="utf-8")
-    aside.replace(conf)
+    write_text(path / DESCRIPTION, json.dumps(_description(opened), indent=1) + "\n")
+    plain = _is_plain_resnet(opened)
+    write_text(conf, _OF_TORCHVISION_ALONE if plain else _OF_SSL_ZOO)
     return f"torch.hub.load('{path}', 'backbone', source='local')"
 
 
-def hubconf(opened: Opened) -> str:
-    """Returns the `hubconf.py` of a backbone; it only needs torchvision if that has the network."""
-    settings, backbone = opened.facts.backbone, opened.backbone
-    plain = settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
+def _is_plain_resnet(opened: Opened) -> bool:
+    """Returns whether torchvision has the network, so that a hub folder needs nothing else."""
+    settings = opened.facts.backbone
+    return settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
+
+
+def _description(opened: Opened) -> dict[str, Any]:
+    """Returns what the user of a hub folder must know of the network."""
     facts = opened.facts
     seen = facts.normalisation.as_json() if facts.normalisation else facts.data or {}
-    normalised = f", normalised by mean {seen['mean']} and std {seen['std']}" if seen else ""
-    return _HUBCONF.format(
-        size=image_size(opened),
-        normalised=normalised,
-        imports=_IMPORTS if plain else "",
-        dependencies='["torch", "torchvision", "safetensors"]'
-        if plain
-        else '["torch", "ssl_zoo"]',
-        name=settings["name"],
-        dim=backbone.feature_dim,
-        body=_WITH_TORCHVISION.format(name=settings["name"]) if plain else _WITH_US,
-    )
+    return {
+        "name": facts.backbone_name,
+        "settings": facts.backbone,
+        "feature_dim": opened.backbone.feature_dim,
+        "image_size": image_size(opened),
+        "mean": seen.get("mean"),
+        "std": seen.get("std"),
+    }
 
 
 def image_size(opened: Opened) -> int:

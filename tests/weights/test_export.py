@@ -1,5 +1,6 @@
 """Round trips: what is written loads elsewhere, or here again, and computes the same features."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,20 @@ def test_a_hub_folder_is_loaded_by_torch_hub(network: str, swav: Opened, tmp_pat
     assert ("ssl_zoo" in text) == (network == "tiny")
 
 
-def test_a_hub_folder_tells_how_images_are_normalised(swav: Opened) -> None:
-    assert "std [0.228, 0.224, 0.225]" in export.hubconf(swav)
+def test_a_hub_folder_tells_how_images_are_normalised(swav: Opened, tmp_path: Path) -> None:
+    write(swav, tmp_path / "out", "hub")
+    told = json.loads((tmp_path / "out" / export.DESCRIPTION).read_text())
+    assert (told["image_size"], told["std"]) == (224, [0.228, 0.224, 0.225])
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_the_code_of_a_hub_folder_is_the_same_for_every_network(stem: str, tmp_path: Path) -> None:
+    codes = set()
+    for depth in (18, 34):
+        opened = open_checkpoint(f"untrained:{{name: resnet{depth}, stem: {stem}}}")
+        write(opened, tmp_path / str(depth), "hub")
+        codes.add((tmp_path / str(depth) / "hubconf.py").read_text())
+    assert len(codes) == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(swav: Opened, tmp_path: Path) -> None:
