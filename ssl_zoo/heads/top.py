@@ -2,13 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_zoo.config import Config, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
+
+
+class _Settings(Config):
+    """The settings of head and prototypes in a file."""
+
+    head: dict[str, Any]
+    """Settings of the head; they are validated when it is built."""
+    input_dim: int = Field(ge=1)
+    """Length of its input features."""
+    n_prototypes: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """Number of prototypes in each set."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,20 @@ class Top:
         }
         sets = [len(t) for name, t in weights.items() if name.startswith("prototypes.sets.")]
         return cls(head, input_dim, sets, weights) if sets else None
+
+    @classmethod
+    def read(cls, settings: Any, weights: dict[str, Tensor], *, what: str) -> "Top":
+        """Returns the head and prototypes in a file.
+
+        Args:
+            settings: as returned by `settings`.
+            what: names the file in errors.
+
+        Raises:
+            UserError: the settings are something else.
+        """
+        known = validate(_Settings, settings, source=f"'{what}'")
+        return cls(**known.model_dump(), weights=weights)
 
     def settings(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON-serialisable values."""

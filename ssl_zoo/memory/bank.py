@@ -34,7 +34,7 @@ class EmbeddingBank(Memory):
         self._index = torch.full((run.steps_per_epoch * run.batch_size,), _EMPTY)
         self._rows: Tensor | None = None  # (V_g, n, d)
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self._seed = int(torch.randint(2**31, ()))  # methods are built with the run's seed
+        self._seed = int(torch.randint(2**31, (), device="cpu"))  # built with the run's seed
 
     @property
     def is_empty(self) -> bool:

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema
 
 from ssl_zoo import plugins
 from ssl_zoo.backbones.base import BACKBONES
-from ssl_zoo.config import Config, NamedConfig
+from ssl_zoo.config import Config, NamedConfig, validate
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import write_text
@@ -135,12 +135,12 @@ def require(what: str, recorded: Any, components: Mapping[str, Any]) -> None:
         UserError: a component is unknown and a plug-in file of the checkpoint is not loaded; the message
             names the `--plugin` to pass.
     """
-    files = [PluginFile.model_validate(entry) for entry in recorded or ()]
+    files = _recorded(what, recorded)
     missing = [file for file in files if plugins.loaded(file.digest) is None]
     unknown = [
-        f"{part} '{settings['name']}'"
+        f"{part} '{settings.get('name')}'"
         for part, settings in components.items()
-        if settings and settings["name"] not in _REGISTRIES[part]
+        if isinstance(settings, Mapping) and settings.get("name") not in _REGISTRIES[part]
     ]
     if missing and unknown:
         options = " ".join(f"--plugin {shlex.quote(str(_found(what, file)))}" for file in missing)
@@ -148,6 +148,18 @@ def require(what: str, recorded: Any, components: Mapping[str, Any]) -> None:
             f"'{what}' needs {' and '.join(unknown)} from a plug-in file, which is only run if you "
             f"name it; if you trust the file, add: {options}"
         )
+
+
+def _recorded(what: str, recorded: Any) -> list[PluginFile]:
+    """Returns the files that a checkpoint records; those without a digest are refused, not read."""
+    entries = [] if recorded is None else recorded
+    if isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and "digest" in entry for entry in entries
+    ):
+        return [validate(PluginFile, entry, source=f"'{what}': plugins") for entry in entries]
+    raise UserError(
+        f"'{what}': plugins is not a list of files with their digests; export it again"
+    )
 
 
 def _found(what: str, file: PluginFile) -> Path:

@@ -1,17 +1,19 @@
 """`WeightFacts`: what is known of a network's weights, as released files carry it in their metadata."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, field_validator
 
-from ssl_zoo.config import Config
+from ssl_zoo.config import Config, ImageSize
+from ssl_zoo.data.base import DATASETS
 
 
 class Normalisation(Config):
     """Mean and standard deviation of each channel that a network expects, for values in [0, 1]."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = Field(min_length=3, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=3, max_length=3)
 
     def as_json(self) -> dict[str, list[float]]:
         """Returns both, ready for JSON."""
@@ -19,7 +21,10 @@ class Normalisation(Config):
 
 
 class WeightFacts(Config):
-    """Metadata of weights; fields are None where a file does not say."""
+    """Metadata of weights; fields are None where a file does not say.
+
+    Files of others are read into it, so everything that is used has the type and bounds of a setting.
+    """
 
     model_config = ConfigDict(extra="ignore")  # later versions may add fields
 
@@ -29,11 +34,11 @@ class WeightFacts(Config):
     """What it was trained with: a method's name, or that of published weights."""
     data: dict[str, Any] | None = None
     """Settings of the data set it was trained on."""
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     """Height and width that it was trained at, in pixels."""
-    step: int | None = None
+    step: int | None = Field(default=None, ge=0)
     """Optimizer steps of training."""
-    epoch: float | None = None
+    epoch: float | None = Field(default=None, ge=0)
     """Epochs of training."""
     config: dict[str, Any] | None = None
     """All settings of the run."""
@@ -43,6 +48,26 @@ class WeightFacts(Config):
     """Of its input, where that is not the data set's own."""
     seed: int | None = None
     """Seed of untrained weights."""
+
+    @field_validator("backbone", "data")
+    @classmethod
+    def _has_a_name(cls, settings: dict[str, Any] | None) -> dict[str, Any] | None:
+        if settings is not None and not isinstance(settings.get("name"), str):
+            raise ValueError("the settings have no 'name'")
+        return settings
+
+    @field_validator("data")
+    @classmethod
+    def _of_a_data_set(cls, settings: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Validates the settings; of a data set that is not registered, only its normalisation."""
+        if settings is None:
+            return None
+        if settings["name"] in DATASETS:
+            return DATASETS.config(settings).model_dump(mode="json")
+        if "mean" in settings or "std" in settings:
+            seen = {key: settings.get(key) for key in ("mean", "std")}
+            return {**settings, **Normalisation.model_validate(seen).as_json()}
+        return settings
 
     @property
     def backbone_name(self) -> str:
@@ -57,7 +82,8 @@ class WeightFacts(Config):
     @property
     def head(self) -> Any:
         """Settings of the method's projection head, None where it has none."""
-        return (self.config or {}).get("method", {}).get("head")
+        method = (self.config or {}).get("method")
+        return method.get("head") if isinstance(method, Mapping) else None
 
     def as_json(self) -> dict[str, Any]:
         """Returns the fields that are known, ready for JSON."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, EvaluationTransform
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import closest, parse_yaml
+from ssl_zoo.config import closest, parse_yaml, validate
 from ssl_zoo.data.base import DATASETS, IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import Imported, first_names, split_prefix
@@ -29,6 +29,7 @@ from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.runs.tensor_files import save_state
+from ssl_zoo.weights.bounded import built_for
 from ssl_zoo.weights.facts import Normalisation, WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
@@ -232,21 +233,24 @@ def _untrained(what: str, seed: int) -> Opened:
 def _from_checkpoint(what: str, path: Path) -> Opened:
     manifest, weights = checkpoint.load_exported(path)
     config = manifest.config
-    facts = WeightFacts(
-        backbone=manifest.backbone or config["backbone"],
-        data=config["data"],
-        method=config["method"]["name"],
-        image_size=manifest.image_size,
-        step=manifest.step,
-        epoch=manifest.epoch,
-        config=config,
-    )
+    if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
+        raise UserError(f"'{what}' does not name its method; its manifest.json was changed")
+    known = {
+        "backbone": manifest.backbone or config.get("backbone"),
+        "data": config.get("data"),
+        "method": config["method"].get("name"),
+        "image_size": manifest.image_size or None,
+        "step": manifest.step,
+        "epoch": manifest.epoch,
+        "config": config,
+    }
+    facts = validate(WeightFacts, known, source=f"'{what}'")
     opened = _fill(what, facts, weights)
     return replace(opened, layers=partial(_layers, what, path, config))
 
 
 def _layers(what: str, path: Path, config: dict[str, Any]) -> dict[str, nn.Module]:
-    require(what, config.get("plugins"), {"method": config["method"]})
+    require(what, config.get("plugins"), {"method": config.get("method")})
     return method_layers(path)
 
 
@@ -268,8 +272,8 @@ def _from_file(what: str, path: Path, format: Any) -> Opened:
     kept, weights = split_prefix(read_safetensors(what, path), f"{ON_TOP}.")
     opened = _fill(what, facts, weights)
     if settings == OF_METHOD:
-        return replace(opened, layers=partial(rebuilt_layers, facts, kept))
-    return _with_top(opened, Top(**settings, weights=kept) if settings else None)
+        return replace(opened, layers=partial(rebuilt_layers, what, facts, kept))
+    return _with_top(opened, Top.read(settings, kept, what=what) if settings else None)
 
 
 def _read_facts(what: str, text: str) -> tuple[WeightFacts, Any]:
@@ -277,9 +281,9 @@ def _read_facts(what: str, text: str) -> tuple[WeightFacts, Any]:
     try:
         record = json.loads(text)
         record["backbone"]["name"]
-        return WeightFacts.model_validate(record), record.get(ON_TOP)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"'{what}' does not name its backbone; export it again") from None
+    return validate(WeightFacts, record, source=f"'{what}'"), record.get(ON_TOP)
 
 
 def _metadata(what: str, path: Path) -> dict[str, str]:
@@ -314,15 +318,31 @@ def _trained_top(opened: Opened) -> Top | None:
 
 
 def _with_top(opened: Opened, top: Top | None) -> Opened:
-    return replace(opened, top=top, layers=top.layers) if top else opened
+    if top is None:
+        return opened
+    layers = partial(built_for, top.weights, top.layers, what=opened.what)
+    return replace(opened, top=top, layers=layers)
 
 
 def _fill(what: str, facts: WeightFacts, weights: dict[str, Tensor]) -> Opened:
-    settings = dict(facts.backbone)
-    require(what, facts.plugins, {"backbone": settings})
-    if settings.get("pretrained"):  # its weights are loaded next; skip the download
-        settings["pretrained"] = False
-    backbone = BACKBONES.build(settings)
+    require(what, facts.plugins, {"backbone": facts.backbone})
+    settings = BACKBONES.config(facts.backbone)
+    facts = facts.model_copy(update={"backbone": settings.model_dump(mode="json")})
+    if getattr(settings, "pretrained", False):  # its weights are loaded next; skip the download
+        settings = settings.model_copy(update={"pretrained": False})
+
+    def build() -> Backbone:
+        backbone = BACKBONES.build(settings)
+        _match(what, settings.name, backbone, weights)
+        return backbone
+
+    backbone = built_for(weights, build, what=what)
+    backbone.load_state_dict(weights)
+    return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
+
+
+def _match(what: str, name: str, backbone: Backbone, weights: dict[str, Tensor]) -> None:
+    """Raises `UserError` if the weights differ in names or shapes from those of a backbone."""
     expected = backbone.state_dict()
     missing, surplus = (
         sorted(expected.keys() - weights.keys()),
@@ -338,7 +358,5 @@ def _fill(what: str, facts: WeightFacts, weights: dict[str, Tensor]) -> Opened:
         listing = "; ".join(f"{title}: {first_names(names)}" for title, names in parts if names)
         raise UserError(
             f"the weights of '{what}' do not match the architecture of its backbone "
-            f"'{facts.backbone_name}' ({listing})"
+            f"'{name}' ({listing})"
         )
-    backbone.load_state_dict(weights)
-    return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
