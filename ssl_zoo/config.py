@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.yaml_reading import is_cut, load_yaml, read_text
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ImageSize = Annotated[int, Field(ge=1, le=8192)]
@@ -88,7 +89,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, or does not contain a mapping.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(Path(path))
     except FileNotFoundError:
         raise UserError(f"config file '{path}' does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -99,12 +100,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
     """Parses a mapping from YAML text; `source` names it in errors."""
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise UserError(f"'{source}' is not valid YAML{where}: {problem}") from None
+        raise UserError(f"'{source}' is not valid YAML{_problem(error)}") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -112,6 +110,16 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
             f"'{source}' contains a {type(value).__name__}, not settings; write 'key: value' lines"
         )
     return value
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """Returns where in a YAML text an error is, and what it is."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    problem = getattr(error, "problem", None)
+    if problem is None and isinstance(error, yaml.reader.ReaderError):
+        problem = f"it contains the character {error.character!r}"
+    return f"{where}: {problem or str(error) or 'cannot be parsed'}"
 
 
 def dump_yaml(config: BaseModel) -> str:
@@ -125,7 +133,7 @@ def canonical_json(value: Any) -> str:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Splits `a.b=value`; the value is read as YAML.
+    """Splits `a.b=value`; the value is read as YAML, but text with ` #` in it is kept whole.
 
     Raises:
         UserError: the `=` or the key is missing, or the value is not valid YAML.
@@ -133,10 +141,30 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"'{text}' is not an override; write KEY=VALUE, for example seed=3")
+    key = key.strip()
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"the value of '{key}' is not valid YAML: {value!r}") from None
+        found = load_yaml(value)
+        if not is_cut(value):
+            return key, found
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"the value of '{key}' is not valid YAML: {shown(value)}{_problem(error)}"
+        ) from None
+    if re.match(r"[\w/~.]", value.strip()):  # a path such as `/data/set #2`
+        return key, value.strip()
+    raise UserError(
+        f"the value of '{key}' would be cut: YAML does not read all of {shown(value)}; put text that "
+        "contains '#' or '&' in quotes"
+    )
+
+
+def shown(value: Any) -> str:
+    """Returns a value as Python writes it, cut after 200 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a very large integer"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -159,7 +187,7 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> di
 
 
 def _step_into(place: Any, part: str, so_far: str, key: str) -> Any:
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+    if isinstance(place, list) and part in map(str, range(len(place))):
         return place[int(part)]
     if isinstance(place, dict):
         if place.get(part) is None:
@@ -175,7 +203,7 @@ def _put(place: Any, last: str, value: Any, key: str) -> None:
         old = place.get(last)
         merges = isinstance(old, dict) and isinstance(value, dict) and "name" not in value
         place[last] = {**old, **value} if merges and isinstance(old, dict) else value
-    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
+    elif isinstance(place, list) and last in map(str, range(len(place))):
         place[int(last)] = value
     else:
         raise UserError(f"cannot set '{key}': there is no entry '{last}'")
@@ -220,7 +248,7 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
     rule = rule.replace(" after validation", "")
     if kind == "string_type" and value is not None:  # YAML does not read `2024` and `no` as text
         rule += f"; put it in quotes: '{place}=\"TEXT\"'"
-    return f"{place}: {value!r} {rule}" if place else f"{value!r} {rule}"
+    return f"{place}: {shown(value)} {rule}" if place else f"{shown(value)} {rule}"
 
 
 def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -18,6 +18,7 @@ GROUND = {
     "plugins",
     "registry",
     "schedule",
+    "yaml_reading",
 }
 PARTS = {
     *("assignment", "augmentations", "backbones", "data", "heads", "losses", "memory", "optim"),
@@ -32,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plugins": {"errors"},
     "files": set(),
     "distributed": {"errors"},
-    "config": {"errors"},
+    "yaml_reading": set(),
+    "config": {"errors", "yaml_reading"},
     "registry": {"config", "errors", "plugins"},
     "schedule": {"config"},
     # parts

@@ -104,7 +104,7 @@ class _Megabytes(click.ParamType):  # type: ignore[type-arg]
     name = "size"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)?", str(value), re.IGNORECASE)
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(MB|GB)?", str(value), re.IGNORECASE)
         size = float(found[1]) * (1000 if (found[2] or "").upper() == "GB" else 1) if found else 0
         if size < 1:
             raise UserError(f"'{value}' is not a size; write 500MB or 2GB")

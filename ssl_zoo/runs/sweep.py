@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from ssl_zoo.config import parse_override
+from ssl_zoo.config import parse_override, shown
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.yaml_reading import is_cut, load_yaml
 
 METHOD = "method"
 MOST_POINTS = 10_000
@@ -69,7 +70,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
         raise UserError(
             f"'{text}' is not a sweep; write KEY=A,B or KEY=FIRST..LAST, as in seed=0..2"
         )
-    span = re.fullmatch(r"\s*(-?\d+)\.\.(-?\d+)\s*", values)
+    span = re.fullmatch(r"\s*(-?\d{1,18})\.\.(-?\d{1,18})\s*", values)
     if span:
         first, last = int(span[1]), int(span[2])
         if last < first:
@@ -80,8 +81,10 @@ def _axis(text: str) -> tuple[str, list[Any]]:
             )
         return key.strip(), list(range(first, last + 1))
     try:
-        found = yaml.safe_load(f"[{values}]")
+        found = load_yaml(f"[{values}]")
+        if is_cut(f"[{values}]"):
+            raise yaml.YAMLError
     except yaml.YAMLError:
         parse_override(text)
-        raise UserError(f"the values of '{key}' are not valid YAML: {values!r}") from None
+        raise UserError(f"the values of '{key}' are not valid YAML: {shown(values)}") from None
     return key.strip(), list(found)
