@@ -28,7 +28,8 @@ from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.augmentations.multicrop import Crop, MultiCrop
 from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
-from ssl_zoo.data.image_folder import EXTENSIONS, decode
+from ssl_zoo.data.image_files import decode
+from ssl_zoo.data.walk import EXTENSIONS
 
 Run = Callable[[], object]
 

@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_zoo.config import NamedConfig
@@ -55,7 +57,7 @@ class Dataset:
 
         Returns:
             `(B, 3, H, W)` uint8 if all images have one size, else a list of `(3, H, W)` uint8 in
-            which an image that cannot be decoded is None.
+            which an image that cannot be loaded is None.
         """
         raise NotImplementedError
 
@@ -63,10 +65,29 @@ class Dataset:
         """Returns a readable name of the image: its path, or its position."""
         return f"image {index}"
 
+    def fault(self, index: int) -> str:
+        """Returns why an image cannot be loaded, such as `permission denied`; empty if it cannot be
+        decoded."""
+        return ""
+
     @property
     def fingerprint(self) -> str:
-        """Digest of the split's content: 16 hexadecimal digits that change with the data."""
+        """Digest of the split's content: 16 hexadecimal digits that change with the data, and not if
+        it is moved."""
         raise NotImplementedError
+
+    @property
+    def cache_key(self) -> str:
+        """Digest that changes with the fingerprint, and possibly if files are written again."""
+        return self.fingerprint
+
+    @property
+    def image_digests(self) -> NDArray[np.uint64] | None:
+        """Digest of each image and its label, `(N,)`; None if the data set has none."""
+        return None
+
+    def refuse_changes(self) -> None:
+        """Raises `UserError` if images were changed since the fingerprint was first asked for."""
 
 
 DATASETS: "Registry[Dataset]" = registry("dataset")

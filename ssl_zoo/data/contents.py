@@ -1,14 +1,12 @@
 """Describes the content of an image folder, and the setting that fits it, for error messages."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.data.base import Split
+from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-"""Extensions of image files, in lower case."""
 USUAL_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "valid", "validation", "test", "testing", "eval"),
@@ -16,11 +14,6 @@ USUAL_NAMES: dict[Split, tuple[str, ...]] = {
 """Common folder names of each split, in lower case."""
 _NAMED = 5  # folders or extensions named in a message
 _COUNTED = 100_000  # files examined for a message
-
-
-def is_image(name: str) -> bool:
-    """Returns whether a file name is that of an image."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 @dataclass(frozen=True)
@@ -66,17 +59,16 @@ def look_into(folder: Path) -> Contents:
     """Returns the content of a folder; for a very large one, only of the first files."""
     images, folders, others = 0, Counter[str](), Counter[str]()
     seen = 0
-    for place, below, files in os.walk(folder, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inside = Path(place).relative_to(folder).parts
-        folders.update(dict.fromkeys(below, 0) if not inside else {})
-        for name in files:
+    for level in Walk(folder):
+        inside = Path(level.name).parts
+        folders.update(dict.fromkeys(level.folders, 0) if not inside else {})
+        for name in level.files:
             if is_image(name):
                 images += not inside
                 folders.update({inside[0]: 1} if inside else {})
             elif not name.startswith("."):
                 others[Path(name).suffix.lower() or "without extension"] += 1
-        seen += len(files)
+        seen += len(level.files)
         if seen > _COUNTED:
             break
     return Contents(folder, images, dict(folders), others)
@@ -96,7 +88,9 @@ def advice_for_missing(contents: Contents, split: Split, name: str, *, labels: b
         return f"set data.{split}={usual[0]}"
     if len(contents.folders) == 1 and not contents.images:
         (inner,) = contents.folders
-        if any(each.lower() in USUAL_NAMES["train"] for each in _folders(contents.folder / inner)):
+        if any(
+            each.lower() in USUAL_NAMES["train"] for each in subfolders(contents.folder / inner)
+        ):
             return f"set data.root={contents.folder / inner}"
     if not contents.images and not contents.class_folders:
         return f"known extensions: {', '.join(EXTENSIONS)}"
@@ -113,10 +107,6 @@ def advice_for_missing(contents: Contents, split: Split, name: str, *, labels: b
     if labels and len(contents.class_folders) < 2:
         return "set data.train=. and data.labels=none"
     return "set data.train=."
-
-
-def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir()]
 
 
 def _count(number: int, what: str) -> str:

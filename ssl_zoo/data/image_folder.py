@@ -1,7 +1,5 @@
 """Image files in folders, with one folder per class or without labels."""
 
-import functools
-import hashlib
 import logging
 import os
 from pathlib import Path
@@ -12,65 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Dataset, Split
-from ssl_zoo.data.contents import EXTENSIONS, advice_for_missing, is_image, look_into
+from ssl_zoo.data.contents import advice_for_missing, look_into
+from ssl_zoo.data.image_files import ImageFiles, PathList
+from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders
 from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-
-class PathList:
-    """Relative paths in one block of memory that loader processes share without copying.
-
-    A list of a million strings would be copied page by page as their reference counts change.
-    """
-
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder = folder
-        encoded = [os.fsencode(name) for name in names]
-        self._text = b"".join(encoded)
-        self._ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def name(self, index: int) -> str:
-        """Returns a path relative to the folder."""
-        start = int(self._ends[index - 1]) if index else 0
-        return os.fsdecode(self._text[start : int(self._ends[index])])
-
-    def __getitem__(self, index: int) -> Path:
-        return self.folder / self.name(index)
-
-
-def decode(path: Path) -> Tensor | None:
-    """Returns an image as RGB `(3, H, W)` uint8, or None if it cannot be decoded."""
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except Exception:  # Pillow's decoders raise a dozen types on damaged files
-        return None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-class ImageFiles(Dataset):
-    """Images that are read from files on demand."""
-
-    in_memory = False
-    _paths: PathList
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def load(self, indices: Tensor) -> list[Tensor | None]:
-        """Decodes the images at positions `(B,)`; None for an image that cannot be decoded."""
-        return [decode(self._paths[index]) for index in indices.tolist()]
-
-    def describe(self, index: int) -> str:
-        """Returns the path of an image."""
-        return str(self._paths[index])
 
 
 @DATASETS.register
@@ -99,44 +44,35 @@ class ImageFolder(ImageFiles):
         self.folder = _split_folder(config, split)
         self.class_names: list[str] = []
         self.labels: Tensor | None = None
-        names = (
-            _images_below(self.folder) if config.labels == "none" else self._scan(config, split)
-        )
+        names = sorted(_images(self.folder))
+        if config.labels == "folders":
+            names = self._label(names, config, split)
         self._paths = PathList(self.folder, names)
         if not names:
             raise _no_images(self.folder)
 
-    def _scan(self, config: Config, split: Split) -> list[str]:
-        """Sets classes and labels; returns the paths relative to the split's folder."""
+    def _label(self, names: list[str], config: Config, split: Split) -> list[str]:
+        """Sets classes and labels; returns the paths of the images in class folders."""
         known = _class_folders(_split_folder(config, "train"))
-        names = known if split == "train" else _class_folders(self.folder)
-        strange = sorted(set(names) - set(known))
+        here = known if split == "train" else _class_folders(self.folder)
+        strange = sorted(set(here) - set(known))
         if strange:
             raise UserError(
                 f"folder '{self.folder}' has class '{strange[0]}', which is missing from '{config.train}'; "
                 "give both splits the same class folders"
             )
-        _check_count(names, self.folder, split)
-        files: list[str] = []
-        labels: list[int] = []
+        _check_count(here, self.folder, split)
+        found: dict[str, list[str]] = {name: [] for name in here}
         for name in names:
-            found = _images_below(self.folder / name)
-            if not found:
-                logger.warning("class folder '%s' contains no images", self.folder / name)
-            files += [os.path.join(name, file) for file in found]
-            labels += [known.index(name)] * len(found)
+            first, separator, _ = name.partition(os.sep)
+            if separator:  # images beside the class folders have no class
+                found[first].append(name)
+        for label in (label for label, images in found.items() if not images):
+            logger.warning("class folder '%s' contains no images", self.folder / label)
         self.class_names = known
-        self.labels = torch.tensor(labels, dtype=torch.int64)
-        return files
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Digest of relative paths and sizes in bytes."""
-        digest = hashlib.sha256()
-        for index in range(len(self)):
-            size = self._paths[index].stat().st_size
-            digest.update(os.fsencode(f"{self._paths.name(index)}\0{size}\n"))
-        return digest.hexdigest()[:16]
+        labels = torch.tensor([known.index(label) for label in found], dtype=torch.int64)
+        self.labels = labels.repeat_interleave(torch.tensor([*map(len, found.values())]))
+        return [name for images in found.values() for name in images]
 
 
 def _split_folder(config: Any, split: Split) -> Path:
@@ -163,8 +99,7 @@ def _no_images(folder: Path) -> UserError:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    names = [name for name in names if not name.startswith(".")]
+    names = subfolders(folder)
     if not names:
         contents = look_into(folder)
         if not contents.images:
@@ -188,12 +123,15 @@ def _check_count(names: list[str], folder: Path, split: Split) -> None:
     )
 
 
-def _images_below(folder: Path) -> list[str]:
-    """Returns the paths of all images relative to a folder, sorted."""
-    found: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(place, folder)
-        prefix = "" if below == "." else below + os.sep
-        found += [prefix + name for name in files if is_image(name)]
-    return sorted(found)
+def _images(folder: Path) -> list[str]:
+    """Returns the paths of all images relative to a folder.
+
+    Raises:
+        UserError: a folder below it cannot be read.
+    """
+    walk = Walk(folder)
+    found = [
+        os.path.join(level.name, name) for level in walk for name in level.files if is_image(name)
+    ]
+    walk.refuse_unreadable()
+    return found

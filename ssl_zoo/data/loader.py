@@ -16,7 +16,13 @@ from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.base import Augmentation
 from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.reader import CorruptImages, LoadedBatch, in_processes, load_readable
+from ssl_zoo.data.reader import (
+    CorruptImages,
+    LoadedBatch,
+    faults_of,
+    in_processes,
+    load_readable,
+)
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
 
@@ -229,13 +235,13 @@ class _PlainReader:
     resize: int | None
     interpolation: Interpolation
 
-    def __call__(self, start: int) -> tuple[Tensor, Tensor, list[str]]:
+    def __call__(self, start: int) -> tuple[Tensor, Tensor, dict[str, str]]:
         index = self.positions[start : start + self.batch_size]
         loaded = self.dataset.load(index)
         if isinstance(loaded, Tensor):
-            return self._views(loaded), index, []
+            return self._views(loaded), index, {}
         found = torch.tensor([image is not None for image in loaded])
-        corrupt = [self.dataset.describe(place) for place in index[~found].tolist()]
+        corrupt = faults_of(self.dataset, index[~found].tolist())
         return self._views([image for image in loaded if image is not None]), index[found], corrupt
 
     def _views(self, images: Tensor | Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,14 +30,14 @@ class LoadedBatch:
         views: one uint8 tensor `(V, B, 3, size, size)` per size.
         index: position of each image in the data set, `(B,)`, on the CPU.
         labels: `(B,)`, or None if not requested.
-        corrupt: names of images that could not be decoded and were replaced.
+        corrupt: images that could not be loaded and were replaced, with the reason.
         masks: patches to mask, `(B, L)` bool, or None if the augmentation draws none.
     """
 
     views: list[Tensor]
     index: Tensor
     labels: Tensor | None = None
-    corrupt: list[str] = field(default_factory=list)
+    corrupt: dict[str, str] = field(default_factory=dict)
     masks: Tensor | None = None
 
     def pin_memory(self) -> "LoadedBatch":
@@ -48,62 +48,79 @@ class LoadedBatch:
 
 @dataclass
 class CorruptImages:
-    """Counts images that cannot be decoded, each once, and stops a run that finds too many.
+    """Counts images that cannot be loaded, each once, and stops a run that finds too many.
 
     Args:
         limit: number of images allowed.
         n_images: number of images in the data set.
+        names: the images so far, with the reason; it is empty if an image cannot be decoded.
     """
 
     limit: int
     n_images: int
-    names: dict[str, None] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
-    def add(self, names: Iterable[str]) -> None:
-        """Records images and logs a warning for new ones.
+    def add(self, faults: Mapping[str, str]) -> None:
+        """Records images with the reason, and logs a warning for new ones.
 
         Raises:
             UserError: the limit is exceeded.
         """
-        new = [name for name in names if name not in self.names]
+        new = {name: why for name, why in faults.items() if name not in self.names}
         if not new:
             return
-        self.names.update(dict.fromkeys(new))
-        logger.warning("cannot decode %s; %d so far", shorten(new), len(self.names))
+        self.names.update(new)
+        logger.warning("cannot %s %s; %d so far", _verb(new), shorten(new), len(self.names))
         if len(self.names) > self.limit:
             raise UserError(
-                f"{len(self.names)} of {self.n_images} images cannot be decoded, more than "
+                f"{len(self.names)} of {self.n_images} images cannot be {_verb(self.names)}d, more than "
                 f"data.max_corrupt={self.limit} allows: {shorten(self.names)}; fix or remove "
                 "them, or raise data.max_corrupt"
             )
 
 
-def shorten(names: Iterable[str]) -> str:
-    """Returns the first names and the number of further ones."""
-    names = list(names)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more
+def _verb(faults: Mapping[str, str]) -> str:
+    return "use" if any(faults.values()) else "decode"
 
 
-def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Loads images; an image that cannot be decoded is replaced by the next one that can.
+def shorten(faults: Mapping[str, str]) -> str:
+    """Returns the first names with their reasons, and the number of further ones."""
+    texts = [f"'{name}' ({why})" if why else f"'{name}'" for name, why in faults.items()]
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
+
+
+def faults_of(dataset: Dataset, index: Iterable[int]) -> dict[str, str]:
+    """Returns the names of images that cannot be loaded, with the reasons."""
+    return {dataset.describe(place): dataset.fault(place) for place in index}
+
+
+def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor, dict[str, str]]:
+    """Loads images; an image that cannot be loaded is replaced by the next one that can.
 
     Returns:
-        The images, their actual positions `(B,)`, and the names of those replaced. There are fewer
-        images than requested only if too many in a row cannot be decoded.
+        The images, their actual positions `(B,)`, and the names of those replaced with the reasons.
+        There are fewer images than requested only if too many in a row cannot be loaded.
     """
-    images, places, corrupt = [], [], []
+    images, places, corrupt = [], [], list[int]()
     for image, place in zip(dataset.load(index), index.tolist(), strict=True):
         for _ in range(min(len(dataset), dataset.max_corrupt + 1)):
             if image is not None:
                 break
-            corrupt.append(dataset.describe(place))
+            corrupt.append(place)
             place = (place + 1) % len(dataset)
             image = dataset.load(torch.tensor([place]))[0]
         if image is not None:
             images.append(image)
             places.append(place)
-    return images, torch.tensor(places), list(dict.fromkeys(corrupt))
+    return images, torch.tensor(places), faults_of(dataset, dict.fromkeys(corrupt))
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A user's mistake that a worker process found; torch would wrap the error in a traceback."""
+
+    message: str
 
 
 class _Jobs(TorchDataset[Any]):
@@ -113,7 +130,10 @@ class _Jobs(TorchDataset[Any]):
         self.work = work
 
     def __getitem__(self, job: Any) -> Any:
-        return self.work(job)
+        try:
+            return self.work(job)
+        except UserError as error:
+            return _Refusal(str(error))
 
 
 def in_processes(
@@ -129,6 +149,9 @@ def in_processes(
         jobs: arguments of the calls.
         num_workers: processes, each with one thread.
         pin_memory: whether results are in page-locked memory, for copies to a GPU.
+
+    Raises:
+        UserError: a call raised one.
     """
     if num_workers == 0 or not jobs:
         yield from map(work, jobs)
@@ -145,7 +168,10 @@ def in_processes(
     )
     with _stops_held_back():
         batches = iter(loader)  # starts the workers
-    yield from batches
+    for found in batches:
+        if isinstance(found, _Refusal):
+            raise UserError(found.message)
+        yield found
 
 
 @contextmanager

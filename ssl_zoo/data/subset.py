@@ -40,7 +40,23 @@ class Subset(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Digest of the other data set's fingerprint, the positions and the labels."""
-        digest = hashlib.sha256(self._whole.fingerprint.encode())
+        return self._digest(self._whole.fingerprint)
+
+    @property
+    def cache_key(self) -> str:
+        """Digest of the other data set's key, the positions and the labels."""
+        return self._digest(self._whole.cache_key)
+
+    def refuse_changes(self) -> None:
+        """Raises `UserError` if an image of the other data set was changed."""
+        self._whole.refuse_changes()
+
+    def fault(self, index: int) -> str:
+        """Returns why the other data set cannot load the image."""
+        return self._whole.fault(int(self._rows[index]))
+
+    def _digest(self, whole: str) -> str:
+        digest = hashlib.sha256(whole.encode())
         labels = torch.empty(0) if self.labels is None else self.labels
         for part in (self._rows, labels):
             digest.update(part.numpy().tobytes())

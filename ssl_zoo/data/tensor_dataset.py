@@ -3,9 +3,12 @@
 import functools
 import hashlib
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.fingerprint import short, with_labels
 
 
 class TensorDataset(Dataset):
@@ -39,3 +42,9 @@ class TensorDataset(Dataset):
         if self.labels is not None:
             digest.update(self.labels.numpy().data)
         return digest.hexdigest()[:16]
+
+    @functools.cached_property
+    def image_digests(self) -> NDArray[np.uint64]:
+        """Digests of values and label of each image, `(N,)`."""
+        found = [short(image.tobytes()) for image in self.images.numpy()]
+        return with_labels(np.array(found, dtype=np.uint64), self.labels)

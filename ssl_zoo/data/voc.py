@@ -4,9 +4,6 @@ Everingham et al., "The Pascal visual object classes (VOC) challenge", 2010
 (doi:10.1007/s11263-009-0275-4).
 """
 
-import functools
-import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Dataset, Split
-from ssl_zoo.data.image_folder import ImageFiles, PathList
+from ssl_zoo.data.image_files import ImageFiles, PathList
 from ssl_zoo.errors import UserError
 
 Marks = Mapping[str, int]
@@ -67,17 +64,6 @@ class Voc(ImageFiles):
             raise UserError(f"no image of '{config.train}' in '{self._root}' shows any object")
         self.labels: Tensor | None = self._labels(names, marks)
         self._paths = PathList(self._root / "JPEGImages", [f"{name}.jpg" for name in names])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Digest of names, sizes in bytes and labels."""
-        assert self.labels is not None
-        digest = hashlib.sha256(self.labels.numpy().tobytes())
-        for index in range(len(self)):
-            path = self._paths[index]
-            size = path.stat().st_size if path.is_file() else -1
-            digest.update(os.fsencode(f"{self._paths.name(index)}\0{size}\n"))
-        return digest.hexdigest()[:16]
 
     def _labels(self, names: list[str], marks: list[Marks]) -> Tensor:
         labels = torch.zeros(len(names), len(self.class_names), dtype=torch.int64)

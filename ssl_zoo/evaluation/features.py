@@ -17,7 +17,7 @@ from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import evaluation_batches
-from ssl_zoo.data.reader import CorruptImages
+from ssl_zoo.data.reader import CorruptImages, faults_of
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
 from ssl_zoo.evaluation.view import Precision, ViewSpec
@@ -172,9 +172,9 @@ def _through_cache(
         _extract_to(cached, len(dataset), batch_size, compute)
     whole = cached.open()
     if not is_new:  # images that could not be decoded then still count
-        lost = [dataset.describe(int(place)) for place in np.flatnonzero(~whole.kept)]
+        lost = np.flatnonzero(~whole.kept).tolist()
         try:
-            CorruptImages(dataset.max_corrupt, len(dataset)).add(lost)
+            CorruptImages(dataset.max_corrupt, len(dataset)).add(faults_of(dataset, lost))
         except UserError as error:
             raise UserError.everywhere(str(error)) from None
     return _Part(0, whole.values, whole.kept, whole.digests)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.data.base import DATASETS
-from ssl_zoo.data.image_folder import decode
+from ssl_zoo.data.image_files import decode
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import read_request
 from ssl_zoo.evaluators.search.exact import unit_rows
