@@ -1,4 +1,5 @@
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_zoo.data import fingerprint
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
 from tests.data import folders
@@ -71,6 +73,66 @@ def test_fingerprint_changes_with_names_and_sizes(tmp_path: Path) -> None:
     after = build(tmp_path).fingerprint
     folders.damage(tmp_path / "train" / "cat" / "new.png")
     assert len({before, after, build(tmp_path).fingerprint}) == 3
+
+
+def test_fingerprint_changes_with_content(tmp_path: Path) -> None:
+    """Names and sizes are the same: uncompressed images."""
+    folders.two_classes(tmp_path)
+    path = tmp_path / "train" / "cat" / "x.bmp"
+    found = []
+    for value in (1, 2, 1):
+        Image.new("RGB", (4, 4), (value, 0, 0)).save(path)
+        found.append(build(tmp_path).fingerprint)
+    assert found[0] == found[2] != found[1]
+
+
+def test_fingerprint_changes_with_labels(tmp_path: Path) -> None:
+    """A class that is only in the train split shifts the labels of the test split."""
+    folders.two_classes(tmp_path)
+    before = build(tmp_path, "test").fingerprint
+    folders.write(tmp_path / "train" / "bird" / "0.png", 0)
+    assert build(tmp_path, "test").fingerprint != before
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_fingerprint_is_that_of_a_copy(
+    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "WHOLE_FILES", 100 if whole else 3)
+    one, other = folders.two_classes(tmp_path / "one"), tmp_path / "other"
+    shutil.copytree(one, other, copy_function=shutil.copyfile)
+    assert build(one).fingerprint == build(other).fingerprint
+    assert (build(one).cache_key == build(other).cache_key) is whole
+
+
+def test_of_a_large_set_a_sample_of_contents_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "WHOLE_FILES", 3)
+    monkeypatch.setattr(fingerprint, "SAMPLED", 3)  # of 8 images: the first, the fourth, the last
+    monkeypatch.setattr(fingerprint, "ENDS", 10)
+    folders.two_classes(tmp_path)
+    keys, prints = [], []
+    for name, place in ((None, 0), ("cat/1.png", 200), ("cat/3.png", 200), ("dog/3.png", -1)):
+        if name is not None:
+            content = bytearray((tmp_path / "train" / name).read_bytes())
+            content[place] ^= 1
+            (tmp_path / "train" / name).write_bytes(content)
+        found = build(tmp_path)
+        prints.append(found.fingerprint)
+        keys.append(found.cache_key)
+    assert prints[0] == prints[1] == prints[2] != prints[3]
+    assert len(set(keys)) == 4
+
+
+def test_changes_since_the_fingerprint_are_refused(tmp_path: Path) -> None:
+    found = build(folders.two_classes(tmp_path))
+    found.refuse_changes()  # nothing is known yet
+    assert found.fingerprint
+    found.refuse_changes()
+    (tmp_path / "train" / "dog" / "2.png").touch()
+    with pytest.raises(UserError, match="1 of 8 images changed while .*dog/2.png"):
+        found.refuse_changes()
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
