@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_zoo.errors import Superseded, UserError
 
+T = TypeVar("T")
 LONGEST_PAUSE_S = 0.2
 """Longest pause in seconds between checks of a rank that waits for rank 0."""
 GRACE_S = 2.0
@@ -100,6 +101,18 @@ def on_main(action: Callable[[], None]) -> None:
     if told:
         text, superseded = told
         raise problem or (Superseded if superseded else UserError).everywhere(text)
+
+
+def from_main(action: Callable[[], T]) -> T:
+    """Returns on all ranks what an action returns on rank 0; the others wait without a timeout.
+
+    Raises:
+        UserError: see `on_main`.
+    """
+    found: list[T] = []
+    on_main(lambda: found.append(action()))
+    value: T = broadcast_object(found[0] if found else None)
+    return value
 
 
 @contextmanager

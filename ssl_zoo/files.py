@@ -41,6 +41,15 @@ def set_aside(path: Path) -> Path:
     return path.rename(aside)
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes renamed and new files of a folder survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path, *, patience_s: float = 0.0) -> Iterator[bool]:
     """Yields whether this process holds a lock; it ends with the block, or with the process.

@@ -4,19 +4,23 @@ CACHE/DIGEST/features.json   what the features depend on; written last
              values.npy      (N, D) float32, read as a memory map
              images.npz      which images could be decoded (N,), digests of the network's inputs (N,)
              blocks-ROWS/    until complete: one file for each finished block
+             .lock           held by the process that extracts
 
-Several processes can write at once, each its own blocks; a killed process loses only its current block.
+The ranks of one extraction write at once, each its own blocks; another process waits for them. A killed
+process loses only its current block. A block is on disk before the file that marks it as finished, and
+a damaged block is made again.
 """
 
 import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ from platformdirs import user_cache_path
 
 from ssl_zoo.config import canonical_json
 from ssl_zoo.errors import UserError
-from ssl_zoo.files import write_text
+from ssl_zoo.files import locked, sync_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,7 @@ VERSION = 1
 """Version of the files and of the extraction; increased when either changes."""
 BLOCK_ROWS = 1024
 """Minimum number of images per block."""
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def cache_folder() -> Path:
@@ -67,45 +72,131 @@ class CachedFeatures:
         self._values, self._images = self.path / "values.npy", self.path / "images.npz"
         self._finished = self.path / "features.json"
 
-    def is_complete(self) -> bool:
-        """Returns whether the features are complete.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other processes from extracting the same features during a `with` block; first waits
+        for one that does.
 
         Raises:
-            UserError: the folder holds other features, or files are missing.
+            UserError: the folder cannot be written.
         """
+        lock = self.path / ".lock"
+        with ExitStack() as held:
+            with _writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                ours = held.enter_context(locked(lock))
+            if not ours:
+                logger.info("another process extracts these features; waiting for it: '%s'", lock)
+                held.enter_context(locked(lock, patience_s=math.inf))
+            yield
+
+    def is_complete(self) -> bool:
+        """Returns whether the features are complete and undamaged.
+
+        Raises:
+            UserError: the folder holds other features.
+        """
+        return self._read() is not None
+
+    def open(self) -> Block:
+        """Returns the features as a memory map.
+
+        Raises:
+            UserError: the features are not complete, or damaged.
+        """
+        found = self._read()
+        if found is None:
+            raise UserError(
+                f"cached features in '{self.path}' are not complete; the cache must be a folder shared by "
+                "all processes: set SSL_ZOO_CACHE, or use no cache"
+            )
+        return found
+
+    def _read(self) -> Block | None:
         if not self._finished.is_file():
-            return False
+            return None
         try:
             found = json.loads(self._finished.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
+            values = np.load(self._values, mmap_mode="r", allow_pickle=False)
+            kept, digests = _load_marker(self._images, len(values))
+        except _UNREADABLE as error:
+            logger.warning("cached features in '%s' are damaged: %s", self.path, error)
+            return None
         if found != self.facts:
             raise UserError(
                 f"features in '{self.path}' belong to another checkpoint, data set or view than its "
                 "name indicates; remove the folder"
             )
-        return True
+        return Block(values, kept, digests)
+
+    def reopen(self, batch_size: int) -> None:
+        """Makes complete features incomplete, so that blocks that lack images are computed again;
+        damaged ones are removed.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        if not self._finished.is_file():
+            return
+        whole, rows = self._read(), self.block_rows(batch_size)
+        if whole is None or not whole.kept.any():
+            self.discard()
+            return
+        with _writing(self.path):
+            self._markers(rows).mkdir(exist_ok=True)
+            for number, start in enumerate(range(0, len(whole.kept), rows)):
+                part = slice(start, start + rows)
+                _save(self._marker(number, rows), whole.kept[part], whole.digests[part])
+            self._finished.unlink()
+
+    def discard(self) -> None:
+        """Removes the features, complete or not."""
+        for path in (self._finished, self._images, self._values):
+            path.unlink(missing_ok=True)
+        self._remove_blocks()
 
     def block_rows(self, batch_size: int) -> int:
         """Returns the number of images per block: whole batches, so that a restart computes the same
         batches."""
         return -(-BLOCK_ROWS // batch_size) * batch_size
 
-    def missing(self, n_blocks: int, rows: int) -> list[int]:
-        """Returns the blocks that are not computed yet.
+    def missing(self, total: int, rows: int) -> list[int]:
+        """Returns the blocks that are not computed yet, are damaged, or lack images: these may be
+        readable now.
+
+        Args:
+            total: images in the data set.
+            rows: images per block.
 
         Raises:
             UserError: the folder cannot be created.
         """
         with _writing(self.path):
             self._markers(rows).mkdir(parents=True, exist_ok=True)
+            if self._shape() is None:  # missing, or damaged by a power failure
+                self._values.unlink(missing_ok=True)
+        n_blocks = -(-total // rows)
         here = self._values.is_file()
-        missing = [n for n in range(n_blocks) if not (here and self._marker(n, rows).is_file())]
+        missing = [
+            number
+            for number in range(n_blocks)
+            if not (here and self._is_whole(number, rows, min(rows, total - number * rows)))
+        ]
         if len(missing) < n_blocks:
             logger.info(
                 "%d of %d blocks of features are already cached", n_blocks - len(missing), n_blocks
             )
         return missing
+
+    def _is_whole(self, number: int, rows: int, length: int) -> bool:
+        marker = self._marker(number, rows)
+        if not marker.is_file():
+            return False
+        try:
+            return bool(_load_marker(marker, length)[0].all())
+        except _UNREADABLE as error:
+            logger.warning("block '%s' is damaged and is made again: %s", marker, error)
+            return False
 
     def write(self, number: int, rows: int, total: int, block: Block) -> None:
         """Writes a block, which counts as finished only when it is complete.
@@ -121,54 +212,36 @@ class CachedFeatures:
         with _writing(self.path):
             if block.kept.any():
                 self._put(number * rows, total, block.values)
-            marker = self._marker(number, rows)
-            aside = marker.with_name(f".{marker.name}.{os.getpid()}.npz")
-            np.savez(aside, kept=block.kept, digests=block.digests)
-            aside.replace(marker)
+            self._markers(rows).mkdir(exist_ok=True)
+            _save(self._marker(number, rows), block.kept, block.digests)
 
     def finish(self, n_blocks: int, rows: int) -> None:
         """Marks the features as complete.
 
         Raises:
-            UserError: blocks written by other processes are not visible here, or the disk is full.
+            UserError: blocks of other ranks are not visible here, or the disk is full.
         """
-        absent = [n for n in range(n_blocks) if not self._marker(n, rows).is_file()]
-        if absent and not self.is_complete():
+        try:
+            parts = [_load_marker(self._marker(number, rows)) for number in range(n_blocks)]
+        except FileNotFoundError:
+            if self.is_complete():  # without locks, another process was faster
+                self._remove_blocks()
+                return
             raise UserError(
-                f"{len(absent)} of {n_blocks} blocks of features are not in '{self.path}'; the cache "
-                "must be a folder shared by all processes: set SSL_ZOO_CACHE, or use no cache"
-            )
-        if absent:  # another process was faster
-            return
-        parts = []
-        for number in range(n_blocks):
-            with np.load(self._marker(number, rows), allow_pickle=False) as part:
-                parts.append((part["kept"], part["digests"]))
+                f"blocks of features are not in '{self._markers(rows)}'; the cache must be a folder shared "
+                "by all processes: set SSL_ZOO_CACHE, or use no cache"
+            ) from None
         kept, digests = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         with _writing(self.path):
             if not kept.any():  # an error follows; there is nothing to cache
                 np.save(self._values, np.zeros((len(kept), 0), dtype=np.float32))
-            aside = self._images.with_name(f".images.{os.getpid()}.npz")
-            np.savez(aside, kept=kept, digests=digests)
-            aside.replace(self._images)
+            _save(self._images, kept, digests)
             write_text(self._finished, json.dumps(self.facts, indent=1) + "\n")
+        self._remove_blocks()
+
+    def _remove_blocks(self) -> None:
         for folder in self.path.glob("blocks-*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-    def open(self) -> Block:
-        """Returns the features as a memory map.
-
-        Raises:
-            UserError: files are missing or damaged.
-        """
-        try:
-            values = np.load(self._values, mmap_mode="r", allow_pickle=False)
-            with np.load(self._images, allow_pickle=False) as images:
-                return Block(values, images["kept"], images["digests"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"cached features in '{self.path}' are damaged ({error}); remove the folder"
-            ) from None
 
     def _markers(self, rows: int) -> Path:
         return self.path / f"blocks-{rows}"
@@ -181,20 +254,45 @@ class CachedFeatures:
         shape = (total, values.shape[1])
         if not self._values.exists():
             _create(self._values, shape)
-        with self._values.open("rb") as file:
-            np.lib.format.read_magic(file)
-            found, _, _ = np.lib.format.read_array_header_1_0(file)
-            offset = file.tell()
+        found = self._shape()
         if found != shape:
             raise UserError(
                 f"'{self._values}' has features of shape {found}, not {shape}; remove the folder"
             )
+        offset = self._values.stat().st_size - 4 * shape[0] * shape[1]
         descriptor = os.open(self._values, os.O_WRONLY)
         try:
             _write_all(descriptor, values, offset + start * values.shape[1] * 4)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _shape(self) -> tuple[int, ...] | None:
+        """Returns the shape of the file of values; None if it is missing or damaged."""
+        try:
+            found: tuple[int, ...] = np.load(self._values, mmap_mode="r", allow_pickle=False).shape
+        except _UNREADABLE:
+            return None
+        return found
+
+
+def _save(path: Path, kept: NDArray[np.bool_], digests: NDArray[np.uint64]) -> None:
+    """Writes which images are present and their digests; the file is whole, also after a power failure."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        np.savez(file, kept=kept, digests=digests)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def _load_marker(path: Path, length: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as found:
+        kept, digests = found["kept"], found["digests"]
+    if len(kept) != len(digests) or length not in (None, len(kept)):
+        raise ValueError(f"'{path}' is of {len(kept)} images instead of {length}")
+    return kept, digests
 
 
 def _create(path: Path, shape: tuple[int, int]) -> None:
@@ -207,6 +305,7 @@ def _create(path: Path, shape: tuple[int, int]) -> None:
             file.flush()
             end = file.tell() + 4 * shape[0] * shape[1]
             os.posix_fallocate(file.fileno(), 0, end)
+            os.fsync(file.fileno())
         try:
             os.link(aside, path)
         except FileExistsError:  # another process was faster
@@ -214,6 +313,7 @@ def _create(path: Path, shape: tuple[int, int]) -> None:
         except OSError:  # a file system without hard links
             if not path.exists():
                 aside.replace(path)
+        sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 

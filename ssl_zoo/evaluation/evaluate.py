@@ -74,10 +74,11 @@ def evaluate(
         size = image_size_for(opened, test, config)
         source = FeatureSource(opened, (train, test), config, size, place)
         built = built_evaluators(config)
+        prints = _fingerprints(train, test)  # before images are read, to notice if they change
         extracted = _extract_all(source, built)
         found = {label: _score(source, one, config.seed) for label, one in built.items()}
         backbone = _describe_backbone(opened, size)
-        facts = _data_facts(source, extracted, data)
+        facts = _data_facts(source, extracted, data, prints)
     return Result(
         checkpoint=opened.what,
         method=opened.facts.method,
@@ -168,12 +169,20 @@ def _extract_all(source: FeatureSource, evaluators: dict[str, Evaluator]) -> _Ex
     return _Extracted(features, time.monotonic() - start)
 
 
-def _data_facts(source: FeatureSource, extracted: _Extracted, settings: NamedConfig) -> DataFacts:
+def _fingerprints(train: Dataset, test: Dataset) -> Fingerprint:
+    """Returns the fingerprints of both splits, as rank 0 sees them."""
+    both = distributed.from_main(lambda: (train.fingerprint, test.fingerprint))
+    return Fingerprint(train=both[0], test=both[1])
+
+
+def _data_facts(
+    source: FeatureSource, extracted: _Extracted, settings: NamedConfig, prints: Fingerprint
+) -> DataFacts:
     """Returns facts about the data: name, numbers of images, and how many are in both splits."""
     train, test = source.splits
     known: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
-        "fingerprint": Fingerprint(train=train.fingerprint, test=test.fingerprint),
+        "fingerprint": prints,
     }
     if extracted.features is None:
         return DataFacts(**known, n_train=len(train), n_test=len(test))

@@ -1,10 +1,11 @@
 """Extraction of the features of a data set with a frozen network, in memory or to a cache on disk."""
 
 import hashlib
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
 from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features
+
+logger = logging.getLogger(__name__)
 
 GATHER_ROWS = 8192
 """Rows of features that each rank sends at once."""
@@ -57,8 +60,8 @@ def extract(
             ranks must see the same folder.
 
     Raises:
-        UserError: too many images are broken, the network does not return vectors, or the cache cannot
-            be written; raised on all ranks.
+        UserError: too many images are broken, images changed while they were read, the network does not
+            return vectors, or the cache cannot be written; raised on all ranks.
     """
     device = torch.device(device)
 
@@ -77,12 +80,14 @@ def extract(
                 yield _computed(network, views, index, dataset, device, view.precision)
                 advance(len(index))
 
-    if cached is None:
-        part = _own_part(len(dataset), batch_size)
-        stop = min(part.start + len(part.kept), len(dataset))
-        _fill(part, compute(torch.arange(part.start, stop)))
-        return _assemble(dataset, _gather(part, device=device))
-    return _assemble(dataset, _through_cache(cached, dataset, batch_size, compute))
+    if cached is not None:
+        return _assemble(dataset, _through_cache(cached, dataset, batch_size, compute))
+    part = _own_part(len(dataset), batch_size)
+    stop = min(part.start + len(part.kept), len(dataset))
+    _fill(part, compute(torch.arange(part.start, stop)))
+    whole = _gather(part, device=device)
+    distributed.on_main(dataset.refuse_changes)
+    return _assemble(dataset, whole)
 
 
 @dataclass(frozen=True)
@@ -167,11 +172,15 @@ def _through_cache(
     compute: Callable[[Tensor], Iterator[_Computed]],
 ) -> _Part:
     """Returns features from a cache, which is completed first if necessary."""
-    is_new = not distributed.broadcast_object(cached.is_complete())
+    is_new = not distributed.from_main(lambda: _is_usable(cached, dataset))
     if is_new:
-        _extract_to(cached, len(dataset), batch_size, compute)
+        with ExitStack() as held:  # a process that extracts the same features is waited for
+            distributed.on_main(lambda: held.enter_context(cached.claimed()))
+            if not distributed.from_main(lambda: _is_usable(cached, dataset)):
+                distributed.on_main(lambda: cached.reopen(batch_size))
+                _extract_to(cached, dataset, batch_size, compute)
     whole = cached.open()
-    if not is_new:  # images that could not be decoded then still count
+    if not is_new:  # images that could not be loaded then still count
         lost = np.flatnonzero(~whole.kept).tolist()
         try:
             CorruptImages(dataset.max_corrupt, len(dataset)).add(faults_of(dataset, lost))
@@ -180,16 +189,28 @@ def _through_cache(
     return _Part(0, whole.values, whole.kept, whole.digests)
 
 
+def _is_usable(cached: CachedFeatures, dataset: Dataset) -> bool:
+    """Returns whether a cache is complete, and lacks no image that can be loaded now."""
+    if not cached.is_complete():
+        return False
+    lost = np.flatnonzero(~cached.open().kept)[: dataset.max_corrupt + 1]
+    loaded = [dataset.load(torch.tensor([place]))[0] for place in lost.tolist()]
+    n_mended = sum(image is not None for image in loaded)
+    if n_mended:
+        logger.info("%d images that could not be read before are added to the cache", n_mended)
+    return not n_mended
+
+
 def _extract_to(
     cached: CachedFeatures,
-    total: int,
+    dataset: Dataset,
     batch_size: int,
     compute: Callable[[Tensor], Iterator[_Computed]],
 ) -> None:
     """Computes the missing blocks of a cache, each on one rank, and completes the cache."""
-    rows = cached.block_rows(batch_size)
+    total, rows = len(dataset), cached.block_rows(batch_size)
     blocks = [range(start, min(start + rows, total)) for start in range(0, total, rows)]
-    missing: list[int] = distributed.broadcast_object(cached.missing(len(blocks), rows))
+    missing = distributed.from_main(lambda: cached.missing(total, rows))
     share = math.ceil(len(missing) / distributed.world_size())
     own = missing[distributed.rank() * share :][:share]
     error = None
@@ -202,7 +223,17 @@ def _extract_to(
     except UserError as problem:
         error = str(problem)
     distributed.raise_any(error)
-    distributed.on_main(lambda: cached.finish(len(blocks), rows))
+    distributed.on_main(lambda: _finish(cached, dataset, len(blocks), rows))
+
+
+def _finish(cached: CachedFeatures, dataset: Dataset, n_blocks: int, rows: int) -> None:
+    """Marks a cache as complete; discards it if images changed while they were read."""
+    try:
+        dataset.refuse_changes()
+    except UserError:
+        cached.discard()
+        raise
+    cached.finish(n_blocks, rows)
 
 
 def _in_blocks(

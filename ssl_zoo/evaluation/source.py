@@ -141,7 +141,7 @@ class FeatureSource:
             "backbone": self.opened.facts.backbone,
             "layer": layer,
             "precision": self.config.precision,
-            "data": split.fingerprint,
+            "data": distributed.from_main(lambda: split.cache_key),
             "images": len(split),
             "mean": list(split.config.mean),
             "std": list(split.config.std),

@@ -105,14 +105,72 @@ def test_a_folder_under_the_name_of_another_is_an_error(tmp_path: Path) -> None:
         run(Means(), Images(11), other)
 
 
-@pytest.mark.parametrize("name", ["values.npy", "images.npz"])
-def test_a_cut_off_file_is_an_error(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["values.npy", "images.npz", "features.json"])
+@pytest.mark.parametrize("keep", [0, 20])
+def test_a_cut_off_file_is_made_again(
+    name: str, keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cached = CachedFeatures(tmp_path, FACTS)
+    expected = run(Means(), Images(11), None)
     run(Means(), Images(11), cached)
     file = cached.path / name
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(UserError, match="are damaged .* remove the folder"):
-        run(Means(), Images(11), cached)
+    file.write_bytes(file.read_bytes()[:keep])
+    again = Counts()
+    assert same(run(again, Images(11), cached), expected)
+    assert again.seen == 11
+    assert f"'{cached.path}' are damaged" in caplog.text
+    assert same(run(Counts(stop_after=0), Images(11), cached), expected)
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+def test_a_cut_off_block_is_made_again(keep: int, tmp_path: Path) -> None:
+    cached = CachedFeatures(tmp_path, FACTS)
+    with pytest.raises(KeyboardInterrupt):
+        run(Counts(stop_after=10), Images(11), cached)
+    marker = cached.path / "blocks-4" / "000001.npz"
+    marker.write_bytes(marker.read_bytes()[:keep])
+    rest = Counts()
+    assert same(run(rest, Images(11), cached), run(Means(), Images(11), None))
+    assert rest.seen == 11 - 4
+
+
+def test_a_cut_off_file_of_values_is_made_again(tmp_path: Path) -> None:
+    cached = CachedFeatures(tmp_path, FACTS)
+    with pytest.raises(KeyboardInterrupt):
+        run(Counts(stop_after=10), Images(11), cached)
+    (cached.path / "values.npy").write_bytes(b"")
+    assert same(run(Means(), Images(11), cached), run(Means(), Images(11), None))
+
+
+def test_images_that_can_be_read_again_are_added(tmp_path: Path) -> None:
+    cached = CachedFeatures(tmp_path, FACTS)
+    run(Means(), Images(11, broken=(2, 9)), cached)
+    for broken, computed in (((9,), 4 + 2), ((9,), 0), ((), 3), ((), 0)):
+        rest = Counts()
+        images = Images(11, broken=broken)
+        assert same(run(rest, images, cached), run(Means(), images, None))
+        assert rest.seen == computed
+
+
+def test_images_that_can_be_read_again_are_added_to_a_part(tmp_path: Path) -> None:
+    cached = CachedFeatures(tmp_path, FACTS)
+    with pytest.raises(KeyboardInterrupt):
+        run(Counts(stop_after=8), Images(11, broken=(2,)), cached)
+    assert same(run(Means(), Images(11), cached), run(Means(), Images(11), None))
+
+
+class _Changing(Images):
+    def refuse_changes(self) -> None:
+        raise UserError("changed")
+
+
+def test_features_of_images_that_changed_meanwhile_are_discarded(tmp_path: Path) -> None:
+    cached = CachedFeatures(tmp_path, FACTS)
+    with pytest.raises(UserError, match="changed"):
+        run(Means(), _Changing(11), cached)
+    again = Counts()
+    run(again, Images(11), cached)
+    assert again.seen == 11
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +199,7 @@ def test_the_folder_says_what_it_holds(tmp_path: Path) -> None:
     cached = CachedFeatures(tmp_path, FACTS)
     run(Means(), Images(11), cached)
     assert json.loads((cached.path / "features.json").read_text()) == {**FACTS, "version": 1}
-    assert {path.name for path in cached.path.iterdir()} == {
+    assert {path.name for path in cached.path.glob("[!.]*")} == {
         "features.json", "values.npy", "images.npz",
     }  # fmt: skip
 
@@ -150,7 +208,7 @@ def test_two_writers_of_the_same_block_agree(tmp_path: Path) -> None:
     first, second = CachedFeatures(tmp_path, FACTS), CachedFeatures(tmp_path, FACTS)
     block = Block(np.ones((3, 2), np.float32), np.ones(3, np.bool_), np.zeros(3, np.uint64))
     for cached in (first, second):
-        cached.missing(1, 4)
+        cached.missing(3, 4)
     for cached in (first, second):
         cached.write(0, 4, 3, block)
     for cached in (first, second):
