@@ -7,6 +7,13 @@ import numpy as np
 import torch
 
 
+def seed_everything(seed: int) -> None:
+    """Seeds every random number generator of this process, also those that only plug-ins use."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - foreign code may use it
+    torch.manual_seed(seed)
+
+
 def rng_state() -> dict[str, Any]:
     """Returns the state of every random number generator of this process."""
     numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - foreign code may use it

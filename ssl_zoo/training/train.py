@@ -27,6 +27,7 @@ from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, host
 from ssl_zoo.runs.places import default_folder
 from ssl_zoo.runs.provenance import provenance
+from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
 from ssl_zoo.training.alarms import COLLAPSE_ALARMS, AlarmBell
@@ -95,10 +96,10 @@ class Trainer:
                 f"schedule.warmup of {config.schedule.warmup} is not shorter than the "
                 f"run, which has {self.total_steps} optimizer steps"
             )
-        torch.manual_seed(config.seed)
+        seed_everything(config.seed)
         self.method = build_method(config, dataset, self.steps_per_epoch, device)
         self.wrapped = wrap(self.method, device)
-        torch.manual_seed(config.seed + distributed.rank())
+        seed_everything(config.seed + distributed.rank())
         groups = [dict(group) for group in self.method.param_groups()]
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
         self.rates = Rates(self.optimizer, config.schedule)

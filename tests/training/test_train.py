@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -24,7 +26,7 @@ from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.outcome import Interrupted, NonFiniteLoss
 from ssl_zoo.training.train import Trainer, train
-from tests.small import fast_config
+from tests.small import SHORT, fast_config
 from tests.waiting import until
 
 TIMINGS = ("seconds", "train/images_per_second")
@@ -256,6 +258,21 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
         "step-00000004"
     ]
+
+
+def test_a_seed_decides_also_what_foreign_code_draws(small_run: Path, tmp_path: Path) -> None:
+    """Plug-ins may use the generators of Python and NumPy, which nothing here does."""
+    random.seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    again = train(fast_config("simclr", *SHORT), tmp_path / "run", bar=False)
+    states = [
+        torch.load(checkpoint.found(run / "checkpoints")[0] / "rank-0.pt", weights_only=True)[
+            "rng"
+        ]
+        for run in (small_run, again)
+    ]
+    assert states[0]["python"] == states[1]["python"]
+    assert torch.equal(states[0]["numpy"], states[1]["numpy"])
 
 
 def test_checkpoints_hold_no_pickled_code(uninterrupted: Path) -> None:
