@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import Superseded, UserError
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event
 
@@ -39,6 +40,12 @@ def remembered(folder: RunFolder) -> Iterator[None]:
             folder.history.add(
                 Event("stopped", step=stop.step, reason=signal.Signals(stop.signum).name)
             )
+        raise
+    except KeyboardInterrupt:  # a second Ctrl-C, which does not wait for a step to end
+        if folder.exists() and distributed.is_main():
+            saved = checkpoint.found(folder.checkpoints)[:1]
+            step = int(saved[0].name.removeprefix("step-")) if saved else 0
+            folder.history.add(Event("stopped", step=step, reason=signal.SIGINT.name))
         raise
     except Superseded:
         raise  # the history now belongs to the other start

@@ -28,6 +28,13 @@ def test_a_stop_names_the_signal_and_the_step(folder: RunFolder) -> None:
     assert last(folder) == ("stopped", "SIGTERM", 7)
 
 
+def test_a_second_ctrl_c_is_a_stop_at_the_step_that_is_saved(folder: RunFolder) -> None:
+    (folder.checkpoints / "step-00000012").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), remembered(folder):
+        raise KeyboardInterrupt
+    assert last(folder) == ("stopped", "SIGINT", 12)
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
