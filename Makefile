@@ -6,7 +6,7 @@ WORKERS ?= auto
 # A file is tested by one process, since its tests share what takes long to make.
 PARALLEL := -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all faults lint install clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slurm"
 	$(BIN)/python -m pytest -m slurm
+
+# What docs/faults.md tells; part of `make test`.
+faults: install
+	$(BIN)/python -m pytest $(PARALLEL) tests/faults
 
 lint: install
 	$(BIN)/ruff check .
