@@ -53,8 +53,9 @@ def main() -> None:
     names = [f"local-{n}" for n in range(given.lanes)]
     names += [f"slurm-{n}" for n in range(given.slurm_lanes if given.slurm else 0)]
     command = [sys.executable, "-m", "tests.soak", *sys.argv[1:], "--lane"]
-    # One process for each: they are copied, which processes with threads should not be.
-    lanes = [subprocess.Popen([*command, name]) for name in names]
+    # A process for each, as they are copied, which processes with threads should not be; a session
+    # for each, because Linux shares processors between sessions.
+    lanes = [subprocess.Popen([*command, name], start_new_session=True) for name in names]
     failed = [process.wait() for process in lanes]
     sys.exit(report(given.output) or any(failed))
 

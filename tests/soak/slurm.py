@@ -21,7 +21,8 @@ from tests.soak.local import Story, progress
 from tests.soak.plan import PACE_S, STEPS, Blow
 from tests.soak.starts import PATIENCE_S
 
-QUIET_S = 0.3
+QUIET_S = 1.5
+"""Seconds between questions to SLURM, which answers slowly where there is much to do."""
 
 
 @dataclass
@@ -43,8 +44,8 @@ class JobStory(Story):
         self.until(lambda: progress(self.folder)["starts"] > n_before or self.is_over(), "starts")
         left = 1 - progress(self.folder)["saved"] / STEPS
         until = time.monotonic() + blow.moment * left * STEPS * (PACE_S + 0.1)
-        while not self.is_over() and time.monotonic() < until:
-            time.sleep(QUIET_S)
+        while not self.is_complete_now() and time.monotonic() < until:
+            time.sleep(0.1)
         told = status(self.folder)
         if told.phase not in (Phase.TRAINING, Phase.COMPLETE) and not told.is_over:
             self.problems.append(f"told {told.state} ({told.reason}) while it trains")
@@ -88,7 +89,9 @@ class JobStory(Story):
         if now.state in ("UNKNOWN", "INCOMPLETE", "NOT STARTED"):
             self.problems.append(f"after {fault}: told {self.seen[-1]['told']}")
         queued = self.cluster.squeue(self.job)
-        if now.is_over and queued and queued.state in ("PENDING", "RUNNING"):
+        # That of a complete run may still be leaving, or be started once more to find it complete.
+        is_queued = queued is not None and queued.state in ("PENDING", "RUNNING")
+        if now.has_failed and is_queued:
             self.problems.append(f"after {fault}: told {now.state}, but the job is {queued}")
 
     def move(self, blow: Blow) -> None:
