@@ -2,6 +2,7 @@
 
     python -m tests.soak --runs 200 --seed 0 -o FOLDER [--slurm FOLDER-OF-LOCAL-SLURM]
 
+On a busy machine, `SOAK_PATIENCE=3600` waits an hour, not four minutes, before a process counts as hanging.
 One line per run goes to FOLDER/runs.jsonl; the same command goes on where it was interrupted. The exit
 status is 1 if something was wrong; the folders of such runs are kept.
 """
@@ -133,6 +134,7 @@ def one(given: argparse.Namespace, plan: Plan, number: int) -> dict[str, Any]:
 def reference(given: argparse.Namespace, plan: Plan) -> Path:
     """Returns the run with the same settings that nothing befell; trains it if it is not there."""
     from tests.soak.local import Story, make_place
+    from tests.soak.starts import PATIENCE_S
 
     place = given.output / "whole" / plan.reference
     place.parent.mkdir(exist_ok=True)
@@ -142,7 +144,7 @@ def reference(given: argparse.Namespace, plan: Plan) -> Path:
             make_place(place)
             story = Story(plan, place, place / "run")
             ended = story.start("command", pace_s=0)
-            if not ended.wait(600) or set(ended.codes.values()) != {0}:
+            if not ended.wait(PATIENCE_S) or set(ended.codes.values()) != {0}:
                 raise RuntimeError(ended.text())
     return place / "run"
 

@@ -125,7 +125,7 @@ class JobStory(Story):
             partition="low" if self.plan.index % 2 else "lowhard",
             nodelist=self.node,
             mem_gb=2,
-            timeout_min=10,
+            timeout_min=120,
             python=python,
             setup=[
                 *(f"export {paced.PACE}={PACE_S}", "export OMP_NUM_THREADS=1"),

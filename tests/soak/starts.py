@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from tests.soak import paced
 
-PATIENCE_S = 240.0
+PATIENCE_S = float(os.environ.get("SOAK_PATIENCE", "240"))
 """How long a process is waited for that ends within seconds where the machine is not busy."""
 
 
