@@ -61,6 +61,15 @@ def _fail(message: str, status: int, *, on_all_ranks: bool = False) -> None:
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0 or not on_all_ranks:
         who = f"ssl-zoo, rank {rank}" if rank else "ssl-zoo"
-        for line in message.splitlines():
+        for line in lines_of(message):
             click.echo(f"{who}: {line}", err=True)
     sys.exit(status)
+
+
+def lines_of(message: str) -> list[str]:
+    """Returns the lines of a message; characters that could control a terminal are escaped."""
+    return ["".join(map(_visible, line)) for line in message.splitlines() if line.strip()]
+
+
+def _visible(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()

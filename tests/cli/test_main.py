@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from ssl_zoo.cli.exits import lines_of
 from ssl_zoo.cli.main import cli, main
 from ssl_zoo.config import parse_yaml
 from ssl_zoo.method import METHODS
@@ -448,3 +449,10 @@ def test_options_of_evaluate_are_checked(
     done = run("evaluate", "untrained:tiny_resnet", "--dataset", "digits", *options)
     assert done.status == 2
     assert complaint in done.err
+
+
+def test_an_error_cannot_control_the_terminal() -> None:
+    assert lines_of("no file 'a\x1b[31m\udcff'\nand \u202eb") == [
+        r"no file 'a\x1b[31m\udcff'",
+        r"and \u202eb",
+    ]
