@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.errors import Superseded, UserError
-from ssl_zoo.files import sha256, write_text
+from ssl_zoo.files import sha256, sync_folder, write_text
 from ssl_zoo.runs.tensor_files import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
@@ -199,14 +199,14 @@ def _write(aside: Path, content: Content) -> dict[str, str]:
 def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[], bool]) -> None:
     """Makes a complete checkpoint visible under its name, atomically and safe from a power cut."""
     write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
-    _sync_folder(aside)
+    sync_folder(aside)
     # Any write above may hang for hours on a lost node, and wake after another start took over.
     _check_owner(final.parent, may_write)
     if final.exists():
         final.rename(aside.with_name(f"{aside.name}.old"))
         _check_owner(final.parent, may_write)
     aside.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
     _check_owner(final.parent, may_write)
 
 
@@ -357,14 +357,6 @@ def _read_torch(path: Path) -> dict[str, Any]:
             f"checkpoint '{path.parent}' is damaged: {path.name} holds more than tensors and numbers"
         ) from None
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prune(
