@@ -7,7 +7,7 @@ error of zero, and a flip of its sign changes gradients visibly.
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +26,8 @@ from ssl_zoo.schedule import Progress
 from ssl_zoo.testing.examples import fast_config
 from ssl_zoo.training import build
 
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(minutes=5)
+"""Of collectives: a busy machine takes its time, and a rank that fails ends the others at once."""
 N_STEPS = 4
 Step = tuple[float, dict[str, Tensor]]
 """The loss over all ranks, and the gradients by parameter name."""
@@ -106,6 +107,8 @@ def assert_same_steps(
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
     """Returns the results of `function(*args)` on each rank of a process group, in rank order.
 
+    Ranks are forked from a server process: `multiprocessing.set_forkserver_preload` saves them imports.
+
     Args:
         function: function at module level, which each rank imports; reads its own rank.
         args: arguments, pickled like the results; tensors are copied.
@@ -114,8 +117,11 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
         ProcessRaisedException: a rank failed; the message holds its traceback.
     """
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
-            _run, (function, world_size, args, folder), nprocs=world_size
+        multiprocessing.start_processes(  # type: ignore[attr-defined, no-untyped-call]
+            _run,
+            (function, world_size, args, folder, dict(os.environ)),
+            nprocs=world_size,
+            start_method="forkserver",
         )
         return [
             torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
@@ -144,9 +150,16 @@ def _assert_close(found: Tensor, expected: Tensor, what: str) -> None:
 
 
 def _run(
-    rank: int, function: Callable[..., Any], world_size: int, args: tuple[Any, ...], folder: str
+    rank: int,
+    function: Callable[..., Any],
+    world_size: int,
+    args: tuple[Any, ...],
+    folder: str,
+    environment: Mapping[str, str],
 ) -> None:
     torch.set_num_threads(1)
+    os.environ.clear()  # that of the server, which may be older
+    os.environ.update(environment)
     # As under torchrun, for code that reads the environment.
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group(
