@@ -52,6 +52,7 @@ BRIEF = {
     "deepcluster": ("epochs=40",),
     "dino": ("epochs=16",),
     "moco_v2": ("epochs=10",),
+    "nnclr": ("epochs=16",),
     "sela": ("epochs=20",),
     "simclr": ("epochs=10",),
     "simsiam": ("epochs=20",),
