@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,26 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.plugins import GROUP
 from ssl_zoo.runs.provenance import SNAPSHOT, checkout, commit, git
 
+logger = logging.getLogger(__name__)
+
 PARTS = ("ssl_zoo", "methods", "model_cards", "setup.cfg", "pyproject.toml")
 """Parts of a checkout; `setup.cfg` makes `ssl_zoo` look for methods next to itself."""
 PATCH = "diff.patch"
 INSTALLED = {"site-packages", "dist-packages"}
+
+MOST_BYTES = 500_000_000
+"""Size of a copy; this package with its cards has a few megabytes."""
+SECRETS = (
+    *(".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".pgpass", ".htpasswd"),
+    *(".pypirc", ".npmrc", ".git-credentials", ".dockercfg", "kaggle.json", "token.json"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ovpn", "*.ppk"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials", "credentials.*.json"),
+    *("credentials.json", "credentials.y*ml", "credentials.toml", "credentials.ini"),
+    *("secrets.json", "secrets.y*ml", "secrets.toml", "secrets.ini", "secrets.txt"),
+    *("client_secret*.json", "service[-_]account*.json"),
+)
+"""Names of files that hold keys and passwords; none of them is copied."""
+SECRET_FOLDERS = {".ssh", ".aws", ".gnupg", ".docker", ".kube", ".azure"}
 
 Facts = dict[str, Any]
 
@@ -43,12 +61,14 @@ def take_snapshot(folder: Path, like: Path | None = None) -> Facts:
         The content of `snapshot.json`.
 
     Raises:
-        UserError: Python cannot import from the folder.
+        UserError: Python cannot import from the folder, or the code is too large.
     """
     folder = _importable(folder)
     root = Path(__file__).resolve().parents[2]
     plugins = _plugins()
     files = {**_own_files(root), **{k: v for found in plugins.values() for k, v in found.items()}}
+    files = _without_secrets(files)
+    _check_size(files)
     aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         for name, source in files.items():
@@ -143,6 +163,37 @@ def _own_files(root: Path) -> dict[str, Path]:
     return {str(path.relative_to(root)): path for name in names for path in _walk(root / name)}
 
 
+def _without_secrets(files: dict[str, Path]) -> dict[str, Path]:
+    """Returns the files that are not known to hold keys or passwords; the others are logged."""
+    kept = {name: path for name, path in files.items() if not _is_secret(path)}
+    if len(kept) < len(files):
+        logger.warning(
+            "not copied with the code, because their names are those of keys and passwords: %s",
+            ", ".join(sorted(files.keys() - kept.keys())),
+        )
+    return kept
+
+
+def _is_secret(path: Path) -> bool:
+    """Returns whether a file, or the file that it links to, has the name of a secret."""
+    real = path.resolve()
+    return bool(SECRET_FOLDERS & {*real.parts[:-1], *path.parts[:-1]}) or any(
+        fnmatch(name.lower(), pattern) for name in (path.name, real.name) for pattern in SECRETS
+    )
+
+
+def _check_size(files: dict[str, Path]) -> None:
+    """Raises `UserError` if the files are too large together."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise UserError(
+            f"the code has {sum(sizes.values()) / 1e6:.0f} MB, and a run's copy of it may have "
+            f"{MOST_BYTES / 1e6:.0f}; move data out of it or name it in .gitignore, such as "
+            f"'{largest}' of {sizes[largest] / 1e6:.0f} MB"
+        )
+
+
 def _plugins() -> dict[str, dict[str, Path]]:
     """Returns the files of each plug-in outside the folders of installed packages."""
     found: dict[str, dict[str, Path]] = {}
@@ -185,15 +236,26 @@ def _walk(path: Path) -> Iterator[Path]:
 
 
 def _place(source: Path, target: Path, twin: Path | None) -> None:
-    """Copies a file, or links to its twin if both have the same content."""
+    """Copies a file, or links to its twin if both have the same content; no one else may read it who
+    may not read the original."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if twin is not None and twin.is_file() and filecmp.cmp(source, twin, shallow=False):
-        try:
-            os.link(twin, target)
-            return
-        except OSError:  # another file system, or one without links
-            pass
     shutil.copyfile(source, target)
+    allowed = target.stat().st_mode & 0o666  # by the umask
+    target.chmod(source.stat().st_mode & (allowed | (allowed & 0o444) >> 2))
+    if twin is None or not twin.is_file() or twin.stat().st_mode != target.stat().st_mode:
+        return
+    if filecmp.cmp(target, twin, shallow=False):
+        _link(twin, target)
+
+
+def _link(twin: Path, target: Path) -> None:
+    """Replaces a file by a link to its twin, where the file system has links."""
+    aside = target.with_name(f".{target.name}.link")
+    try:
+        os.link(twin, aside)
+    except OSError:
+        return
+    aside.replace(target)
 
 
 def _origin(root: Path, patch: Path) -> Facts:
@@ -208,8 +270,9 @@ def _origin(root: Path, patch: Path) -> Facts:
     dirty = bool(git(root, "status", "--porcelain", "--untracked-files=normal", "--", *PARTS))
     try:
         name = git(root, "describe", "--always", "--abbrev=12").decode().strip()
+        hidden = [f":(exclude,icase,glob)**/{name}" for name in SECRETS]
         difference = git(
-            root, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD", "--", *PARTS
+            root, "diff", "--no-color", "--no-ext-diff", "--binary", "HEAD", "--", *PARTS, *hidden
         )
     except subprocess.CalledProcessError:  # no commits yet
         return {"commit": "unknown", "dirty": dirty}
