@@ -70,11 +70,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Returns the next node."""
         is_alias = self.check_event(yaml.AliasEvent)
-        mark = self.peek_event().start_mark
+        mark = self.current_event.start_mark  # of the event that `check_event` looked at
         self._level += 1
         if self._level > MOST_LEVELS:
             raise _error(f"it is nested more than {MOST_LEVELS} levels deep", mark)
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._level -= 1
         if not is_alias:
             self._measures[id(node)] = self._measure(node)

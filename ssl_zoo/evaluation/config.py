@@ -32,6 +32,7 @@ from ssl_zoo.evaluation.view import Precision
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.formats.base import FORMATS
 from ssl_zoo.runs.slurm import SlurmConfig
+from ssl_zoo.weights.downloads import has_secrets, without_secrets
 
 RequestT = TypeVar("RequestT", bound="FeatureConfig")
 
@@ -159,6 +160,16 @@ class ScoringConfig(EvaluationConfig):
         # A path is relative to the folder of the submission; a later start may run elsewhere.
         is_path = isinstance(value, str | Path) and Path(value).exists()
         return str(Path(value).absolute()) if is_path else value
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _can_be_stored(cls, value: str) -> str:
+        if has_secrets(value):
+            raise ValueError(
+                f"the address of '{without_secrets(value)}' has a password or query, which others could "
+                "read in the job's folder; download the file first"
+            )
+        return value
 
 
 class FeatureFields(TypedDict, total=False):

@@ -17,7 +17,7 @@ from typing import Any
 
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import ForeignFile, StateDict
@@ -26,6 +26,8 @@ DEPTH = 6
 """Nesting depth of mappings searched for state dicts."""
 _JSON = b"{"
 """Start of a safetensors header, after its 8-byte length."""
+SPREAD_OUT = 2**26
+"""Bytes up to which a tensor may repeat its values without holding each of them."""
 PARALLEL = "module."
 """Prefix of names added by `DistributedDataParallel`."""
 
@@ -43,6 +45,7 @@ def read(what: str, path: Path) -> ForeignFile:
     if not found:
         kind = f"keys: {', '.join(keys[:8])}" if keys else f"a {type(content).__name__}"
         raise UserError(f"'{what}' contains no named weights ({kind}); pass a checkpoint")
+    _check_tensors(what, found)
     return ForeignFile(what, found, keys)
 
 
@@ -65,6 +68,19 @@ def check_kind(what: str, path: Path) -> None:
         raise UserError(f"'{what}' is neither a torch checkpoint nor a safetensors file")
 
 
+def check_whole(what: str, path: Path) -> None:
+    """Raises `UserError` if a file is not a checkpoint, or is cut off; weights are not read."""
+    check_kind(what, path)
+    if not is_pickled(path):
+        try:
+            with safetensors.safe_open(path, framework="pt"):
+                return
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UserError(f"'{what}' is not a complete safetensors file ({error})") from None
+    if _head(path).startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise UserError(f"'{what}' is truncated: it starts like a torch file but is incomplete")
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(9)
@@ -79,7 +95,7 @@ def read_safetensors(what: str, path: Path) -> StateDict:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, AttributeError, LookupError, TypeError) as error:
         raise UserError(f"'{what}' is not a complete safetensors file ({error})") from None
 
 
@@ -89,6 +105,8 @@ def _torch(what: str, path: Path) -> Any:
         begins_as_archive = file.read(2) == b"PK"
     if begins_as_archive and not archive:
         raise UserError(f"'{what}' is truncated: it starts like a torch file but is incomplete")
+    if archive:
+        _check_archive(what, path)
     # A memory map avoids copying optimizer states; only archives can be mapped, and only by path.
     mapped = archive and path.suffix != ".safetensors"  # torch reads this suffix differently
     try:
@@ -104,6 +122,46 @@ def _torch(what: str, path: Path) -> Any:
     except Exception as error:  # torch's readers raise a dozen types on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"'{what}' is not a complete torch checkpoint ({reason})") from None
+
+
+def _check_archive(what: str, path: Path) -> None:
+    """Refuses an archive that `torch.save` does not write, before anything in it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"'{what}' is not a complete torch checkpoint ({error})") from None
+    for entry in entries:
+        if entry.filename.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", entry.filename):
+            raise UserError(
+                f"'{what}' is an archive with a path outside of it, {entry.filename!r}; it is not "
+                "written by torch.save and not to be trusted"
+            )
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise UserError(
+                f"'{what}' is a compressed archive, which torch.save does not write; unpack it, or "
+                "save it again"
+            )
+
+
+def _check_tensors(what: str, found: Mapping[str, StateDict]) -> None:
+    """Refuses tensors that are much larger than what the file holds of them, or hold no values."""
+    for place, tensors in found.items():
+        for name, tensor in tensors.items():
+            full = f"{place}.{name}".lstrip(".")
+            plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+            if not plain or tensor.is_quantized or type(tensor) not in (Tensor, nn.Parameter):
+                raise UserError(
+                    f"'{what}' holds '{full}' as a tensor of a special kind ({tensor.layout}, "
+                    f"{tensor.device.type}); only plain tensors are read"
+                )
+            size = tensor.numel() * tensor.element_size()
+            if size > max(SPREAD_OUT, tensor.untyped_storage().nbytes()):
+                raise UserError(
+                    f"'{what}' claims that '{full}' has {tensor.numel():,} values, and holds "
+                    f"{tensor.untyped_storage().nbytes() // tensor.element_size():,} of them; it is "
+                    "damaged, or not to be trusted"
+                )
 
 
 def _refusal(what: str, thing: str) -> str:

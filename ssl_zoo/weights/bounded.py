@@ -1,7 +1,7 @@
 """Builds networks for the weights of a file: what they do not fit is refused before it takes memory."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.formats.base import first_names
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def built_for(weights: Mapping[str, Tensor], build: Callable[[], T], *, what: st
     Raises:
         UserError: the weights do not match, or the modules are much larger than them.
     """
-    n_values = sum(tensor.numel() for tensor in weights.values())
+    n_values = held_values(weights.values())
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             build()
@@ -40,6 +41,34 @@ def built_for(weights: Mapping[str, Tensor], build: Callable[[], T], *, what: st
         pass  # a plug-in that needs values
     with _Budget(n_values, what):
         return build()
+
+
+def held_values(tensors: Iterable[Tensor]) -> int:
+    """Returns how many values tensors hold; repeated ones, as `expand` makes them, count once."""
+    tensors = list(tensors)
+    storages = {
+        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors
+    }
+    return min(sum(one.numel() for one in tensors), sum(storages.values()))
+
+
+def check_finite(
+    what: str, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+) -> None:
+    """Raises `UserError` if some weights are not numbers.
+
+    Args:
+        what: names the file in the error.
+        parameters: weights that must be finite, by name.
+        buffers: weights that may be infinite, such as masks.
+    """
+    bad = [name for name, tensor in parameters.items() if not bool(tensor.isfinite().all())]
+    bad += [name for name, tensor in buffers.items() if bool(tensor.isnan().any())]
+    if bad:
+        raise UserError(
+            f"the weights of '{what}' are not finite in {first_names(bad)}: its training diverged, or "
+            "the file is damaged; use an earlier checkpoint"
+        )
 
 
 class _Budget(TorchDispatchMode):

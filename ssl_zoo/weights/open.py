@@ -4,6 +4,7 @@ card."""
 import hashlib
 import importlib.resources
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from iopath.common.file_io import HTTPURLHandler, PathManager
+from iopath.common.file_io import PathManager
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, EvaluationTransform
@@ -21,6 +22,7 @@ from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import closest, parse_yaml, validate
 from ssl_zoo.data.base import DATASETS, IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
+from ssl_zoo.files import sha256
 from ssl_zoo.formats.base import Imported, first_names, split_prefix
 from ssl_zoo.formats.reading import check_kind, is_pickled, read, read_safetensors
 from ssl_zoo.formats.recognition import import_file
@@ -29,13 +31,14 @@ from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.runs.tensor_files import save_state
-from ssl_zoo.weights.bounded import built_for
+from ssl_zoo.weights.bounded import built_for, check_finite
+from ssl_zoo.weights.downloads import Downloads, is_address, without_secrets
 from ssl_zoo.weights.facts import Normalisation, WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
 PATHS = PathManager()
-PATHS.register_handler(HTTPURLHandler())
+PATHS.register_handler(Downloads())
 
 METADATA = "ssl_zoo"
 """Key of our JSON in the metadata of an exported safetensors file."""
@@ -133,12 +136,13 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
         return _from_checkpoint(text, newest_checkpoint(RunFolder(path)))
     if (path / checkpoint.MANIFEST).is_file():
         return _from_checkpoint(text, path)
-    if text.startswith(("http://", "https://")):
-        return _from_file(text, _fetch(text), format)
+    if is_address(text):
+        return _from_file(without_secrets(text), Path(PATHS.get_local_path(text)), format)
     if path.is_file():
         return _from_file(text, path, format)
     cards = card_files()
     if text in cards:
+        _check_card(cards[text])
         return _from_file(text, cards[text], format)
     if path.is_dir():
         raise UserError(
@@ -179,6 +183,18 @@ def card_files() -> dict[str, Path]:
         if entry.name.endswith(".safetensors"):
             found[entry.name.removesuffix(".safetensors")] = Path(str(entry))
     return dict(sorted(found.items()))
+
+
+def _check_card(weights: Path) -> None:
+    """Raises `UserError` if the weights differ from the SHA-256 in the card next to them."""
+    card = weights.with_suffix(".md")
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    stated = re.search(r"SHA-256 `([0-9a-f]{64})`", text)
+    if stated and sha256(weights) != stated[1]:
+        raise UserError(
+            f"'{weights}' differs from its card, which states the SHA-256 {stated[1]}; "
+            "install ssl-zoo again, or write the card again: ssl-zoo card RUN"
+        )
 
 
 def file_facts(path: Path) -> WeightFacts:
@@ -254,13 +270,6 @@ def _layers(what: str, path: Path, config: dict[str, Any]) -> dict[str, nn.Modul
     return method_layers(path)
 
 
-def _fetch(address: str) -> Path:
-    try:
-        return Path(PATHS.get_local_path(address))
-    except OSError as error:
-        raise UserError(f"'{address}' cannot be downloaded: {error}") from None
-
-
 def _from_file(what: str, path: Path, format: Any) -> Opened:
     check_kind(what, path)
     metadata = {} if is_pickled(path) else _metadata(what, path)
@@ -320,6 +329,7 @@ def _trained_top(opened: Opened) -> Top | None:
 def _with_top(opened: Opened, top: Top | None) -> Opened:
     if top is None:
         return opened
+    check_finite(opened.what, top.weights, {})
     layers = partial(built_for, top.weights, top.layers, what=opened.what)
     return replace(opened, top=top, layers=layers)
 
@@ -338,6 +348,7 @@ def _fill(what: str, facts: WeightFacts, weights: dict[str, Tensor]) -> Opened:
 
     backbone = built_for(weights, build, what=what)
     backbone.load_state_dict(weights)
+    check_finite(what, dict(backbone.named_parameters()), dict(backbone.named_buffers()))
     return Opened(what, backbone.eval(), facts, weights_digest(backbone.state_dict()))
 
 

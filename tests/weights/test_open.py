@@ -220,8 +220,10 @@ def test_an_unknown_card_names_the_near_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_address_that_cannot_be_reached_is_one_line() -> None:
-    with pytest.raises(UserError, match="'http://127.0.0.1:9/x.safetensors' cannot be downloaded"):
-        load("http://127.0.0.1:9/x.safetensors")
+    with pytest.raises(
+        UserError, match="'https://127.0.0.1:9/x.safetensors' cannot be downloaded"
+    ):
+        load("https://127.0.0.1:9/x.safetensors")
 
 
 def test_every_card_of_the_package_loads() -> None:
