@@ -109,7 +109,9 @@ def cluster_command(
     config = with_cache(request, no_cache)
     result = cluster(checkpoint, data, config, output=output, overwrite=overwrite)
     if os.environ.get("RANK", "0") == "0":
-        click.echo(result.json_text() if as_json else _told(result, output))
+        from ssl_zoo.cli.console import say
+
+        say(result.json_text() if as_json else _told(result, output))
 
 
 def _told(result: "Clusters", output: str) -> str:

@@ -5,6 +5,9 @@ import sys
 
 import click
 from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
+
+from ssl_zoo.plain_text import printable
 
 PIPED_WIDTH = 120
 """Width of output to a file or a pipe, unless COLUMNS is set."""
@@ -25,9 +28,19 @@ def prose_width() -> int:
 def show(content: RenderableType) -> None:
     """Prints a rich renderable without trailing spaces."""
     console = _console()
+    segments = [
+        Segment(printable(text), style)
+        for text, style, control in console.render(content)
+        if not control
+    ]
     with console.capture() as captured:
-        console.print(content)
+        console.print(Segments(segments))
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints a text with names of any origin, such as those of files."""
+    click.echo(printable(text), err=err)
 
 
 def _console() -> Console:

@@ -188,7 +188,7 @@ def _as_json(sources: "Sequence[Result | Comparison]", found: "Sequence[Differen
 
 
 def _show(sources: "Sequence[Result | Comparison]", found: "ScoreTable") -> None:
-    from ssl_zoo.cli.console import show, width
+    from ssl_zoo.cli.console import say, show, width
     from ssl_zoo.comparison.ranking import Comparison
     from ssl_zoo.report.tables import leaderboard, results_table, scores_table
 
@@ -200,12 +200,13 @@ def _show(sources: "Sequence[Result | Comparison]", found: "ScoreTable") -> None
     else:
         show(scores_table(first))
     if found.why_not:
-        click.echo(f"not tested against each other: {found.why_not}")
+        say(f"not tested against each other: {found.why_not}")
 
 
 def _watch(
     checkpoints: list[str], every: float, as_json: bool, config: "EvaluationConfig"
 ) -> None:
+    from ssl_zoo.cli.console import say
     from ssl_zoo.evaluation.watch import Watch
     from ssl_zoo.report.tables import result_line
 
@@ -215,7 +216,7 @@ def _watch(
         raise UserError.everywhere("--watch runs in one process; start several watchers instead")
 
     def report(result: "Result") -> None:
-        click.echo(json.dumps(result.model_dump(mode="json")) if as_json else result_line(result))
+        say(json.dumps(result.model_dump(mode="json")) if as_json else result_line(result))
 
     Watch(checkpoints[0], config).follow(report, every_s=every)
 

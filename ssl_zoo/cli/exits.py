@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.plain_text import printable
 
 
 def run(command: Callable[..., Any]) -> None:
@@ -68,8 +69,4 @@ def _fail(message: str, status: int, *, on_all_ranks: bool = False) -> None:
 
 def lines_of(message: str) -> list[str]:
     """Returns the lines of a message; characters that could control a terminal are escaped."""
-    return ["".join(map(_visible, line)) for line in message.splitlines() if line.strip()]
-
-
-def _visible(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+    return [printable(line) for line in message.splitlines() if line.strip()]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.plain_text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,7 @@ def jobs_command(runs: tuple[str, ...], watch: bool, wait: bool, as_json: bool) 
         found = _look(folders, slurm, wait=wait)
         _show(found, as_json)
     for problem in slurm.problems.values():
-        click.echo(f"ssl-zoo: {problem}", err=True)
+        click.echo(printable(f"ssl-zoo: {problem}"), err=True)
     if any(status.has_failed for status in found):
         sys.exit(1)
 
@@ -246,4 +247,4 @@ def _show(found: "list[RunStatus]", as_json: bool) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"ssl-zoo: {text}", err=True)
+    click.echo(printable(f"ssl-zoo: {text}"), err=True)

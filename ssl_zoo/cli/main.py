@@ -25,6 +25,14 @@ from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
+from ssl_zoo.plain_text import printable
+
+
+class _Formatter(logging.Formatter):
+    """Writes the control characters in names of files out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @click.group(
@@ -47,7 +55,9 @@ def cli(quiet: bool) -> None:
     """
     rank = os.environ.get("RANK", "0")
     level = logging.WARNING if quiet or rank != "0" else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     for noisy in ("faiss", "fvcore", "torch", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -82,7 +82,7 @@ def read_json(path: str | Path, *, written_by: str) -> Any:
         raise UserError(
             f"'{path}' cannot be read ({error.strerror}); write it with: {written_by}"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"'{path}' is not a result of {written_by}") from None
 
 

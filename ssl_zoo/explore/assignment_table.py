@@ -13,6 +13,7 @@ from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.explore.folder import ASSIGNMENTS
 from ssl_zoo.explore.groups import Groups, label_name
+from ssl_zoo.plain_text import csv_cell
 
 Format = Literal["csv", "parquet"]
 
@@ -71,7 +72,8 @@ def _write_csv(path: Path, columns: dict[str, list[Any]]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(texts)
-        writer.writerows(zip(*texts.values(), strict=True))
+        for row in zip(*texts.values(), strict=True):
+            writer.writerow(map(csv_cell, row))
 
 
 def _write_parquet(path: Path, columns: dict[str, list[Any]]) -> None:

@@ -13,6 +13,7 @@ from ssl_zoo.evaluation.differences import Difference, differences, try_differen
 from ssl_zoo.evaluation.records import data_frame, html_table, read_json
 from ssl_zoo.evaluation.result import Result, read_results
 from ssl_zoo.files import write_text
+from ssl_zoo.plain_text import csv_cell
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class ScoreTable:
         text = StringIO()
         writer = csv.DictWriter(text, list(Cell.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.lines())
+        for line in self.lines():
+            writer.writerow({key: csv_cell(value) for key, value in line.items()})
         if path is not None:
             write_text(Path(path), text.getvalue())
         return text.getvalue()

@@ -71,11 +71,11 @@ def check_finite(
         )
 
 
-class _Budget(TorchDispatchMode):
+class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses the tensor that exceeds a budget, before it is created."""
 
     def __init__(self, n_values: int, what: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._n_values, self._what = n_values, what
         self._left = n_values * SLACK + SPARE
 

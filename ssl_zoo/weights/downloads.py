@@ -40,7 +40,7 @@ _SILENCE_S = 60.0  # after which a host is given up
 _CHUNK = 2**20
 
 
-class Downloads(PathHandler):
+class Downloads(PathHandler):  # type: ignore[misc]
     """Local copies of the files at `https://` addresses, for an iopath `PathManager`."""
 
     def _get_supported_prefixes(self) -> list[str]:

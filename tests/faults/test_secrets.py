@@ -13,7 +13,7 @@ from ssl_zoo.launch import snapshot
 from ssl_zoo.launch.snapshot import take_snapshot
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.provenance import provenance
-from tests.launch.test_snapshot import git
+from tests.runs.test_provenance import git
 from tests.small import fast_config
 
 SECRETS = (".env", ".env.local", "server.pem", "id_rsa", "Credentials.json", ".netrc", "my.key")
