@@ -1,5 +1,6 @@
 """The contract of a data set: uint8 images by position, and optional labels."""
 
+import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.data.fingerprint import combined
 from ssl_zoo.registry import Registry, registry
 
 Split = Literal["train", "test"]
@@ -37,6 +39,8 @@ class Dataset:
         """Mean of each channel, for values in [0, 1]."""
         std: tuple[float, float, float] = IMAGENET_STD
         """Standard deviation of each channel, for values in [0, 1]."""
+        changed: Literal["refuse", "accept"] = "refuse"
+        """Whether a run may resume although its training data has changed since its checkpoint."""
 
     source: ClassVar[str] = ""
     """Where the data comes from: citation or URL."""
@@ -85,6 +89,17 @@ class Dataset:
     def image_digests(self) -> NDArray[np.uint64] | None:
         """Digest of each image and its label, `(N,)`; None if the data set has none."""
         return None
+
+    @property
+    def listing(self) -> str:
+        """Digest of what is known without reading images: number, labels and classes."""
+        return self._listing()
+
+    def _listing(self, *parts: bytes) -> str:
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return combined(
+            str(len(self)).encode(), labels, *map(os.fsencode, self.class_names), *parts
+        )
 
     def refuse_changes(self) -> None:
         """Raises `UserError` if images were changed since the fingerprint was first asked for."""

@@ -31,7 +31,7 @@ class PathList(Sequence[Path]):
     def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder = folder
         encoded = [os.fsencode(name) for name in names]
-        self._text = b"".join(encoded)
+        self.text = b"".join(encoded)
         self._ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class PathList(Sequence[Path]):
     def name(self, index: int) -> str:
         """Returns a path relative to the folder."""
         start = int(self._ends[index - 1]) if index else 0
-        return os.fsdecode(self._text[start : int(self._ends[index])])
+        return os.fsdecode(self.text[start : int(self._ends[index])])
 
     @overload
     def __getitem__(self, index: int) -> Path: ...
@@ -145,6 +145,11 @@ class ImageFiles(Dataset):
         if files.is_whole(self._stats):
             return self.fingerprint
         return files.combined(self.fingerprint.encode(), self._stats.tobytes())
+
+    @property
+    def listing(self) -> str:
+        """Digest of the number, names, labels and classes."""
+        return self._listing(self._paths.text)
 
     def refuse_changes(self) -> None:
         """Raises `UserError` if a file was changed since the fingerprint was first asked for."""

@@ -13,6 +13,7 @@ from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Result
 from ssl_zoo.files import sha256, write_text
 from ssl_zoo.method import METHODS
+from ssl_zoo.runs.checkpoint import read_manifest
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import check_place
@@ -141,7 +142,7 @@ def _training(config: RunConfig, run: RunFolder, result: Result) -> str:
     labels = "labels used" if METHODS[config.method.name].needs_labels else "labels unused"
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, {labels} "
-        f"(fingerprint `{result.data.fingerprint.train}`).\n\n"
+        f"(fingerprint `{result.data.fingerprint.train}`).{changes_of(run)}\n\n"
         f"## Training\n\n{epochs(config.epochs)} in {duration} on {origin['hardware']}, "
         f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
         f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
@@ -155,6 +156,13 @@ def _origin(run: RunFolder) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         found = ()
     return dict.fromkeys(("hardware", "commit", "ssl_zoo", "torch"), "unknown") | dict(found)
+
+
+def changes_of(run: RunFolder) -> str:
+    """Returns a sentence for each time that the run resumed on other images."""
+    data = read_manifest(newest_checkpoint(run)).data
+    changes = data.changes if data is not None else ()
+    return "".join(f" The images changed during the run, {change}." for change in changes)
 
 
 def _evaluation(result: Result) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
+from ssl_zoo.data.record import DataRecord
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.files import sha256, sync_folder, write_text
 from ssl_zoo.runs.tensor_files import load_tensors, save_tensors
@@ -51,6 +52,7 @@ class Facts:
         exported: name of the submodule to evaluate and export.
         backbone: settings that build this network.
         image_size: height and width of the global crops, in pixels.
+        data: the images that it was trained on; None in checkpoints of earlier versions.
         arithmetic: what rounding depends on; see `ssl_zoo.runs.arithmetic`.
     """
 
@@ -61,6 +63,7 @@ class Facts:
     backbone: dict[str, Any] = field(default_factory=dict)
     image_size: int = 0
     arithmetic: dict[str, str] = field(default_factory=dict)
+    data: DataRecord | None = None
 
 
 @dataclass(frozen=True)

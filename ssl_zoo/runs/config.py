@@ -148,6 +148,7 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Returns the settings that define the weights, with the digests of plug-in files."""
         settings = self.model_dump(mode="json", exclude={*OPERATIONAL, "plugins"})
+        settings["data"].pop("changed", None)
         digests = sorted(file.digest for file in self.plugins)
         return {**settings, "plugins": digests} if digests else settings
 

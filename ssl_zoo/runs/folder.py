@@ -11,7 +11,7 @@ metrics.damaged  lines of metrics.jsonl that were damaged when the run resumed
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +90,27 @@ class RunFolder:
                     "folder as --output"
                 )
         elif self.is_complete or checkpoint.found(self.checkpoints):
-            differing = _differences(self._trained_identity(), config.identity())
+            manifest = self._newest_manifest()
+            theirs, ours = self._trained_identity(manifest), config.identity()
+            if manifest is not None and manifest.data is not None and not self.is_complete:
+                _ignore_location(theirs["data"], ours["data"])
+            differing = _differences(theirs, ours)
             if differing:
                 raise UserError(
                     f"run folder '{self.path}' was made by another config ({'; '.join(differing)}); "
                     "use another --output, or the settings it was made with"
                 )
 
-    def _trained_identity(self) -> dict[str, Any]:
-        """Returns the settings that define the weights of the newest checkpoint."""
-        settings: dict[str, Any] = {}
+    def _newest_manifest(self) -> checkpoint.Manifest | None:
+        """Returns the newest manifest that can be read."""
         for path in checkpoint.found(self.checkpoints):
-            try:
-                settings = checkpoint.read_manifest(path).config
-                break
-            except (checkpoint.DamagedCheckpoint, KeyError):
-                continue
+            with suppress(checkpoint.DamagedCheckpoint):
+                return checkpoint.read_manifest(path)
+        return None
+
+    def _trained_identity(self, manifest: checkpoint.Manifest | None) -> dict[str, Any]:
+        """Returns the settings that define the weights of the newest checkpoint."""
+        settings = manifest.config if manifest is not None else {}
         settings = settings or read_yaml(self.config_file)
         try:
             return validate(RunConfig, settings).identity()
@@ -113,7 +118,12 @@ class RunFolder:
             if not settings.get("plugins"):
                 raise
             digests = [file.get("digest") for file in settings["plugins"]]
-            return {**settings, "plugins": digests}  # of files that may not be loaded
+            data = {name: value for name, value in settings["data"].items() if name != "changed"}
+            return {
+                **settings,
+                "data": data,
+                "plugins": digests,
+            }  # of files that may not be loaded
 
     @contextmanager
     def claim(self, config: RunConfig) -> Iterator[None]:
@@ -243,6 +253,12 @@ class RunFolder:
     def mark_complete(self, facts: dict[str, Any]) -> None:
         """Marks the run as complete."""
         write_text(self.complete_file, json.dumps(facts, indent=1))
+
+
+def _ignore_location(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Makes the folders of two data sets equal: their images are compared when the run resumes."""
+    if "root" in old and "root" in new:
+        old["root"] = new["root"]
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

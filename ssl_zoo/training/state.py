@@ -17,6 +17,7 @@ from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.job import is_submitted
 from ssl_zoo.runs.rng import rng_state, set_rng_state
+from ssl_zoo.training.same_data import TrainingData
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class TrainingState:
         step: number of optimizer steps taken.
         scaler: loss scaler for fp16.
         arithmetic: what the rounding of this process depends on.
+        data: the training images.
     """
 
     config: RunConfig
@@ -38,6 +40,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     steps_per_epoch: int
     arithmetic: dict[str, str]
+    data: TrainingData
     step: int = 0
     warned_of_slow_saving: bool = False
     damaged: list[Path] = field(default_factory=list)
@@ -80,10 +83,12 @@ class TrainingState:
         """Restores the newest checkpoint and returns the training time before it in seconds.
 
         Raises:
-            UserError: the checkpoint does not match the config, or all checkpoints are damaged.
+            UserError: the checkpoint does not match the config, or all checkpoints are damaged; or the
+                training data has changed.
         """
         path = self._newest()
         state = checkpoint.load_state(path) if path is not None else None
+        self.data.check(state.manifest.data if state else None, step=state.step if state else 0)
         seconds = 0.0
 
         def truncate() -> None:
@@ -109,6 +114,7 @@ class TrainingState:
             backbone=backbone.model_dump(mode="json"),
             image_size=self.config.image_size,
             arithmetic=self.arithmetic,
+            data=self.data.record,
         )
 
     def _newest(self) -> Path | None:

@@ -44,6 +44,7 @@ from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock
 from ssl_zoo.training.rates import Rates
 from ssl_zoo.training.reporter import Reporter
+from ssl_zoo.training.same_data import TrainingData
 from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.state import TrainingState
 
@@ -104,6 +105,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
         self.rates = Rates(self.optimizer, config.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        data: Any = config.data
         self.state = TrainingState(
             config,
             folder,
@@ -112,6 +114,7 @@ class Trainer:
             self.scaler,
             self.steps_per_epoch,
             arithmetic=arithmetic(device),
+            data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
         )
         self.agreement = Agreement(folder, device)
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)

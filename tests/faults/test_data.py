@@ -1,7 +1,9 @@
 """Data that changes or cannot be read."""
 
+import json
 import logging
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +19,12 @@ from ssl_zoo.data.image_files import MAX_PIXELS
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Result
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.train import train
 from tests.data import folders
+from tests.small import fast_config
 
 
 def images(root: Path, split: str = "train", **settings: object) -> Dataset:
@@ -153,3 +160,119 @@ def test_an_image_that_claims_billions_of_pixels(
         assert scored(tmp_path).data.n_train == 8
     assert f"bomb.png' (more pixels than the limit of {MAX_PIXELS:,}); 1 so far" in caplog.text
     assert "cannot decode" not in caplog.text
+
+
+def run_on(root: Path, *overrides: str) -> RunConfig:
+    return fast_config(
+        "supervised",
+        f"data={{name: image_folder, root: {root}}}",
+        "global_batch_size=4",
+        "epochs=2",
+        "checkpoint.every=2 steps",
+        *overrides,
+    )
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over 16 images that was stopped at step 6 of 8, beside its images."""
+    folder = tmp_path_factory.mktemp("data")
+    folders.two_classes(folder / "images", n=8)
+    train(run_on(folder / "images"), folder / "run", bar=False)
+    (folder / "run" / "complete.json").unlink()
+    shutil.rmtree(folder / "run" / "checkpoints" / "step-00000008")
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_run: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped run and of its images; the run resumes on the copied images."""
+    return Path(shutil.copytree(stopped_run, tmp_path / "copy"))
+
+
+def resumed(folder: Path, *overrides: str) -> RunFolder:
+    return RunFolder(train(run_on(folder / "images", *overrides), folder / "run", bar=False))
+
+
+def test_images_of_a_run_are_copied_to_another_place(stopped: Path, stopped_run: Path) -> None:
+    """The run folder and the images are copied to another machine, and the run resumes there.
+
+    Then: it resumes; the images are the same, whatever their folder is called.
+    Do: set `data.root` to the new place.
+    """
+    assert RunFolder(stopped / "run").config().data != run_on(stopped / "images").data
+    assert resumed(stopped).is_complete
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("a file is replaced", "the first difference is at '.*cat/3.png'"),
+        ("files are gone", "16 images then, 12 now"),
+        ("a class is renamed", "class 'dog' is gone; class 'aardvark' is new"),
+    ],
+)
+def test_images_of_a_run_change(fault: str, told: str, stopped: Path) -> None:
+    """Images are replaced, removed or added, or a class folder is renamed, and the run resumes.
+
+    Then: it is refused, with what changed.
+    Do: restore the images, or accept the change with `data.changed=accept`.
+    """
+    change(stopped / "images" / "train", fault)
+    with pytest.raises(UserError, match=f"changed since step 6: {told}.*data.changed=accept"):
+        resumed(stopped)
+    assert not RunFolder(stopped / "run").is_complete
+
+
+def change(images: Path, fault: str) -> None:
+    if fault == "a file is replaced":
+        shutil.copy(images / "cat" / "0.png", images / "cat" / "3.png")
+    elif fault == "a class is renamed":
+        (images / "dog").rename(images / "aardvark")
+    else:
+        for number in range(4, 8):
+            (images / "dog" / f"{number}.png").unlink()
+
+
+def test_a_change_of_images_is_accepted(stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Images of a run have changed, and the run resumes with `data.changed=accept`.
+
+    Then: it resumes on the new images, with a warning; checkpoints and the card remember what changed.
+    Do: nothing.
+    """
+    change(stopped / "images" / "train", "a file is replaced")
+    run = resumed(stopped, "data.changed=accept")
+    assert "has changed since step 6: the first difference" in caplog.text
+    data = checkpoint.read_manifest(checkpoint.found(run.checkpoints)[0]).data
+    assert data is not None
+    assert ["at step 6: the first difference" in each for each in data.changes] == [True]
+
+
+def test_a_checkpoint_beyond_the_end_of_the_run(stopped: Path) -> None:
+    """So many images are gone that a run would end before the step of its checkpoint.
+
+    Then: it is refused, even if the change of images is accepted.
+    Do: restore the images, or start a new run.
+    """
+    change(stopped / "images" / "train", "files are gone")
+    for path in (stopped / "images" / "train" / "cat").glob("[0-3].png"):
+        path.unlink()
+    with pytest.raises(UserError, match="is of step 6, but with these data the run has 4 steps"):
+        resumed(stopped, "data.changed=accept")
+
+
+def test_a_checkpoint_that_does_not_know_its_images(
+    stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint is of an earlier version, which did not remember the images.
+
+    Then: the run resumes, with a line that the images are not compared.
+    Do: make sure that they are the same.
+    """
+    for path in checkpoint.found(stopped / "run" / "checkpoints"):
+        manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+        manifest["config"]["data"]["root"] = str(stopped / "images")
+        (path / checkpoint.MANIFEST).write_text(json.dumps({**manifest, "data": None}))
+    with caplog.at_level(logging.INFO):
+        assert resumed(stopped).is_complete
+    assert caplog.text.count("the data is not checked") == 1

@@ -1,6 +1,7 @@
 """Model cards: written from measurements, readable by machines, and loadable."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,8 +12,10 @@ import yaml
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.evaluate import evaluate
-from ssl_zoo.report.card import write_card
+from ssl_zoo.report.card import changes_of, write_card
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import run_config
+from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import train
 from ssl_zoo.weights.open import open_checkpoint
 from tests.small import SHORT, fast_config
@@ -81,6 +84,16 @@ def test_the_weights_are_those_of_the_run_and_their_checksum_is_told(
     weights = card.with_suffix(".safetensors")
     assert open_checkpoint(weights).digest == open_checkpoint(small_run).digest
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in card.read_text()
+
+
+def test_images_that_changed_during_the_run_are_told(small_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
+    assert changes_of(run) == ""
+    file = checkpoint.found(run.checkpoints)[0] / checkpoint.MANIFEST
+    manifest = json.loads(file.read_text())
+    manifest["data"]["changes"] = ["at step 2: class 'a' is new"]
+    file.write_text(json.dumps(manifest))
+    assert changes_of(run) == " The images changed during the run, at step 2: class 'a' is new."
 
 
 def test_a_run_that_is_not_finished_has_no_card(small_run: Path, tmp_path: Path) -> None:
