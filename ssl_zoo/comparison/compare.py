@@ -17,12 +17,13 @@ from ssl_zoo.comparison.contenders import Contender, contenders
 from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row, ScoreSummary
 from ssl_zoo.config import digest
 from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.record import changes_since
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
 from ssl_zoo.evaluation.data import merged_data
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
-from ssl_zoo.evaluation.result import RESULT_FILE, Result
+from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
 from ssl_zoo.files import set_aside
 from ssl_zoo.method import METHODS
@@ -77,16 +78,19 @@ def compare(
     compared += _lower_bounds(compared, first, seeds)
     folder = Path(output)
     _check_output(folder)
-    _check(compared, first, evaluation, folder)
+    data = _check(compared, first, evaluation, folder)
     rows, headline = [], ""
     for one in compared:
-        results = [_run(one, each, folder, evaluation) for each in one.configs]
+        results = [_run(one, each, folder, evaluation, data) for each in one.configs]
+        for found in results:
+            _same_data(one.name, found.result, data)
         headline = headline or _headline(results[0].result)
         rows.append(_row(one.name, results, one.configs[0]))
     rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean))
     comparison = Comparison(
         rows=tuple(rows),
         data=first.data.name,
+        fingerprint=data,
         backbone=first.backbone.name,
         seeds=seeds,
         headline=headline,
@@ -119,6 +123,7 @@ def _same_footing(compared: list[Contender], first: RunConfig) -> None:
     for one in compared:
         name, config = one.name, one.configs[0]
         theirs, ours = (each.model_dump(mode="json") for each in (config, first))
+        theirs["data"]["changed"] = ours["data"]["changed"]  # says nothing about the images
         for part in ("data", "backbone"):
             fields = _differing(part, theirs[part], ours[part])
             if fields:
@@ -156,8 +161,12 @@ def _check(
     first: RunConfig,
     evaluation: EvaluationConfig,
     folder: Path,
-) -> None:
-    """Builds the data, the evaluators and each run, so that mistakes are found before training."""
+) -> Fingerprint:
+    """Builds the data, the evaluators and each run, so that mistakes are found before training.
+
+    Returns:
+        The fingerprint of the data that all are scored on.
+    """
     built = built_evaluators(evaluation)
     data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
     train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
@@ -171,6 +180,36 @@ def _check(
                     at_layer(backbone, one.layer or evaluation.layer, layers)
             except UserError as error:
                 raise UserError(f"'{contender.name}': {error}") from None
+    _trained_on_the_same(compared, first, folder)
+    return Fingerprint.of(train, test)
+
+
+def _trained_on_the_same(compared: list[Contender], first: RunConfig, folder: Path) -> None:
+    """Checks that runs that are already trained saw the images that are there now.
+
+    Raises:
+        UserError: a run saw others, and its settings do not accept that.
+    """
+    trained: list[tuple[RunConfig, RunFolder]] = [
+        (config, contender.run_folder(config, folder))
+        for contender in compared
+        for config in contender.configs
+        if METHODS[config.method.name].trains
+    ]
+    trained = [(config, run) for config, run in trained if run.is_complete]
+    if not trained:
+        return
+    images = DATASETS.build(first.data, split="train")
+    for config, run in trained:
+        data: Any = config.data
+        before = checkpoint.read_manifest(newest_checkpoint(run)).data
+        changed = changes_since(before, images) if before is not None else ""
+        if changed and data.changed != "accept":
+            raise UserError(
+                f"'{run.path}' was trained on other images than those of this comparison: {changed}; "
+                "train it again in another --output, or accept the difference with --set "
+                "data.changed=accept"
+            )
 
 
 def _network(
@@ -188,20 +227,25 @@ def _network(
 
 
 def _run(
-    contender: Contender, config: RunConfig, folder: Path, evaluation: EvaluationConfig
+    contender: Contender,
+    config: RunConfig,
+    folder: Path,
+    evaluation: EvaluationConfig,
+    data: Fingerprint,
 ) -> _Scored:
     run = contender.run_folder(config, folder)
     logger.info("%s, seed %d: %s", contender.name, config.seed, run.path)
     if contender.folder is None:
         train(config, run.path)
-    result = _scored(run, evaluation)
+    result = _scored(run, evaluation, data)
     trains = METHODS[config.method.name].trains
     seconds = [line["seconds"] for line in run.metrics()] if trains else []
     return _Scored(result, seconds[-1] if seconds else 0.0)
 
 
-def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
-    """Returns the scores of a run; saved scores are reused if everything they depend on is unchanged."""
+def _scored(run: RunFolder, evaluation: EvaluationConfig, data: Fingerprint) -> Result:
+    """Returns the scores of a run; saved scores are reused if everything they depend on is unchanged,
+    the images included."""
     request = digest(
         {
             "files": checkpoint.read_manifest(newest_checkpoint(run)).sha256,
@@ -217,11 +261,26 @@ def _scored(run: RunFolder, evaluation: EvaluationConfig) -> Result:
             aside = set_aside(file)
             logger.warning("%s; it is now '%s', and the run is scored again", error, aside.name)
         else:
-            if found.request == request:
+            if found.request == request and found.data.fingerprint == data:
                 return found
     result = evaluate(run.path, evaluation).model_copy(update={"request": request})
     result.save(file)
     return result
+
+
+def _same_data(name: str, result: Result, data: Fingerprint) -> None:
+    """Checks that a contender was scored on the same images as all others.
+
+    Raises:
+        UserError: images changed during the comparison.
+    """
+    if result.data.fingerprint != data:
+        raise UserError(
+            f"images changed while methods were compared: '{name}' was scored on others (fingerprints "
+            f"{result.data.fingerprint.train} and {result.data.fingerprint.test}) than were there at the "
+            f"start ({data.train} and {data.test}); start the same command again to score all on the "
+            "same images"
+        )
 
 
 def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> list[Contender]:

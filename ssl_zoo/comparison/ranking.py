@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
+from ssl_zoo.evaluation.result import Fingerprint
 
 COMPARISON_FILE = "comparison.json"
 """File of the comparison in its folder."""
@@ -55,6 +56,8 @@ class Comparison(Document):
     """Contenders, best first, baselines last."""
     data: str
     """Name of the data set."""
+    fingerprint: Fingerprint | None = None
+    """Digests of both splits, equal for all rows; None in files of earlier versions."""
     backbone: str
     """Name of the backbone."""
     seeds: int

@@ -74,7 +74,8 @@ def evaluate(
         size = image_size_for(opened, test, config)
         source = FeatureSource(opened, (train, test), config, size, place)
         built = built_evaluators(config)
-        prints = _fingerprints(train, test)  # before images are read, to notice if they change
+        # Before images are read, to notice if they change; as rank 0 sees them.
+        prints = distributed.from_main(lambda: Fingerprint.of(train, test))
         extracted = _extract_all(source, built)
         found = {label: _score(source, one, config.seed) for label, one in built.items()}
         backbone = _describe_backbone(opened, size)
@@ -167,12 +168,6 @@ def _extract_all(source: FeatureSource, evaluators: dict[str, Evaluator]) -> _Ex
             found = source.features(one.layer, one.interpolation)
             features = features or found
     return _Extracted(features, time.monotonic() - start)
-
-
-def _fingerprints(train: Dataset, test: Dataset) -> Fingerprint:
-    """Returns the fingerprints of both splits, as rank 0 sees them."""
-    both = distributed.from_main(lambda: (train.fingerprint, test.fingerprint))
-    return Fingerprint(train=both[0], test=both[1])
 
 
 def _data_facts(

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from ssl_zoo.data.base import Dataset
 from ssl_zoo.evaluation.at_layer import POOLED
 from ssl_zoo.evaluation.outcomes import Outcomes
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table, read_json
@@ -40,6 +41,11 @@ class Fingerprint(Record):
 
     train: str
     test: str
+
+    @classmethod
+    def of(cls, train: Dataset, test: Dataset) -> Self:
+        """Returns the digests of two splits."""
+        return cls(train=train.fingerprint, test=test.fingerprint)
 
 
 class DataFacts(Record):

@@ -11,7 +11,7 @@ from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.differences import Difference, differences, try_differences
 from ssl_zoo.evaluation.records import data_frame, html_table, read_json
-from ssl_zoo.evaluation.result import Result, read_results
+from ssl_zoo.evaluation.result import Fingerprint, Result, read_results
 from ssl_zoo.files import write_text
 from ssl_zoo.plain_text import csv_cell
 
@@ -140,6 +140,7 @@ def table(*what: Result | Comparison | str | Path, score: str | None = None) -> 
     if score is not None:
         found, why_not = differences(results, score=score), ""
     named = _named(sources)
+    why_not = why_not or _why_apart(named)
     return ScoreTable(
         title=_title(sources),
         names=tuple(dict.fromkeys(cell.name for cell in named)),
@@ -181,6 +182,18 @@ def read_columns(file: Path) -> list[str]:
     return columns
 
 
+def _why_apart(cells: list[Cell]) -> str:
+    """Returns why scores are not in one row, if they are not of the same data."""
+    first = cells[0]
+    for cell in cells:
+        if cell.data != first.data:
+            return (
+                f"'{cell.name}' was scored on data '{cell.data}', '{first.name}' on '{first.data}': their "
+                "scores are in rows of their own"
+            )
+    return ""
+
+
 def _title(sources: list[Result | Comparison]) -> str:
     first = sources[0]
     if isinstance(first, Comparison):
@@ -214,7 +227,7 @@ def _cells(source: Result | Comparison) -> Iterator[Cell]:
     if isinstance(source, Comparison):
         yield from _of_comparison(source)
         return
-    data = f"{source.data.name} {source.data.fingerprint.train} {source.data.fingerprint.test}"
+    data = _data_text(source.data.name, source.data.fingerprint)
     for row in source.rows():
         yield Cell(
             name=source.checkpoint,
@@ -228,7 +241,12 @@ def _cells(source: Result | Comparison) -> Iterator[Cell]:
         )
 
 
+def _data_text(name: str, fingerprint: Fingerprint | None) -> str:
+    return f"{name} {fingerprint.train} {fingerprint.test}" if fingerprint else name
+
+
 def _of_comparison(comparison: Comparison) -> Iterator[Cell]:
+    data = _data_text(comparison.data, comparison.fingerprint)
     for row in comparison.rows:
         for name, score in row.scores.items():
             low, high = score.interval or (None, None)
@@ -240,5 +258,5 @@ def _of_comparison(comparison: Comparison) -> Iterator[Cell]:
                 high=high,
                 spread=score.std,
                 protocol=row.protocols[name.partition("/")[0]],
-                data=comparison.data,
+                data=data,
             )

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ssl_zoo.comparison.compare import compare
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.image_files import MAX_PIXELS
 from ssl_zoo.errors import UserError
@@ -24,7 +25,20 @@ from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import train
 from tests.data import folders
-from tests.small import fast_config
+from tests.small import TINY, fast_config
+
+KNN = {"name": "knn", "n_resamples": 100, "k": [1]}
+
+
+def bitmaps(root: Path, **grey: int) -> Path:
+    """Writes uncompressed images: all files have the same size, whatever they show."""
+    for split in ("train", "val"):
+        for label, value in grey.items():
+            (root / split / label).mkdir(parents=True, exist_ok=True)
+            for number in range(3):
+                image = Image.new("RGB", (16, 16), (value + number,) * 3)
+                image.save(root / split / label / f"{number}.bmp")
+    return root
 
 
 def images(root: Path, split: str = "train", **settings: object) -> Dataset:
@@ -39,7 +53,7 @@ def scored(root: Path, cache: Path | None = None, **data: object) -> Result:
     return evaluate(
         "untrained:tiny_resnet",
         data={"name": "image_folder", "root": str(root), **data},
-        evaluators=[{"name": "knn", "n_resamples": 100, "k": [1]}],
+        evaluators=[KNN],
         image_size=16,
         cache=cache,
     )
@@ -246,6 +260,43 @@ def test_a_change_of_images_is_accepted(stopped: Path, caplog: pytest.LogCapture
     data = checkpoint.read_manifest(checkpoint.found(run.checkpoints)[0]).data
     assert data is not None
     assert ["at step 6: the first difference" in each for each in data.changes] == [True]
+
+
+def test_a_run_that_was_trained_on_other_images_is_compared(stopped: Path) -> None:
+    """Images have changed since a finished run was trained, and the run is compared with others.
+
+    Then: it is refused, with what changed.
+    Do: train it again, or accept the difference with `--set data.changed=accept`.
+    """
+    run = resumed(stopped).path
+    change(stopped / "images" / "train", "a file is replaced")
+    with pytest.raises(
+        UserError, match="trained on other images .* difference is at '.*cat/3.png'"
+    ):
+        compare([str(run)], evaluators=[KNN], output=stopped / "compared")
+
+
+def test_test_images_change_between_comparisons(tmp_path: Path) -> None:
+    """Test images are replaced by others of the same names and sizes, and methods are compared again.
+
+    Then: all are scored again; scores of other images are not used.
+    Do: nothing.
+    """
+    one, other = (
+        compare(
+            ["raw_pixels"],
+            evaluators=[KNN],
+            output=tmp_path / "compared",
+            overrides=[
+                f"data={{name: image_folder, root: {bitmaps(tmp_path / 'images', **grey)}}}",
+                *TINY["tiny_resnet"],
+                "global_batch_size=4",
+            ],
+        )
+        for grey in ({"cat": 0, "dog": 200}, {"cat": 100, "dog": 100})
+    )
+    assert one.fingerprint != other.fingerprint
+    assert one.row("raw_pixels").scores != other.row("raw_pixels").scores
 
 
 def test_a_checkpoint_beyond_the_end_of_the_run(stopped: Path) -> None:

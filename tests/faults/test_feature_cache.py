@@ -1,12 +1,10 @@
 """Cached features."""
 
 import multiprocessing
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ssl_zoo.backbones.tiny import TinyResNet
@@ -14,7 +12,7 @@ from ssl_zoo.data.image_files import ImageFiles
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import cache
 from tests.data import folders
-from tests.faults.test_data import scored
+from tests.faults.test_data import bitmaps, scored
 
 
 @pytest.fixture(autouse=True)
@@ -41,25 +39,14 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return passes
 
 
-def bitmaps(root: Path, grey: Callable[[str], int]) -> Path:
-    """Writes uncompressed images: all files have the same size, whatever they show."""
-    for split in ("train", "val"):
-        for label in ("cat", "dog"):
-            (root / split / label).mkdir(parents=True, exist_ok=True)
-            for number in range(3):
-                image = Image.new("RGB", (16, 16), (grey(label) + number,) * 3)
-                image.save(root / split / label / f"{number}.bmp")
-    return root
-
-
 def test_images_replaced_under_the_same_names(tmp_path: Path, kept: Path) -> None:
     """Images are replaced by others of the same names and sizes.
 
     Then: their features are computed again; kept ones are not used.
     Do: nothing.
     """
-    before = scored(bitmaps(tmp_path, {"cat": 0, "dog": 200}.__getitem__), kept)
-    after = scored(bitmaps(tmp_path, {"cat": 100, "dog": 100}.__getitem__), kept)
+    before = scored(bitmaps(tmp_path, cat=0, dog=200), kept)
+    after = scored(bitmaps(tmp_path, cat=100, dog=100), kept)
     fresh = scored(tmp_path)
     assert after.evaluators["knn"].scores == fresh.evaluators["knn"].scores
     assert after.evaluators["knn"].scores != before.evaluators["knn"].scores

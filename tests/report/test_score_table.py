@@ -54,6 +54,18 @@ def test_different_protocols_never_share_a_row() -> None:
     assert "different protocols" in found.why_not
 
 
+def test_a_comparison_on_different_data_stands_apart_with_the_reason() -> None:
+    result = small_result("a")
+    same = comparison().model_copy(
+        update={"data": result.data.name, "fingerprint": result.data.fingerprint}
+    )
+    assert table(same, result).why_not == ""
+    other = result.data.fingerprint.model_copy(update={"test": "z"})
+    found = table(same.model_copy(update={"fingerprint": other}), result)
+    assert "'a' was scored on data '" in found.why_not
+    assert "rows of their own" in found.why_not
+
+
 def test_different_data_never_share_a_row() -> None:
     found = table(small_result("a"), small_result("b", test="z"))
     assert [row.values for row in found.rows()] == [(50.0, None), (None, 50.0)]
