@@ -136,7 +136,7 @@ def reference(given: argparse.Namespace, plan: Plan) -> Path:
     from tests.soak.local import Story, make_place
     from tests.soak.starts import PATIENCE_S
 
-    place = given.output / "whole" / plan.reference
+    place: Path = given.output / "whole" / plan.reference
     place.parent.mkdir(exist_ok=True)
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -163,6 +163,6 @@ def _status(work: Callable[[], None]) -> int:
     finally:
         from multiprocessing import util
 
-        util._exit_function()
+        util._exit_function()  # type: ignore[attr-defined]
         sys.stdout.flush()
         sys.stderr.flush()
