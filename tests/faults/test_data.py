@@ -92,7 +92,7 @@ def test_a_class_folder_that_cannot_be_read(
 ) -> None:
     """A class folder cannot be read, because of its permissions or because its disk is not there.
 
-    Then: the command ends at once and names the folder; it does not go on with fewer classes.
+    Then: the command ends at once and names the folder; it does not continue with fewer classes.
     Do: make the folder readable, or move it away.
     """
     folders.two_classes(tmp_path)

@@ -148,7 +148,7 @@ def test_a_block_that_a_power_failure_left_empty(
 ) -> None:
     """A power failure during an extraction leaves an empty file of a block of features.
 
-    Then: the same command goes on, and makes this block again.
+    Then: the same command resumes and computes this block again.
     Do: start the same command again.
     """
     folders.two_classes(tmp_path)

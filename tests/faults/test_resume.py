@@ -14,6 +14,7 @@ from torch import nn
 from ssl_zoo.comparison.compare import _scored
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.evaluation.config import EvaluationConfig
+from ssl_zoo.evaluation.result import Fingerprint
 from ssl_zoo.report.score_table import table
 from ssl_zoo.runs import arithmetic, checkpoint
 from ssl_zoo.runs.folder import RunFolder
@@ -241,7 +242,8 @@ def test_a_damaged_result_in_a_run(
     (run / "evaluation.json").write_text(text)
     with pytest.raises(UserError, match=r"evaluation.json' is not a result of ssl-zoo evaluate"):
         table(run)
-    _scored(RunFolder(run), EvaluationConfig(evaluators=("health",)))
+    evaluation = EvaluationConfig(evaluators=("health",))
+    _scored(RunFolder(run), evaluation, Fingerprint(train="", test=""))
     assert "it is now 'evaluation.json.damaged', and the run is scored again" in caplog.text
     assert (run / "evaluation.json.damaged").read_text() == text
     assert table(run).cells

@@ -9,7 +9,7 @@ import safetensors.torch
 
 from ssl_zoo.runs import checkpoint
 from tests.soak import checks
-from tests.soak.plan import METHODS, draw
+from tests.soak.plan import METHODS, STEPS, draw
 from tests.subprocesses import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_many_runs_are_of_every_kind_and_method() -> None:
 
 def test_one_other_bit_is_seen(small_run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(small_run, tmp_path / "copy")
-    name = f"step-{checks.STEPS:08d}"
+    name = f"step-{STEPS:08d}"
     for folder in (copy, shutil.copytree(small_run, tmp_path / "whole")):
         checkpoint.found(folder / "checkpoints")[0].rename(folder / "checkpoints" / name)
     assert checks.differences(copy, tmp_path / "whole") == []
