@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_zoo.config import digest
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import EvaluationConfig
+from ssl_zoo.evaluation.data import merged_data
 from ssl_zoo.evaluation.evaluate import evaluate
-from ssl_zoo.evaluation.result import Result
+from ssl_zoo.evaluation.result import Fingerprint, Result
 from ssl_zoo.files import locked, write_text
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
@@ -38,6 +40,7 @@ class Watch:
                 f"'{run}' is not a run folder; start the run first, or check the spelling"
             )
         self.config = config or EvaluationConfig()
+        self._fingerprint: Fingerprint | None = None
         self.folder = self.run.path / "scores" / self.config.digest()
         self.folder.mkdir(parents=True, exist_ok=True)
         request = self.config.model_dump(mode="json", exclude=set(self.config.COSTS))
@@ -78,26 +81,37 @@ class Watch:
                 if path.exists():
                     logger.warning("'%s' is damaged and is not scored", path)
                 continue
-            if self._is_scored(path.name, files):
+            if self._is_scored(path, files):
                 continue
             lock = self.folder / f".{path.name}.lock"
             with locked(lock) as ours:
                 if not ours:
                     pending = True
                     continue
-                if not self._is_scored(path.name, files):
+                if not self._is_scored(path, files):
                     result = self._score(path, files)
                     if result is not None:
                         report(result)
                 lock.unlink(missing_ok=True)
         return pending
 
-    def _is_scored(self, name: str, files: str) -> bool:
-        """Returns whether there is a result for these files; a run may have been trained again."""
+    def _is_scored(self, path: Path, files: str) -> bool:
+        """Returns whether there is a result for these files and the images that are there now; a run may
+        have been trained again."""
         try:
-            return Result.load(self.folder / f"{name}.json").request == files
+            found = Result.load(self.folder / f"{path.name}.json")
         except UserError:
             return False
+        return found.request == files and found.data.fingerprint == self.fingerprint(path)
+
+    def fingerprint(self, path: Path) -> Fingerprint:
+        """Returns the fingerprint of the images for a checkpoint, as this process last saw them."""
+        if self._fingerprint is None:
+            own = checkpoint.read_manifest(path).config["data"]
+            data = merged_data(own, self.config.data)
+            splits = (DATASETS.build(data, split=split) for split in ("train", "test"))
+            self._fingerprint = Fingerprint.of(*splits)
+        return self._fingerprint
 
     def _score(self, path: Path, files: str) -> Result | None:
         try:
@@ -109,5 +123,6 @@ class Watch:
                 "'%s' was removed before it could be scored; keep more: checkpoint.keep", path.name
             )
             return None
+        self._fingerprint = result.data.fingerprint  # images may have changed meanwhile
         result.save(self.folder / f"{path.name}.json")
         return result

@@ -86,7 +86,9 @@ def test_a_checkpoint_that_another_process_is_at_is_left_to_it(run: Path) -> Non
     def other_is_done(result: Result) -> None:
         steps.append(result.step)
         files = digest(checkpoint.read_manifest(newest).sha256)
-        done = small_result("run").model_copy(update={"request": files})
+        done = small_result("run")
+        data = done.data.model_copy(update={"fingerprint": one.fingerprint(newest)})
+        done = done.model_copy(update={"request": files, "data": data})
         done.save(one.folder / f"{newest.name}.json")
         held.close()
 
@@ -107,6 +109,17 @@ def test_a_run_that_was_trained_anew_is_scored_anew(run: Path) -> None:
     for file in one.folder.glob("step-*.json"):
         Result.load(file).model_copy(update={"request": "other"}).save(file)
     assert scored(one) == steps_of(run)
+
+
+def test_scores_of_other_images_do_not_count(run: Path) -> None:
+    scored(Watch(run, REQUEST))
+    one = Watch(run, REQUEST)
+    for result in one.results():
+        other = result.data.fingerprint.model_copy(update={"test": "z"})
+        data = result.data.model_copy(update={"fingerprint": other})
+        result.model_copy(update={"data": data}).save(one.folder / f"step-{result.step:08d}.json")
+    assert scored(one) == steps_of(run)
+    assert scored(Watch(run, REQUEST)) == []
 
 
 def test_a_checkpoint_that_is_pruned_meanwhile_is_no_error(
