@@ -77,8 +77,16 @@ def check_whole(what: str, path: Path) -> None:
                 return
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"'{what}' is not a complete safetensors file ({error})") from None
-    if _head(path).startswith(b"PK") and not zipfile.is_zipfile(path):
+    if _head(path).startswith(b"PK") and not _is_archive(path):
         raise UserError(f"'{what}' is truncated: it starts like a torch file but is incomplete")
+
+
+def _is_archive(path: Path) -> bool:
+    """Returns whether a file is a whole zip archive."""
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, ValueError):  # an end record that is damaged
+        return False
 
 
 def _head(path: Path) -> bytes:
@@ -100,7 +108,7 @@ def read_safetensors(what: str, path: Path) -> StateDict:
 
 
 def _torch(what: str, path: Path) -> Any:
-    archive = zipfile.is_zipfile(path)
+    archive = _is_archive(path)
     with path.open("rb") as file:
         begins_as_archive = file.read(2) == b"PK"
     if begins_as_archive and not archive:

@@ -219,3 +219,16 @@ def test_an_archive_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10**6))
     assert "a compressed archive" in refusal(tmp_path / "x.pth")
+
+
+def test_an_archive_whose_end_is_damaged(tmp_path: Path) -> None:
+    """The record at the end of a torch file says that it spans several disks.
+
+    Then: it is refused in one line.
+    Do: download the file again.
+    """
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    content = bytearray((tmp_path / "x.pth").read_bytes())
+    content[content.rfind(b"PK\x06\x07") + 4] = 1  # number of the disk
+    (tmp_path / "x.pth").write_bytes(content)
+    assert "truncated" in refusal(tmp_path / "x.pth")

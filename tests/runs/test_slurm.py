@@ -145,9 +145,9 @@ def test_an_option_that_is_ours_names_the_field_or_the_reason(option: str, messa
 
 def test_an_option_of_another_type_is_one_line() -> None:
     with pytest.raises(UserError) as error:
-        settings(additional_parameters=parse_yaml("begin: 2030-01-01", source="text"))
+        settings(additional_parameters=parse_yaml("begin: [2030-01-01]", source="text"))
     assert str(error.value) == (
-        "additional_parameters: 'begin' holds datetime.date(2030, 1, 1); "
+        "additional_parameters: 'begin' holds ['2030-01-01']; "
         "an option is text in quotes, a number, true or false"
     )
 
