@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.config import NamedConfig, parse_yaml
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.method import METHODS
 from ssl_zoo.registries import KINDS
 from ssl_zoo.registry import Registry
@@ -120,7 +121,9 @@ def details(kind: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = summary(registry, base)
     found["doc"] = inspect.cleandoc(registry[base].__doc__ or "")
     found["fields"] = fields(config_class)
-    found["usage"] = _usage(kind, name, found["fields"])
+    shared = Dataset.Config.model_fields if registry is DATASETS else {}
+    own = [row for row in found["fields"] if row["key"] not in shared]
+    found["usage"] = _usage(kind, name, own)
     if registry is METHODS:
         found["recipes"] = {recipe: _title(name, recipe) for recipe in recipe_names(name)}
     required = any(row["default"] == "required" for row in found["fields"])

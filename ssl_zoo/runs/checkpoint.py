@@ -5,6 +5,7 @@ A checkpoint is a folder `step-00001234`: `model.safetensors` (the whole method)
 Nothing that could run code is loaded: safetensors, and `torch.load(weights_only=True)`.
 """
 
+import errno
 import json
 import logging
 import os
@@ -355,7 +356,9 @@ def _finish(path: Path) -> str:
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError):
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek to nowhere
+            raise
         raise DamagedCheckpoint(
             f"checkpoint '{path.parent}' is damaged: {path.name} holds more than tensors and numbers"
         ) from None

@@ -211,7 +211,8 @@ def test_an_output_is_not_utf8(command: str, tmp_path: Path) -> None:
 def test_a_run_is_in_a_folder_that_is_not_utf8(small_run: Path, tmp_path: Path) -> None:
     """A folder above a run was renamed to a name that is not UTF-8.
 
-    Then: `ssl-zoo jobs` lists the run. Commands that need its weights refuse it in one line.
+    Then: `ssl-zoo jobs` lists the run, with the byte written out. Commands that need its weights refuse
+    it in one line.
     Do: rename the folder.
     """
     parent = tmp_path / os.fsdecode(b"\xff")
@@ -220,4 +221,4 @@ def test_a_run_is_in_a_folder_that_is_not_utf8(small_run: Path, tmp_path: Path) 
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     command = [sys.executable, "-m", "ssl_zoo", "jobs", str(parent)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert b"\xff/run" in done.stdout
+    assert rb"\udcff/run" in done.stdout

@@ -199,7 +199,8 @@ def test_opening_a_checkpoint_runs_no_file(trained: Path, tmp_path: Path) -> Non
 def test_a_backbone_or_data_of_a_file_is_asked_for(part: str, trained: Path) -> None:
     for manifest in trained.glob("checkpoints/*/manifest.json"):
         settings = json.loads(manifest.read_text())
-        settings[part] = settings["config"][part] = {"name": "theirs"}
+        settings["config"][part] = {"name": "theirs"}
+        settings["backbone"] = settings["config"]["backbone"]
         manifest.write_text(json.dumps(settings))
     with pytest.raises(UserError, match=f"needs {part} 'theirs' from a plug-in file"):
         evaluate(trained, evaluators=["knn"])
