@@ -60,7 +60,7 @@ def test_diagnostics_of_a_run_ignore_features_of_local_crops(
     assert found[0] == found[1] != []
 
 
-def test_a_loss_is_told_over_that_of_a_guess() -> None:
+def test_a_loss_is_relative_to_that_of_a_guess() -> None:
     assert over_chance(torch.tensor(9.0).log().requires_grad_(), 81) == pytest.approx(0.5)
     assert over_chance(torch.tensor(0.0), 1) == 0
 

@@ -117,7 +117,7 @@ def test_equal_features_have_uniform_codes() -> None:
     torch.testing.assert_close(codes, torch.full_like(codes, 1 / 40))
 
 
-def test_queue_rows_stand_after_the_batch_and_have_no_codes() -> None:
+def test_queue_rows_come_after_the_batch_and_have_no_codes() -> None:
     batch, queue = cosines(16), cosines(64, seed=1)
     codes = sinkhorn([batch, queue], epsilon=0.05, n_codes=16)
     whole = sinkhorn(torch.cat([batch, queue]), epsilon=0.05)

@@ -12,7 +12,7 @@ from ssl_zoo.errors import UserError
 TINY = "test_vit"  # timm's own model for tests: 160 pixels, 0.4 M parameters
 
 
-def test_a_name_stands_for_its_settings() -> None:
+def test_a_name_means_its_settings() -> None:
     config = BACKBONES.config("timm:vit_tiny_patch16_224").model_dump()
     assert (config["name"], config["model"]) == ("timm", "vit_tiny_patch16_224")
 

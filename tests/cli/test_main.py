@@ -298,7 +298,7 @@ def test_a_start_that_failed_leaves_nothing_behind(run: Run, tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_training_prints_the_run_folder_and_goes_no_further_when_complete(
+def test_training_prints_the_run_folder_and_stops_there_when_complete(
     run: Run, small_run: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(small_run, tmp_path / "run")
@@ -306,7 +306,7 @@ def test_training_prints_the_run_folder_and_goes_no_further_when_complete(
     assert (outcome.status, outcome.out) == (0, "run\n")
 
 
-def test_a_run_folder_is_enough_to_go_on(run: Run, small_run: Path, tmp_path: Path) -> None:
+def test_a_run_folder_is_enough_to_resume(run: Run, small_run: Path, tmp_path: Path) -> None:
     shutil.copytree(small_run, tmp_path / "run")
     (tmp_path / "run" / "complete.json").unlink()
     assert run("train", "-o", "run").status == 0

@@ -31,7 +31,7 @@ def result(output: Path) -> Comparison:
     )
 
 
-def test_baselines_stand_below_the_methods(result: Comparison) -> None:
+def test_baselines_rank_below_the_methods(result: Comparison) -> None:
     names = [row.name for row in result.rows]
     assert set(names[:2]) == {"swav", "simclr"}
     assert set(names[2:]) == {"random_init", "raw_pixels"}
@@ -50,7 +50,7 @@ def test_methods_are_ranked_by_the_headline(result: Comparison) -> None:
     assert means == sorted(means, reverse=True)
 
 
-def test_each_seed_is_a_run_and_their_spread_is_told(result: Comparison, output: Path) -> None:
+def test_each_seed_is_a_run_and_their_spread_is_reported(result: Comparison, output: Path) -> None:
     assert len([path for path in output.iterdir() if path.is_dir()]) == 8
     for row in result.rows:
         if row.name == "raw_pixels":
@@ -62,7 +62,7 @@ def test_each_seed_is_a_run_and_their_spread_is_told(result: Comparison, output:
     assert pixels.scores["knn/top1@k=20"].std == 0
 
 
-def test_cost_stands_beside_the_scores(result: Comparison) -> None:
+def test_cost_is_next_to_the_scores(result: Comparison) -> None:
     for row in result.rows:
         trained = row.name in ("swav", "simclr")
         assert row.epochs == (1 if trained else 0)
@@ -93,7 +93,7 @@ def test_a_second_call_trains_and_scores_nothing(
     assert again.rows == result.rows
 
 
-def test_other_evaluators_score_anew(result: Comparison, output: Path) -> None:
+def test_other_evaluators_score_again(result: Comparison, output: Path) -> None:
     other: dict[str, Any] = {"name": "knn", "k": [10]}
     again = compare(["simclr"], evaluators=[other], output=output, overrides=OVERRIDES)
     assert again.protocols != result.protocols

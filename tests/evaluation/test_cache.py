@@ -76,7 +76,7 @@ def test_whole_features_are_a_memory_map(tmp_path: Path) -> None:
     assert isinstance(features.values.base, np.memmap) or isinstance(features.values, np.memmap)
 
 
-def test_a_killed_extraction_goes_on_at_its_block(
+def test_a_killed_extraction_resumes_at_its_block(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(KeyboardInterrupt):

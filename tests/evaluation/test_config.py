@@ -33,7 +33,7 @@ def test_a_file_comes_first_then_fields_then_overrides(tmp_path: Path) -> None:
     assert (config.layer, config.seed, config.image_size) == ("head", 2, 96)
 
 
-def test_a_mistake_in_a_file_is_told_with_its_name(tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_is_reported_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "eval.yaml"
     file.write_text("evaluators: [kmn]\n")
     with pytest.raises(

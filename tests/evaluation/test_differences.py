@@ -56,7 +56,7 @@ def test_pairs_of_different_number_are_an_error() -> None:
         paired_interval([1, 0, 1], [1, 0], seed=0)
 
 
-def test_a_clear_difference_is_told() -> None:
+def test_a_clear_difference_is_reported() -> None:
     worse = hits(0.5)
     better = worse | hits(0.3, seed=1)
     found = difference(result("a", better), result("b", worse))

@@ -45,7 +45,7 @@ def test_an_evaluator_gives_scores_intervals_and_its_protocol(result: Result) ->
     assert low <= found.value <= high
 
 
-def test_an_evaluator_that_comes_twice_is_told_apart(result: Result) -> None:
+def test_an_evaluator_that_comes_twice_is_distinguished(result: Result) -> None:
     assert list(result.evaluators) == ["knn:dino", "knn:instdisc"]
 
 
@@ -134,7 +134,7 @@ def test_training_on_images_takes_no_other_layer_or_precision(
         evaluate(small_run, evaluators=["linear_sgd"], **settings)
 
 
-def test_fields_by_name_stand_above_those_of_the_request(small_run: Path) -> None:
+def test_fields_by_name_override_those_of_the_request(small_run: Path) -> None:
     config = EvaluationConfig(evaluators=(KNN,), layer="stages.0", seed=3)
     result = evaluate(small_run, config, layer="pooled")
     assert (result.layer, result.seed) == ("pooled", 3)

@@ -142,7 +142,7 @@ def test_modes_are_restored_after_a_failure() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_training_goes_on_after_extraction() -> None:
+def test_training_continues_after_extraction() -> None:
     backbone = network().train()
     run(backbone, Images(4))
     backbone(torch.randn(2, 3, 8, 8)).sum().backward()

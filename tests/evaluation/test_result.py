@@ -101,7 +101,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         Result.load(tmp_path / "newer.json")
 
 
-def test_a_spread_stands_beside_its_score() -> None:
+def test_a_spread_is_next_to_its_score() -> None:
     rows = small_result("a", **FOUND).rows()
     assert [(row.score, f"{row.value:.2f}", row.uncertainty) for row in rows] == [
         ("nmi", "8.92", "±0.36 over seeds"),

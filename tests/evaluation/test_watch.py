@@ -103,7 +103,7 @@ def test_the_claim_of_a_killed_process_falls(run: Path) -> None:
     assert scored(one) == steps_of(run)
 
 
-def test_a_run_that_was_trained_anew_is_scored_anew(run: Path) -> None:
+def test_a_run_that_was_trained_again_is_scored_again(run: Path) -> None:
     one = Watch(run, REQUEST)
     scored(one)
     for file in one.folder.glob("step-*.json"):

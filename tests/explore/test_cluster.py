@@ -325,7 +325,7 @@ def test_what_does_not_fit_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_neither_a_data_set_nor_a_folder_is_told(tmp_path: Path) -> None:
+def test_neither_a_data_set_nor_a_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'digitz' is neither a data set nor a folder"):
         run("digitz", tmp_path / "out")
     with pytest.raises(UserError, match="is a file; give a folder of images"):
@@ -490,7 +490,7 @@ def test_the_folder_one_is_in_is_not_replaced(
         run(photos, Path("."), n_clusters=2)
 
 
-def test_a_folder_named_like_a_data_set_is_told_of(
+def test_a_folder_named_like_a_data_set_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)

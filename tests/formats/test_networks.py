@@ -12,7 +12,7 @@ WIDE = ["resnet50_w2", "resnet50_w4", "resnet50_w5"]
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 @pytest.mark.parametrize("name", [*DEPTHS.values(), *WIDE])
-def test_depth_width_and_stem_of_a_resnet_are_told(name: str, stem: str) -> None:
+def test_depth_width_and_stem_of_a_resnet_are_reported(name: str, stem: str) -> None:
     with torch.device("meta"):
         state = BACKBONES.build({"name": name, "stem": stem}).state_dict()
     plain = {key.removeprefix("trunk."): tensor for key, tensor in state.items()}
@@ -22,7 +22,7 @@ def test_depth_width_and_stem_of_a_resnet_are_told(name: str, stem: str) -> None
 
 
 @pytest.mark.parametrize("name", INNER.values())
-def test_wider_and_grouped_networks_of_torchvision_are_told(name: str) -> None:
+def test_wider_and_grouped_networks_of_torchvision_are_reported(name: str) -> None:
     with torch.device("meta"):
         state = models.get_model(name).state_dict()
         backbone = BACKBONES.build(f"torchvision:{name}")
@@ -36,7 +36,7 @@ def test_wider_and_grouped_networks_of_torchvision_are_told(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "heads"), [("vit_b_16", 12), ("vit_b_32", 12), ("vit_l_16", 16), ("vit_h_14", 16)]
 )
-def test_sizes_of_a_transformer_are_told(name: str, heads: int) -> None:
+def test_sizes_of_a_transformer_are_reported(name: str, heads: int) -> None:
     with torch.device("meta"):
         source = models.get_model(name)
         settings = read_network(source.state_dict(), what="x").settings

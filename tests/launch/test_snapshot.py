@@ -287,7 +287,7 @@ def test_a_missing_snapshot_reads_as_none(tmp_path: Path) -> None:
     assert snapshot.read_snapshot(tmp_path) is None
 
 
-def test_the_copy_stands_before_the_users_own_path(tmp_path: Path) -> None:
+def test_the_copy_precedes_the_users_own_path(tmp_path: Path) -> None:
     show = "import os, sys; print(os.environ['PYTHONPATH'], sys.flags.safe_path)"
     code = tmp_path / "it's $HOME"
     code.mkdir()

@@ -109,7 +109,7 @@ def test_a_job_works_where_its_run_was_submitted_first(
     assert site.scripts.count(f"\ncd {tmp_path}/here\n") == 2
 
 
-def test_debugging_a_sweep_twice_goes_on(tmp_path: Path) -> None:
+def test_debugging_a_sweep_twice_continues(tmp_path: Path) -> None:
     runs = configs("simclr", ["seed=0..1"], overrides=[*FAST, *SHORT])
     for _ in range(2):
         plan = plan_runs(runs, sweep_folders(runs, tmp_path / "sweep"))

@@ -89,7 +89,7 @@ def test_it_fills_from_the_batches_of_an_epoch() -> None:
 
 @pytest.mark.parametrize("n_steps", [3, 2])
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 2), (2, 1), (2, 4), (4, 2), (8, 1)])
-def test_another_number_of_ranks_goes_on_with_the_same_rows(
+def test_another_number_of_ranks_continues_with_the_same_rows(
     before: int, after: int, n_steps: int
 ) -> None:
     states = [bank(rank, before, n_steps).state() for rank in range(before)]

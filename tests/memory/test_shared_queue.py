@@ -48,7 +48,7 @@ def test_parts_of_a_batch_come_in_together_with_the_step() -> None:
     assert torch.equal(shared.embeddings(torch.zeros(1))[4:], before[4:])
 
 
-def test_it_goes_on_from_its_state() -> None:
+def test_it_continues_from_its_state() -> None:
     one, other = queue(), SharedQueue(8, 2)
     one.push(torch.ones(4, 2))
     other.load([one.state(), {}])

@@ -38,7 +38,7 @@ def final(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("name", [*BANKED, *UNBANKED])
-def test_stopped_within_an_epoch_it_goes_on_bit_for_bit(
+def test_stopped_within_an_epoch_it_resumes_bit_for_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config(name), tmp_path / "whole", bar=False)
@@ -84,7 +84,7 @@ def interrupted(folder: str, name: str) -> None:
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("name", BANKED)
-def test_one_process_goes_on_with_the_bank_of_two(name: str, tmp_path: Path) -> None:
+def test_one_process_continues_with_the_bank_of_two(name: str, tmp_path: Path) -> None:
     run_on_ranks(interrupted, 2, str(tmp_path / "run"), name)
     path = checkpoint.found(tmp_path / "run" / "checkpoints")[0]
     parts = [rank["method"]["clusters.bank.index"] for rank in checkpoint.load_state(path).ranks]

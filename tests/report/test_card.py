@@ -78,7 +78,7 @@ def test_sections_come_in_order(card: Path) -> None:
     ]
 
 
-def test_the_weights_are_those_of_the_run_and_their_checksum_is_told(
+def test_the_weights_are_those_of_the_run_and_their_checksum_is_reported(
     card: Path, small_run: Path
 ) -> None:
     weights = card.with_suffix(".safetensors")
@@ -86,7 +86,7 @@ def test_the_weights_are_those_of_the_run_and_their_checksum_is_told(
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in card.read_text()
 
 
-def test_images_that_changed_during_the_run_are_told(small_run: Path, tmp_path: Path) -> None:
+def test_images_that_changed_during_the_run_are_reported(small_run: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
     assert changes_of(run) == ""
     file = checkpoint.found(run.checkpoints)[0] / checkpoint.MANIFEST

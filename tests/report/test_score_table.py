@@ -82,7 +82,7 @@ def test_what_cannot_be_tested_is_an_error_where_it_is_asked_for() -> None:
         table(small_result("a"), small_result("b"), score="knn/top9")
 
 
-def test_checkpoints_of_one_name_are_told_apart() -> None:
+def test_checkpoints_of_one_name_are_distinguished() -> None:
     assert table(small_result("a"), small_result("a")).names == ("a", "a (2)")
 
 

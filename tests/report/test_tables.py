@@ -105,7 +105,7 @@ LONG = "runs/2026-11-30/swav-digits_affine-0123456789ab-tiny_resnet-seed"
 
 @pytest.mark.parametrize("n_results", [2, 4, 12])
 @pytest.mark.parametrize("width", [80, 120])
-def test_results_of_long_names_fit_and_are_told_apart(n_results: int, width: int) -> None:
+def test_results_of_long_names_fit_and_are_distinguished(n_results: int, width: int) -> None:
     results = [small_result(f"{LONG}{number}", **FOUND) for number in range(n_results)]
     shown = lines(results_table(table(*results), width=width), width)
     assert max(len(line) for line in shown) <= width
@@ -117,7 +117,7 @@ def test_results_of_long_names_fit_and_are_told_apart(n_results: int, width: int
     assert text.count("23.40") == n_results
 
 
-def test_rows_of_a_leaderboard_are_told_apart() -> None:
+def test_rows_of_a_leaderboard_are_distinguished() -> None:
     rows = tuple(row(f"{LONG}{number}", std=None) for number in range(3))
     shown = lines(leaderboard(comparison().model_copy(update={"rows": rows}), width=80), 80)
     assert max(len(line) for line in shown) <= 80

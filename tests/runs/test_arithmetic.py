@@ -13,7 +13,7 @@ def test_the_facts_of_this_process() -> None:
     assert found["processor"].endswith(f"({torch.backends.cpu.get_cpu_capability()})")
 
 
-def test_only_what_differs_is_told() -> None:
+def test_only_what_differs_is_reported() -> None:
     before = {"torch": "1", "device": "cpu"}
     assert changes(before, before) == ""
     assert changes(before, {"torch": "2", "device": "cpu"}) == "torch 1 before, 2 now"

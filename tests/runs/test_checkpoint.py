@@ -231,7 +231,7 @@ def draw() -> list[float]:
     ]
 
 
-def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+def test_random_numbers_continue_where_they_were(tmp_path: Path) -> None:
     draw()
     path = tmp_path / "rng.pt"
     torch.save(rng_state(), path)

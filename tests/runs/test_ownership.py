@@ -187,7 +187,7 @@ def _events(count: int) -> list[threading.Event]:
     return [threading.Event() for _ in range(count)]
 
 
-def test_the_rightful_process_goes_on_when_the_other_hangs(
+def test_the_rightful_process_continues_when_the_other_hangs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with RunFolder(tmp_path / "run").lock(), RunFolder(tmp_path / "run").lock(patience_s=0.3):

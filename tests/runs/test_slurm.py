@@ -166,7 +166,7 @@ def test_a_batch_that_does_not_split_names_one_that_does() -> None:
         config.check_batch(2)
 
 
-def test_without_a_site_the_settings_stand_alone(profiles: Path) -> None:
+def test_without_a_site_the_settings_apply_alone(profiles: Path) -> None:
     run = settings(partition="gpu")
     assert resolve(run) == (run, ["the run's settings"])
     assert resolve(settings()) == (settings(), [])

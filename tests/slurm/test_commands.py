@@ -155,14 +155,14 @@ def is_restarted(stage: Stage) -> Restarts:
     return Restarts(run, failed, results, log, spent, commands)
 
 
-def test_an_exception_ends_a_job_and_is_told(told: Told) -> None:
+def test_an_exception_ends_a_job_and_is_reported(told: Told) -> None:
     found = told.end(is_restarted)
     assert found.failed.state == "FAILED"
     assert found.failed.reason.endswith("ZeroDivisionError: on purpose")  # of the first to fail
     assert found.results == []
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(told: Told) -> None:
+def test_a_run_continues_with_another_number_of_ranks(told: Told) -> None:
     found = told.end(is_restarted)
     run = found.run
     assert "2 processes" in found.log

@@ -18,7 +18,7 @@ def test_metrics_are_lines(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_metrics_that_cannot_be_written_are_told_once(
+def test_metrics_that_cannot_be_written_are_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = tmp_path / "metrics.jsonl"
@@ -35,7 +35,7 @@ def test_metrics_that_cannot_be_written_are_told_once(
     ]
 
 
-def test_curves_that_cannot_be_written_are_told_once(
+def test_curves_that_cannot_be_written_are_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("tensorboard")

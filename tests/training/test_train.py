@@ -69,7 +69,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(queue_config(), tmp_path_factory.mktemp("runs") / "whole", bar=False)
 
 
-def test_a_finished_run_says_so_and_is_not_trained_again(uninterrupted: Path) -> None:
+def test_a_finished_run_reports_that_and_is_not_trained_again(uninterrupted: Path) -> None:
     folder = RunFolder(uninterrupted)
     assert folder.is_complete
     before = folder.metrics_file.read_bytes()
@@ -149,7 +149,7 @@ def _newest_step(folder: Path) -> int:
 
 @pytest.mark.distributed
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks to kill in /proc")
-def test_two_killed_ranks_go_on_to_the_same_end(tmp_path: Path) -> None:
+def test_two_killed_ranks_end_the_same(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(dump_yaml(queue_config("epochs=2")))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     arguments = ["-m", "ssl_zoo", "train", "--config", "run.yaml", "-o"]

@@ -140,7 +140,7 @@ def test_a_method_without_prototypes_has_none(small_run: Path) -> None:
         evaluate(small_run, evaluators=["prototypes"])
 
 
-def test_a_set_that_is_not_there_is_told(run: Path) -> None:
+def test_a_set_that_is_not_there_is_reported(run: Path) -> None:
     with pytest.raises(UserError, match="no layer 'prototypes.2'.*head, prototypes, prototypes.1"):
         evaluate(run, evaluators=["knn"], layer="prototypes.2")
 

@@ -72,7 +72,7 @@ def test_rounds_end_when_no_point_changes_its_cluster(monkeypatch: pytest.Monkey
     assert len(rounds) == 1
 
 
-def test_an_empty_cluster_is_told() -> None:
+def test_an_empty_cluster_is_reported() -> None:
     points = unit_rows(np.ones((6, 3), np.float32))
     assert lloyd(points, points[:2], n_iterations=3) is None
 

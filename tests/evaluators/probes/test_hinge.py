@@ -75,7 +75,7 @@ def test_an_image_that_is_there_twice_counts_twice() -> None:
     torch.testing.assert_close(twice, fit(values, labels, 2.0).weights, atol=1e-5, rtol=1e-5)
 
 
-def test_too_few_steps_are_told() -> None:
+def test_too_few_steps_are_reported() -> None:
     values, labels = data()
     machines = SquaredHinge(prepare(values), labels, positive_weight=2.0)
     assert not machines.fit(100.0, tolerance=1e-8, max_iterations=2).converged

@@ -30,7 +30,7 @@ def processor(monkeypatch: pytest.MonkeyPatch, folder: Path, vendor: str, flags:
         ("AuthenticAMD", AVX512, None),
     ],
 )
-def test_what_an_intel_processor_can_do_is_told_for_the_import_alone(
+def test_what_an_intel_processor_can_do_is_passed_for_the_import_alone(
     vendor: str, flags: str, core: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(monkeypatch, tmp_path, vendor, flags)
