@@ -56,6 +56,6 @@ def test_rounding_ends_it_without_convergence() -> None:
     assert found.iterations < 999
 
 
-def test_it_starts_where_it_is_reported() -> None:
+def test_it_starts_at_the_given_weights() -> None:
     found = minimise(bowl, torch.arange(1, 6).double(), tolerance=1e-10, max_iterations=10)
     assert found.iterations == 0
