@@ -205,6 +205,18 @@ def test_pickled_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"\x80\x02I'^\n.", b"X", b"PK\x03\x04"])
+def test_a_file_that_torch_cannot_read_is_damage(content: bytes, tmp_path: Path) -> None:
+    """Even where its checksum is right; torch raises a type of its own for each of these."""
+    path = save(tmp_path, 1)
+    (path / checkpoint.OPTIMIZER).write_bytes(content)
+    digests = json.loads((path / checkpoint.MANIFEST).read_text())["sha256"]
+    digests[checkpoint.OPTIMIZER] = sha256(path / checkpoint.OPTIMIZER)
+    edit_manifest(path, sha256=digests)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=r"optimizer\.pt (cannot be|holds)"):
+        checkpoint.load_state(path)
+
+
 def test_the_bomb_of_these_tests_is_live(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Bomb(tmp_path / "exploded")))
     assert (tmp_path / "exploded").exists()
