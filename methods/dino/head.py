@@ -1,5 +1,7 @@
 """The projection head of DINO, which ends in normalised prototypes."""
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from ssl_zoo.heads.mlp import l2_normalize
 class HeadConfig(Config):
     """Settings of the head; defaults from facebookresearch/dino (vision_transformer.py)."""
 
-    hidden_dims: list[int] = Field(default=[2048, 2048])
+    hidden_dims: list[Annotated[int, Field(ge=1)]] = Field(default=[2048, 2048])
     """Width of each hidden layer."""
     bottleneck_dim: int = Field(default=256, ge=1)
     """Dimension of an embedding."""

@@ -1,6 +1,6 @@
 """A ResNet small enough to learn 32x32 images on a CPU in a minute."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -23,7 +23,9 @@ class TinyResNet(Backbone):
         """Settings of the tiny ResNet."""
 
         name: Literal["tiny_resnet"] = "tiny_resnet"
-        widths: list[int] = Field(default=[32, 64, 128], min_length=1, max_length=5)
+        widths: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
+            default=[32, 64, 128], min_length=1, max_length=5
+        )
         """Channels of each stage; each stage after the first halves the resolution."""
         stem_stride: int = Field(default=2, ge=1, le=4)
         """Stride of the first convolution."""

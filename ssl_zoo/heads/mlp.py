@@ -1,6 +1,6 @@
 """The projection head: a small MLP with batch normalisation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -26,7 +26,7 @@ class MLP(nn.Module):
         """Settings of a projection head."""
 
         name: Literal["mlp"] = "mlp"
-        hidden_dims: list[int] = Field(default=[2048])
+        hidden_dims: list[Annotated[int, Field(ge=1)]] = Field(default=[2048])
         """Width of each hidden layer; an empty list makes the head a single linear layer."""
         output_dim: int = Field(default=128, ge=1)
         """Length of an embedding."""

@@ -1,6 +1,6 @@
 """Prototypes: unit vectors that embeddings are compared with."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +24,7 @@ class Prototypes(nn.Module):
         """Settings of prototypes."""
 
         name: Literal["prototypes"] = "prototypes"
-        n_prototypes: list[int] = Field(default=[3000], min_length=1)
+        n_prototypes: list[Annotated[int, Field(ge=1)]] = Field(default=[3000], min_length=1)
         """Number of prototypes in each set."""
 
     def __init__(self, config: Config, *, input_dim: int) -> None:
