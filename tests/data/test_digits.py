@@ -1,6 +1,12 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from ssl_zoo.data import digits
 from ssl_zoo.data.base import DATASETS, Dataset
 
 
@@ -63,3 +69,15 @@ def test_fingerprint_tells_splits_and_sets_apart() -> None:
     assert len({part.fingerprint for part in sets}) == 4
     assert build("digits", "train").fingerprint == sets[0].fingerprint
     assert all(len(part.fingerprint) == 16 for part in sets)
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_the_images_are_those_of_scikit_learn(
+    has_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_file:
+        monkeypatch.setattr(Path, "is_file", lambda _: False)
+    images, labels = digits._load()
+    expected: Any = load_digits()
+    assert (images[:, 0] * 16).numpy().tolist() == expected.images.tolist()
+    assert labels.tolist() == expected.target.tolist()
