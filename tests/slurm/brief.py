@@ -5,6 +5,7 @@ fifth of a second or more, so that there is something to requeue. The environmen
 `BRIEF_STEPS` and `BRIEF_PACE_S` change both.
 """
 
+import importlib
 import itertools
 import os
 import runpy
@@ -45,6 +46,7 @@ def install(most_steps: int = MOST_STEPS, pace_s: float = PACE_S) -> None:
 if __name__ == "__main__":
     unbuffered, dash_m, module, *arguments = sys.argv[1:]
     assert (unbuffered, dash_m) == ("-u", "-m")
+    importlib.import_module("quick_start").install()  # from the folder of this script
     install(
         int(os.environ.get("BRIEF_STEPS", MOST_STEPS)),
         float(os.environ.get("BRIEF_PACE_S", PACE_S)),

@@ -11,6 +11,7 @@ The environment variable FAULTS says what, as words between spaces:
     raise=STEP         all ranks raise an error after that step
 """
 
+import importlib
 import os
 import runpy
 import signal
@@ -74,6 +75,7 @@ if __name__ == "__main__":
     unbuffered, dash_m, module, folder = sys.argv[1:]
     assert (unbuffered, dash_m) == ("-u", "-m")
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    importlib.import_module("quick_start").install()  # from the folder of this script
     install()
     sys.argv = [module, folder]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
