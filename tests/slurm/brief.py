@@ -5,13 +5,13 @@ fifth of a second or more, so that there is something to requeue. The environmen
 `BRIEF_STEPS` and `BRIEF_PACE_S` change both.
 """
 
-import importlib
 import itertools
 import os
 import runpy
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 MOST_STEPS = 24
@@ -46,7 +46,7 @@ def install(most_steps: int = MOST_STEPS, pace_s: float = PACE_S) -> None:
 if __name__ == "__main__":
     unbuffered, dash_m, module, *arguments = sys.argv[1:]
     assert (unbuffered, dash_m) == ("-u", "-m")
-    importlib.import_module("quick_start").install()  # from the folder of this script
+    runpy.run_path(str(Path(__file__).with_name("quick_start.py")))["install"]()
     install(
         int(os.environ.get("BRIEF_STEPS", MOST_STEPS)),
         float(os.environ.get("BRIEF_PACE_S", PACE_S)),

@@ -11,7 +11,6 @@ The environment variable FAULTS says what, as words between spaces:
     raise=STEP         all ranks raise an error after that step
 """
 
-import importlib
 import os
 import runpy
 import signal
@@ -75,7 +74,7 @@ if __name__ == "__main__":
     unbuffered, dash_m, module, folder = sys.argv[1:]
     assert (unbuffered, dash_m) == ("-u", "-m")
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    importlib.import_module("quick_start").install()  # from the folder of this script
+    runpy.run_path(str(Path(__file__).with_name("quick_start.py")))["install"]()
     install()
     sys.argv = [module, folder]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
