@@ -140,7 +140,7 @@ def _processor() -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measures what brief runs reach.")
-    parser.add_argument("names", nargs="*", default=[*TRAINED, *BOUNDS], help="methods; all")
+    parser.add_argument("names", nargs="*", default=[*BOUNDS, *TRAINED], help="methods; all")
     parser.add_argument("-o", "--output", type=Path, default=FILE)
     given = parser.parse_args()
     _measure(given.names, given.output)
