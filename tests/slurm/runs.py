@@ -27,7 +27,7 @@ from tests.waiting import PATIENCE_S
 FAULTY = Path(__file__).with_name("faulty.py")
 SAVED_EVERY = 10
 STEPS = 66
-PACE = "pace=0.1"
+PACE = "pace=0.3"
 TIMINGS = ("seconds", "train/images_per_second")
 ONE_AT_A_TIME = threading.Lock()
 """Submitting changes the environment of the whole process for a moment."""

@@ -84,7 +84,7 @@ def sweep(stage: Stage) -> Plan:
             "slurm.array_parallelism=2",
             f"slurm.exclude='{stage.others}'",
             f"slurm.python={sys.executable} {FAULTY}",
-            "slurm.setup=['export FAULTS=pace=0.2 OMP_NUM_THREADS=1']",
+            "slurm.setup=['export FAULTS=pace=0.4 OMP_NUM_THREADS=1']",
         ],
     )
     return plan_runs(runs, [stage.folder / f"seed{run.seed}" for run in runs])
@@ -143,7 +143,7 @@ def is_restarted(stage: Stage) -> Restarts:
     run.until_saved(run.saved + 1)
     stage.cluster.signal(run.job, "USR2")
     spent, log = run.until_over(), run.log()
-    run.submit()
+    run.submit("pace=1")  # so that it still trains when the commands have started
     run.until_saved(run.saved + 1)
     folder = str(run.folder)
     commands = {name: ssl_zoo_says(env, name, folder) for name in ("jobs", "cancel")}
