@@ -90,12 +90,12 @@ def take_snapshot(folder: Path, like: Path | None = None) -> Facts:
 
 
 def read_snapshot(folder: Path) -> Facts | None:
-    """Returns the content of a snapshot's `snapshot.json`, None without a snapshot."""
+    """Returns the content of a snapshot's `snapshot.json`, None without one or if it is damaged."""
     try:
-        facts: Facts = json.loads((folder / SNAPSHOT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts: Any = json.loads((folder / SNAPSHOT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return facts
+    return facts if isinstance(facts, dict) and "commit" in facts else None
 
 
 def setup_lines(code: Path | str) -> list[str]:

@@ -283,8 +283,15 @@ def test_half_a_snapshot_is_never_seen(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_missing_snapshot_reads_as_none(tmp_path: Path) -> None:
     assert snapshot.read_snapshot(tmp_path) is None
-    (tmp_path / "snapshot.json").write_text("{")
-    assert snapshot.read_snapshot(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000])
+def test_a_damaged_snapshot_is_taken_again(text: str, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "snapshot.json").write_text(text)
+    assert snapshot.read_snapshot(code) is None
+    assert snapshot.take_snapshot(code) == snapshot.read_snapshot(code)
 
 
 def test_the_copy_precedes_the_users_own_path(tmp_path: Path) -> None:
