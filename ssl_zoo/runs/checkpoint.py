@@ -88,7 +88,7 @@ class Manifest(Facts):
     @property
     def files(self) -> list[str]:
         """Names of the files that a checkpoint with this manifest must have."""
-        n_ranks = min(self.world_size, len(self.sha256))  # as many as could have a checksum
+        n_ranks = min(self.world_size, len(self.sha256))  # a damaged size costs no memory
         return [MODEL, OPTIMIZER, *(f"rank-{rank}.pt" for rank in range(n_ranks))]
 
 

@@ -44,7 +44,7 @@ def remembered(folder: RunFolder) -> Iterator[None]:
     except KeyboardInterrupt:  # a second Ctrl-C, which does not wait for a step to end
         if folder.exists() and distributed.is_main():
             saved = checkpoint.found(folder.checkpoints)[:1]
-            step = int(saved[0].name.removeprefix("step-")) if saved else 0
+            step = checkpoint.step_of(saved[0]) if saved else 0
             folder.history.add(Event("stopped", step=step, reason=signal.SIGINT.name))
         raise
     except Superseded:

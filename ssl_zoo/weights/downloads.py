@@ -86,7 +86,7 @@ def fetch_file(address: str) -> Path:
     """Returns the downloaded file at an address; it is downloaded if it is not there or damaged.
 
     Raises:
-        UserError: it cannot be downloaded, is too large, is no checkpoint, or has another digest.
+        UserError: it cannot be downloaded, is too large, is not a checkpoint, or has another digest.
     """
     what, expected = without_secrets(address), _digest_in(address)
     _check_scheme(address)

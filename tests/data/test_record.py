@@ -1,4 +1,4 @@
-"""What is said when images have changed."""
+"""The report of how images have changed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What befalls jobs on a cluster, and that nothing is lost by it: the trainer itself under faults.
+"""Faults of jobs on a cluster, after which nothing is lost: the trainer itself under faults.
 
-Each run is SwAV with a queue on two ranks, of one node or of two. Whatever befalls it, in the end its
+Each run is SwAV with a queue on two ranks, of one node or of two. Whatever happens to it, in the end its
 weights and metrics equal those of a run that was left in peace, bit for bit.
 """
 
@@ -141,7 +141,7 @@ def left_in_peace(stage: Stage) -> Run:
 
 
 def _nothing() -> None:
-    """Whatever befalls the run is in its faults already."""
+    """All faults of the run are in its list already."""
 
 
 TO_THE_END = [
@@ -154,9 +154,7 @@ TO_THE_END = [
 
 
 @pytest.mark.parametrize("tale", TO_THE_END, ids=lambda tale: tale.__name__)
-def test_whatever_befalls_a_run_its_end_is_the_same(
-    tale: Callable[[Stage], Run], told: Told
-) -> None:
+def test_a_run_ends_the_same_after_every_fault(tale: Callable[[Stage], Run], told: Told) -> None:
     run, whole = told.end(tale), told.end(left_in_peace)
     assert_same(run, whole)
     note(run.faults)

@@ -1,9 +1,9 @@
-"""Starts runs, lets things befall them, resumes them, and compares them with runs left in peace.
+"""Starts runs, interrupts and resumes them, and compares them with runs that were not interrupted.
 
     python -m tests.soak --runs 200 --seed 0 -o FOLDER [--slurm FOLDER-OF-LOCAL-SLURM]
 
 On a busy machine, `SOAK_PATIENCE=3600` waits an hour, not four minutes, before a process counts as hanging.
-One line per run goes to FOLDER/runs.jsonl; the same command goes on where it was interrupted. The exit
+One line per run goes to FOLDER/runs.jsonl; the same command resumes an interrupted soak. The exit
 status is 1 if something was wrong; the folders of such runs are kept.
 """
 

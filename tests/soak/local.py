@@ -1,4 +1,4 @@
-"""Runs in processes of this machine: what befalls them, and what is seen."""
+"""Runs in processes of this machine: faults, and what is seen afterwards."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ class Story:
         self.folder = self.place / "run"
 
     def tell(self) -> None:
-        """Lets everything befall the run, resumes it to its end and looks at it."""
+        """Applies all faults to the run, resumes it to its end and checks it."""
         for blow in self.plan.blows:
             ended = self.suffer(blow)
             self.look(blow.fault)

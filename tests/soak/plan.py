@@ -50,7 +50,7 @@ MOVES = (
 
 @dataclass(frozen=True)
 class Blow:
-    """One thing that befalls a run, and what happens to its folder before it is resumed.
+    """One fault of a run, and what happens to its folder before it is resumed.
 
     Attributes:
         fault: one of the faults of the run's kind.

@@ -1,4 +1,4 @@
-"""Runs as jobs of the local SLURM: what befalls them, and what is seen."""
+"""Runs as jobs of the local SLURM: faults, and what is seen afterwards."""
 
 import contextlib
 import os
