@@ -23,7 +23,13 @@ class Config(BaseModel):
     """Immutable settings: rejects unknown keys, validates defaults and converts text.
 
     Conversion is lax because YAML 1.1 reads `1e-3` as text.
+
+    Attributes:
+        LATER: fields that came after the first runs. With their default value they are left out of a
+            run's identity, so that older runs still resume.
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
         extra="forbid",
@@ -266,6 +272,21 @@ def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
                 current = argument
                 break
     return list(getattr(current, "model_fields", {}))
+
+
+def identity(config: BaseModel) -> dict[str, Any]:
+    """Returns settings as JSON values, without fields in `LATER` that have their default value."""
+    settings: dict[str, Any] = config.model_dump(mode="json")
+    later: frozenset[str] = getattr(config, "LATER", frozenset())
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if name in later and value == field.get_default(call_default_factory=True):
+            del settings[name]
+        elif isinstance(value, BaseModel) and isinstance(settings[name], dict):
+            settings[name] = identity(value)
+        elif isinstance(value, list | tuple) and all(isinstance(one, Config) for one in value):
+            settings[name] = [identity(one) for one in value]
+    return settings
 
 
 def digest(value: Any) -> str:

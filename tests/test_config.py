@@ -1,10 +1,19 @@
 """Settings: what is accepted, what is refused, and what the user reads."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from ssl_zoo.config import apply_overrides, dump_yaml, parse_override, parse_yaml, read_yaml
+from ssl_zoo.config import (
+    Config,
+    apply_overrides,
+    dump_yaml,
+    identity,
+    parse_override,
+    parse_yaml,
+    read_yaml,
+)
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.recipes import read_recipe, recipe_names
@@ -34,6 +43,19 @@ def test_an_override_reaches_into_a_list() -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
         run_config("swav").seed = 3  # type: ignore[misc]
+
+
+class Grown(Config):
+    LATER: ClassVar[frozenset[str]] = frozenset({"new"})
+    old: int = 1
+    new: int | None = None
+    inside: "list[Grown]" = []
+
+
+def test_identity_leaves_out_later_fields_only_while_they_have_their_default() -> None:
+    grown = Grown(inside=[Grown(), Grown(new=3)])
+    inside = [{"old": 1, "inside": []}, {"old": 1, "new": 3, "inside": []}]
+    assert identity(grown) == {"old": 1, "inside": inside}
 
 
 def test_digest_depends_on_values_alone() -> None:

@@ -14,6 +14,7 @@ from ssl_zoo.config import (
     apply_overrides,
     default,
     digest,
+    identity,
     read_yaml,
     validate,
 )
@@ -147,7 +148,9 @@ class RunConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """Returns the settings that define the weights, with the digests of plug-in files."""
-        settings = self.model_dump(mode="json", exclude={*OPERATIONAL, "plugins"})
+        settings = identity(self)
+        for name in (*OPERATIONAL, "plugins"):
+            del settings[name]
         settings["data"].pop("changed", None)
         digests = sorted(file.digest for file in self.plugins)
         return {**settings, "plugins": digests} if digests else settings
