@@ -43,6 +43,17 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
         self._discover = discover
         self._failures = failures
+        self._at_path: Callable[[str], dict[str, Any] | None] = lambda text: None
+
+    def accept_paths(
+        self, read: Callable[[str], dict[str, Any] | None]
+    ) -> Callable[[str], dict[str, Any] | None]:
+        """Function decorator; where a name is expected, other text is a path that the function reads.
+
+        The function returns the settings of the component at the path, or None if the text is not a path.
+        """
+        self._at_path = read
+        return read
 
     def register(self, cls: type[T]) -> type[T]:
         """Class decorator; registers the component under each name that its `Config.name` allows.
@@ -99,7 +110,7 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is unknown or a field is wrong.
         """
-        settings = self._expand(value)
+        settings = self.expand(value)
         if isinstance(settings, NamedConfig):
             return settings
         return validate(self.config_class(settings["name"]), settings, source=settings["name"])
@@ -123,12 +134,16 @@ class Registry(Generic[T]):
             f"Known: {', '.join(known) or 'none'}{broken}"
         )
 
-    def _expand(self, value: Any) -> Any:
+    def expand(self, value: Any) -> Any:
         """Turns `NAME` and `NAME:ARG` into a mapping; leaves config objects unchanged."""
         if isinstance(value, NamedConfig):
             return value
         if isinstance(value, str):
             name, colon, argument = value.partition(":")
+            if name not in self:
+                found = self._at_path(value)
+                if found is not None:
+                    return found
             if not colon:
                 return {"name": name}
             field = self.config_class(name).shorthand
@@ -138,7 +153,7 @@ class Registry(Generic[T]):
                 )
             return {"name": name, field: argument}
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            head = self._expand(value["name"])
+            head = self.expand(value["name"])
             return {**head, **{key: item for key, item in value.items() if key != "name"}}
         raise UserError(
             f"{value!r} is not a valid {self.kind}; write a name or settings with a 'name'; "
@@ -147,7 +162,7 @@ class Registry(Generic[T]):
 
     def _validate(self, value: Any) -> NamedConfig:
         try:
-            settings = self._expand(value)
+            settings = self.expand(value)
             if isinstance(settings, NamedConfig):
                 return settings
             config_class = self.config_class(settings["name"])

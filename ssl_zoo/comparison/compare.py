@@ -21,7 +21,7 @@ from ssl_zoo.data.record import changes_since
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
-from ssl_zoo.evaluation.data import merged_data
+from ssl_zoo.evaluation.data import merged_data, splits
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
@@ -79,18 +79,23 @@ def compare(
     folder = Path(output)
     _check_output(folder)
     data = _check(compared, first, evaluation, folder)
-    rows, headline = [], ""
+    scored: list[list[_Scored]] = []
     for one in compared:
-        results = [_run(one, each, folder, evaluation, data) for each in one.configs]
-        for found in results:
+        scored.append([_run(one, each, folder, evaluation, data) for each in one.configs])
+        for found in scored[-1]:
             _same_data(one.name, found.result, data)
-        headline = headline or _headline(results[0].result)
-        rows.append(_row(one.name, results, one.configs[0]))
+    result = scored[0][0].result
+    headline = _headline(result)
+    rows = [
+        _row(one.name, found, one.configs[0]) for one, found in zip(compared, scored, strict=True)
+    ]
     rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean))
     comparison = Comparison(
         rows=tuple(rows),
         data=first.data.name,
         fingerprint=data,
+        n_test=result.data.n_test,
+        n_test_in_train=result.data.n_test_in_train,
         backbone=first.backbone.name,
         seeds=seeds,
         headline=headline,
@@ -169,7 +174,7 @@ def _check(
     """
     built = built_evaluators(evaluation)
     data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
-    train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
+    train, test = splits(data)
     for name, one in built.items():
         check_splits(name, one, train=train, test=test)
     with distributed.process_group() as device:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
-from ssl_zoo.evaluation.result import Fingerprint
+from ssl_zoo.evaluation.result import Fingerprint, overlap_text
 
 COMPARISON_FILE = "comparison.json"
 """File of the comparison in its folder."""
@@ -58,6 +58,10 @@ class Comparison(Document):
     """Name of the data set."""
     fingerprint: Fingerprint | None = None
     """Digests of both splits, equal for all rows; None in files of earlier versions."""
+    n_test: int = 0
+    """Number of test images; 0 in files of earlier versions."""
+    n_test_in_train: int | None = None
+    """Number of test images that are also train images; None if not counted."""
     backbone: str
     """Name of the backbone."""
     seeds: int
@@ -76,6 +80,11 @@ class Comparison(Document):
         """
         file = Path(path)
         return super().load(file / COMPARISON_FILE if file.is_dir() else file)
+
+    @property
+    def caution(self) -> str:
+        """Says in a few words that test images are also train images; empty if none are."""
+        return overlap_text(self.n_test_in_train, self.n_test)
 
     def row(self, name: str) -> Row:
         """Returns the row of a contender.

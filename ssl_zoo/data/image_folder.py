@@ -3,19 +3,25 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Dataset, Split
-from ssl_zoo.data.contents import advice_for_missing, look_into
+from ssl_zoo.data.columns import header, is_table, table_columns, usual
+from ssl_zoo.data.contents import USUAL_NAMES, advice_for_missing, look_into
+from ssl_zoo.data.held_out import held_out, share_of
 from ssl_zoo.data.image_files import ImageFiles, PathList
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders
 from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+_SPLIT_NAMES = {name for names in USUAL_NAMES.values() for name in names}
 
 
 @DATASETS.register
@@ -25,6 +31,8 @@ class ImageFolder(ImageFiles):
     class Config(Dataset.Config):
         """Settings of a folder of images."""
 
+        LATER: ClassVar[frozenset[str]] = frozenset({"split_seed"})
+
         name: Literal["image_folder"] = "image_folder"
         """Registered name."""
         root: str
@@ -32,47 +40,87 @@ class ImageFolder(ImageFiles):
         train: str = "train"
         """Folder of the training images in `root`; `.` is `root` itself."""
         test: str = "val"
-        """Folder of the test images in `root`."""
-        labels: Literal["folders", "none"] = "folders"
-        """`folders`: the first folder inside a split is the class; `none`: no labels."""
+        """Folder of the test images in `root`, or the share of the training images that is held out, such
+        as `20%`."""
+        labels: str = "folders"
+        """`folders`: the first folder inside a split is the class; `none`: no labels; or a .csv, .tsv or
+        .parquet file with a column of paths relative to `root` and one of classes. Images that it does
+        not list have no label."""
+        split_seed: int = Field(default=0, ge=0, lt=2**31)
+        """Seed of the choice of images that are held out."""
         max_corrupt: int = Field(default=100, ge=0)
         """Number of images that may fail to decode before a run stops."""
+
+        @field_validator("labels")
+        @classmethod
+        def _check_labels(cls, value: str) -> str:
+            if value not in ("folders", "none") and not is_table(value):
+                raise ValueError(
+                    f"'{value}' is not a source of labels; use 'folders', 'none', or a .csv, .tsv or "
+                    ".parquet file"
+                )
+            return value
+
+        @field_validator("test")
+        @classmethod
+        def _check_test(cls, value: str) -> str:
+            share_of(value)
+            return value
 
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
         self.max_corrupt = config.max_corrupt
-        self.folder = _split_folder(config, split)
+        share = share_of(config.test)
+        self.folder = _split_folder(config, "train" if share else split)
         self.class_names: list[str] = []
         self.labels: Tensor | None = None
         names = sorted(_images(self.folder))
-        if config.labels == "folders":
-            names = self._label(names, config, split)
-        self._paths = PathList(self.folder, names)
+        labels: NDArray[np.int64] | None = None
         if not names:
             raise _no_images(self.folder)
+        if config.labels == "folders":
+            self.class_names = _class_folders(_split_folder(config, "train"))
+            names, labels = self._by_folder(names, split)
+        elif config.labels != "none":
+            self.class_names, labels = _from_table(config, self.folder, names)
+        if share:
+            keys = [os.fsencode(name) for name in names]
+            out = held_out(keys, share, seed=config.split_seed, labels=labels)
+            rows = np.flatnonzero(out if split == "test" else ~out)
+            names = [names[row] for row in rows]
+            labels = None if labels is None else labels[rows]
+        self._paths = PathList(self.folder, names)
+        self.labels = None if labels is None else torch.from_numpy(labels)
 
-    def _label(self, names: list[str], config: Config, split: Split) -> list[str]:
-        """Sets classes and labels; returns the paths of the images in class folders."""
-        known = _class_folders(_split_folder(config, "train"))
-        here = known if split == "train" else _class_folders(self.folder)
+    def _by_folder(self, names: list[str], split: Split) -> tuple[list[str], NDArray[np.int64]]:
+        """Returns the images in class folders, and their labels."""
+        known, train = self.class_names, self.config.train
+        here = _class_folders(self.folder)
         strange = sorted(set(here) - set(known))
         if strange:
             raise UserError(
-                f"folder '{self.folder}' has class '{strange[0]}', which is missing from '{config.train}'; "
+                f"folder '{self.folder}' has class '{strange[0]}', which is missing from '{train}'; "
                 "give both splits the same class folders"
             )
         _check_count(here, self.folder, split)
         found: dict[str, list[str]] = {name: [] for name in here}
+        n_loose = 0
         for name in names:
             first, separator, _ = name.partition(os.sep)
-            if separator:  # images beside the class folders have no class
+            if separator:
                 found[first].append(name)
+            else:
+                n_loose += 1
+        if n_loose:
+            logger.warning(
+                "%d images beside the class folders of '%s' have no class and are left out; data.labels="
+                "none uses all images", n_loose, self.folder,
+            )  # fmt: skip
         for label in (label for label, images in found.items() if not images):
             logger.warning("class folder '%s' contains no images", self.folder / label)
-        self.class_names = known
-        labels = torch.tensor([known.index(label) for label in found], dtype=torch.int64)
-        self.labels = labels.repeat_interleave(torch.tensor([*map(len, found.values())]))
-        return [name for images in found.values() for name in images]
+        labels = np.array([known.index(label) for label in found], dtype=np.int64)
+        counts = [len(images) for images in found.values()]
+        return [name for images in found.values() for name in images], labels.repeat(counts)
 
 
 def _split_folder(config: Any, split: Split) -> Path:
@@ -98,8 +146,46 @@ def _no_images(folder: Path) -> UserError:
     )
 
 
+def _from_table(
+    config: Any, folder: Path, names: list[str]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Returns class names and the labels `(N,)` of images in a folder, -1 for images without one."""
+    file = Path(config.labels).expanduser()
+    columns = header(file)
+    path, label = (usual(columns, what) for what in ("path", "label"))
+    if path is None or label is None:
+        raise UserError(
+            f"table '{file}' needs a column 'path' and a column 'label'; it has: {', '.join(columns)}"
+        )
+    table = table_columns(file, [path, label])
+    root = Path(config.root)
+    listed = {os.path.normpath(one): mark for one, mark in zip(*table.values(), strict=True)}
+    for one in listed:
+        if not (root / one).is_file():
+            raise UserError(
+                f"table '{file}' lists '{one}', which is not in '{root}'; paths should be relative to it"
+            )
+    classes = sorted(set(listed.values()) - {""})
+    places = {name: place for place, name in enumerate(classes)} | {"": -1}
+    inner = os.path.relpath(folder, root)
+    keys = [os.path.normpath(os.path.join(inner, name)) for name in names]
+    labels = np.array([places[listed.get(key, "")] for key in keys], dtype=np.int64)
+    if (labels < 0).all():
+        raise UserError(
+            f"table '{file}' has no label for an image in '{folder}'; its paths should be relative to "
+            f"'{root}', such as '{keys[0]}'"
+        )
+    return classes, labels
+
+
 def _class_folders(folder: Path) -> list[str]:
     names = subfolders(folder)
+    splits = [name for name in names if name.lower() in USUAL_NAMES["train"]]
+    if splits and all(name.lower() in _SPLIT_NAMES for name in names):
+        raise UserError(
+            f"the folders in '{folder}' are splits, not classes: {', '.join(names)}; set "
+            f"data.train={splits[0]}"
+        )
     if not names:
         contents = look_into(folder)
         if not contents.images:

@@ -59,16 +59,15 @@ def _data_settings(value: Any) -> Any:
         return {}
     if isinstance(value, NamedConfig):
         return value.model_dump(mode="json")
-    if isinstance(value, str):
-        value = {"name": value}
-    if isinstance(value, Mapping) and value.get("name") is not None:
+    if isinstance(value, str) or (isinstance(value, Mapping) and value.get("name") is not None):
         try:
+            value = DATASETS.expand(value)
             DATASETS.config(value)
         except UserError as error:
-            # A field that the data set requires may come from the checkpoint.
+            # Only the name may mean the data of the checkpoint, with the fields that it requires.
             wrong = [line for line in str(error).splitlines() if not line.endswith("is missing")]
-            if wrong:
-                raise ValueError("\n".join(wrong)) from None
+            if wrong or len(value) > 1:
+                raise ValueError("\n".join(wrong) or str(error)) from None
     return value
 
 

@@ -1,5 +1,6 @@
 """The data set and the image size used to score a checkpoint."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,13 @@ import torch
 
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.subset import Subset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.weights.open import Opened
+
+logger = logging.getLogger(__name__)
 
 
 def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
@@ -30,7 +34,7 @@ def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
         why = "does not record its training data" if foreign else "was not trained on data"
         raise UserError(f"'{opened.what}' {why}; choose a data set with --dataset NAME")
     if own is not None:
-        if name in (None, own["name"]):
+        if _is_own(own, request):
             require(opened.what, opened.facts.plugins, {"data": own})
         return merged_data(own, request)
     normalisation = opened.facts.normalisation
@@ -38,15 +42,45 @@ def data_config(opened: Opened, request: Mapping[str, Any]) -> NamedConfig:
 
 
 def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConfig:
-    """Returns settings of the checkpoint's training data with the given fields replaced, or of another
-    data set that is normalised in the same way.
+    """Returns settings of the checkpoint's training data with the given fields replaced; if the request
+    names a data set, all other fields are the request's, and images are normalised as in training.
 
     Raises:
         UserError: a field is invalid.
     """
-    if request.get("name") in (None, own["name"]):
+    if _is_own(own, request):
         return DATASETS.config({**own, **request})
     return DATASETS.config({"mean": own["mean"], "std": own["std"], **request})
+
+
+def _is_own(own: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Returns whether a request means the training data: it names nothing, or nothing but its name."""
+    return request.get("name") is None or dict(request) == {"name": own["name"]}
+
+
+def splits(settings: NamedConfig) -> tuple[Dataset, Dataset]:
+    """Returns the images of both splits that can be scored.
+
+    Raises:
+        UserError: the data cannot be read, or no image of a split has a label.
+    """
+    train, test = (DATASETS.build(settings, split=split) for split in ("train", "test"))
+    return labelled(train), labelled(test)
+
+
+def labelled(dataset: Dataset) -> Dataset:
+    """Returns the images with labels; all images, if the data set has no labels at all."""
+    labels = dataset.labels
+    if labels is None or labels.ndim > 1 or not (labels < 0).any():
+        return dataset
+    rows = torch.nonzero(labels >= 0).flatten()
+    if not len(rows):
+        raise UserError(
+            f"none of {len(dataset)} images of a split has a label, such as {dataset.describe(0)}; label "
+            "some of them, or choose other images with data.test"
+        )
+    logger.info("%d of %d images have labels; scores use these", len(rows), len(dataset))
+    return Subset(dataset, rows)
 
 
 def image_size_for(opened: Opened, test: Dataset, config: FeatureConfig) -> int:

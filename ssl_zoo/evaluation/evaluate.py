@@ -15,7 +15,7 @@ import torch
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import flop_count, parameter_count
 from ssl_zoo.config import NamedConfig, digest
-from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import POOLED
 from ssl_zoo.evaluation.config import (
@@ -24,7 +24,7 @@ from ssl_zoo.evaluation.config import (
     FeatureConfig,
     with_fields,
 )
-from ssl_zoo.evaluation.data import data_config, image_size_for
+from ssl_zoo.evaluation.data import data_config, image_size_for, splits
 from ssl_zoo.evaluation.outcomes import Outcomes
 from ssl_zoo.evaluation.result import (
     BackboneFacts,
@@ -68,7 +68,7 @@ def evaluate(
     opened = what if isinstance(what, Opened) else open_for(what, config)
     data = data_config(opened, config.data)
     with distributed.process_group() as own:
-        train, test = (DATASETS.build(data, split=split) for split in ("train", "test"))
+        train, test = splits(data)
         place = torch.device(device) if device is not None else own
         opened.backbone.to(place)
         size = image_size_for(opened, test, config)

@@ -67,6 +67,11 @@ class DataFacts(Record):
         """Registered name of the data set."""
         return str(self.settings["name"])
 
+    @property
+    def caution(self) -> str:
+        """Says in a few words that test images are also train images; empty if none are."""
+        return overlap_text(self.n_test_in_train, self.n_test)
+
 
 class View(Record):
     """How images were presented to the network for an evaluator."""
@@ -243,8 +248,15 @@ class Result(Document):
         """Checkpoint and data in one line."""
         return (
             f"{self.checkpoint} on {self.data.name} ({self.data.n_train} train, "
-            f"{self.data.n_test} test, {self.image_size} px)"
+            f"{self.data.n_test} test, {self.image_size} px){self.data.caution}"
         )
+
+
+def overlap_text(n_shared: int | None, n_test: int) -> str:
+    """Returns `; 5 of 20 test images are also train images: scores are too high`, or nothing."""
+    if not n_shared:
+        return ""
+    return f"; {n_shared} of {n_test} test images are also train images: scores are too high"
 
 
 def score_rows(evaluator: str, found: EvaluatorResult) -> list[ScoreRow]:

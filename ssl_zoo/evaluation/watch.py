@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_zoo.config import digest
-from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import EvaluationConfig
-from ssl_zoo.evaluation.data import merged_data
+from ssl_zoo.evaluation.data import merged_data, splits
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Fingerprint, Result
 from ssl_zoo.files import locked, write_text
@@ -109,8 +108,7 @@ class Watch:
         if self._fingerprint is None:
             own = checkpoint.read_manifest(path).config["data"]
             data = merged_data(own, self.config.data)
-            splits = (DATASETS.build(data, split=split) for split in ("train", "test"))
-            self._fingerprint = Fingerprint.of(*splits)
+            self._fingerprint = Fingerprint.of(*splits(data))
         return self._fingerprint
 
     def _score(self, path: Path, files: str) -> Result | None:

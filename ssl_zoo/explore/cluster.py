@@ -19,6 +19,7 @@ from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import Interpolation
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.folders import all_images
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import with_fields
 from ssl_zoo.evaluation.data import data_config, image_size_for
@@ -159,14 +160,8 @@ def data_settings(opened: Opened, data: str | Path, fields: Mapping[str, Any]) -
             logger.warning(
                 "'%s' is the data set of that name; write ./%s for the folder", text, text
             )
-        return data_config(opened, {**fields, "name": text})
-    if not Path(data).is_dir():
-        kind = "a file" if Path(data).exists() else "neither a data set nor a folder"
-        raise UserError(
-            f"'{text}' is {kind}; give a folder of images, or one of: {', '.join(DATASETS)}"
-        )
-    whole = {"name": "image_folder", "root": text, "train": ".", "test": ".", "labels": "none"}
-    return data_config(opened, {**whole, **fields})
+        return data_config(opened, {"name": text, **fields})
+    return data_config(opened, {**all_images(text), **fields})
 
 
 def _check_apart(target: Path, data: str | Path) -> None:

@@ -197,8 +197,9 @@ def _why_apart(cells: list[Cell]) -> str:
 def _title(sources: list[Result | Comparison]) -> str:
     first = sources[0]
     if isinstance(first, Comparison):
-        return f"{first.backbone} on {first.data}"
-    return f"{first.data.name} ({first.data.n_train} train, {first.data.n_test} test)"
+        return f"{first.backbone} on {first.data}{first.caution}"
+    cautions = dict.fromkeys(one.data.caution for one in sources if isinstance(one, Result))
+    return f"{first.data.name} ({first.data.n_train} train, {first.data.n_test} test){''.join(cautions)}"
 
 
 def _named(sources: list[Result | Comparison]) -> list[Cell]:

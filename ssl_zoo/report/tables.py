@@ -107,7 +107,7 @@ def leaderboard(comparison: Comparison, *, width: int) -> Group:
         scores.pop()
         table = _leaderboard(comparison, scores, names)
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison.protocols.items())
-    title = f"{comparison.backbone} on {comparison.data}, {seeds_text(comparison.seeds)}"
+    title = f"{comparison.backbone} on {comparison.data}, {seeds_text(comparison.seeds)}{comparison.caution}"
     return Group(Text(title), table, Text(f"protocols: {protocols}"))
 
 

@@ -33,6 +33,13 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
             f"global_batch_size of {config.global_batch_size} cannot be split over {world_size} "
             f"processes with accumulate={config.accumulate}; use a multiple of {parts}"
         )
+    needs_labels = METHODS[config.method.name].needs_labels
+    if needs_labels and dataset.labels is not None and (dataset.labels < 0).any():
+        n_missing = int((dataset.labels < 0).sum())
+        raise UserError(
+            f"method '{config.method.name}' needs a label for each image, but {n_missing} of "
+            f"{len(dataset)} training images have none; label them, or leave them out of the data"
+        )
     return ViewLoader(
         dataset,
         AUGMENTATIONS.build(config.augmentation),
@@ -44,7 +51,7 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
         ),
         num_workers=config.num_workers,
         device=device,
-        with_labels=METHODS[config.method.name].needs_labels,
+        with_labels=needs_labels,
     )
 
 

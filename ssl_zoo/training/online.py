@@ -6,6 +6,7 @@ import torch
 
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.evaluation.config import EvaluationConfig
+from ssl_zoo.evaluation.data import labelled
 from ssl_zoo.evaluation.source import FeatureSource, score
 from ssl_zoo.evaluators.base import EVALUATORS, Scores
 from ssl_zoo.method import Method
@@ -45,7 +46,8 @@ class OnlineEvaluator:
                 )
                 self._every = 0
             else:
-                self._splits = train, DATASETS.build(config.data, split="test")
+                test = DATASETS.build(config.data, split="test")
+                self._splits = labelled(train), labelled(test)
 
     def is_due(self, step: int, *, last: bool) -> bool:
         """Returns whether to evaluate after this many steps."""

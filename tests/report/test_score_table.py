@@ -66,6 +66,14 @@ def test_a_comparison_on_different_data_stands_apart_with_the_reason() -> None:
     assert "rows of their own" in found.why_not
 
 
+def test_scores_on_training_images_are_marked() -> None:
+    result = small_result("one")
+    images = result.data.model_copy(update={"n_test": 20, "n_test_in_train": 5})
+    found = table(result.model_copy(update={"data": images}))
+    assert "5 of 20 test images are also train images: scores are too high" in found.title
+    assert "also train images" not in table(result).title
+
+
 def test_different_data_never_share_a_row() -> None:
     found = table(small_result("a"), small_result("b", test="z"))
     assert [row.values for row in found.rows()] == [(50.0, None), (None, 50.0)]

@@ -1,0 +1,190 @@
+"""Reads a path where a data set is expected, such as `data=photos`: says what it is, in full settings."""
+
+import logging
+import os
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.columns import header, is_table, table_columns, usual
+from ssl_zoo.data.contents import USUAL_NAMES, Contents, look_into
+from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image
+from ssl_zoo.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = "20%"
+"""Share of labelled images that is held out for scoring if there is no test split."""
+_SIZED = 100  # images whose size is read
+_told: set[str] = set()  # what was logged, as settings are read more than once
+
+
+@DATASETS.accept_paths
+def settings_for(text: str) -> dict[str, Any] | None:
+    """Returns the settings of the data set at a path, and logs in two lines what was understood.
+
+    Folders with names such as `train` and `val` are splits, and folders of images are classes if there
+    are at least two, nothing is beside them, and they hold two images each or more. Without a test split
+    a share of labelled images is held out; without labels, the training images are scored.
+
+    Returns:
+        Settings; None if the text is not a path: nothing is there, and it looks like a name.
+
+    Raises:
+        UserError: nothing is there, or nothing that can be read as images.
+    """
+    path = Path(text).expanduser()
+    if not path.exists():
+        if os.sep in text or text.startswith((".", "~")) or is_table(text):
+            raise UserError(
+                f"'{text}' does not exist; give a folder of images, a table, or the name of "
+                "a data set"
+            )
+        return None
+    settings, summary = _of_folder(path) if path.is_dir() else _of_file(path)
+    line = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    message = f"'{text}': {summary}\n  read as {{{line}}}; data.KEY=VALUE changes it"
+    if message not in _told:
+        _told.add(message)
+        logger.info("%s", message)
+    return settings
+
+
+def all_images(text: str) -> dict[str, Any]:
+    """Returns the settings of all images in a folder, at any depth and without labels, or in a table.
+
+    Raises:
+        UserError: nothing is there, or nothing that can be read as images.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        whole = {"train": ".", "test": ".", "labels": "none"}
+        return {"name": "image_folder", "root": str(path), **whole}
+    if not path.exists():
+        raise UserError(
+            f"'{text}' is neither a data set nor a folder; give a folder of images, or one of: "
+            f"{', '.join(DATASETS)}"
+        )
+    columns = ("name", "file", "path", "label")
+    found = {key: value for key, value in _of_file(path)[0].items() if key in columns}
+    return {**found, "test": "train"}
+
+
+def _of_file(path: Path) -> tuple[dict[str, Any], str]:
+    if not is_table(path.name):
+        raise UserError(
+            f"'{path}' is a file, but not a table (.csv, .tsv or .parquet) of image files; give a table, "
+            "or a folder of images"
+        )
+    names = header(path)
+    column = usual(names, "path")
+    if column is None:
+        raise UserError(
+            f"table '{path}' has no column 'path' with the image files; name it: data=table "
+            f"data.file={path} data.path=COLUMN; columns: {', '.join(names)}"
+        )
+    settings: dict[str, Any] = {"name": "table", "file": str(path), "path": column}
+    label, group, split = (usual(names, what) for what in ("label", "group", "split"))
+    settings |= {"label": label} if label else {}
+    chosen = _splits_of_column(path, split) if split else {}
+    if chosen:
+        settings |= {"split": split, **chosen}
+    elif label:
+        settings |= {"test": HELD_OUT, **({"group": group} if group else {})}
+    else:
+        settings |= {"test": "train"}
+    n_rows = len(table_columns(path, [column])[column])
+    what = f"classes from column '{label}'" if label else "no labels"
+    return settings, f"table of {n_rows:,} images, {what}; {_scored_on(settings)}"
+
+
+def _splits_of_column(path: Path, column: str) -> dict[str, str]:
+    """Returns the values of the training and test images; empty if they are not known."""
+    values = set(table_columns(path, [column])[column])
+    train, test = (_named(values, split) for split in ("train", "test"))
+    return {"train": train, "test": test} if train and test else {}
+
+
+def _of_folder(path: Path) -> tuple[dict[str, Any], str]:
+    contents = look_into(path)
+    if not contents.images and not contents.class_folders:
+        raise UserError(
+            f"folder '{path}' contains {contents}; known extensions: {', '.join(EXTENSIONS)}"
+        )
+    if (path / "JPEGImages").is_dir() and (path / "ImageSets" / "Main").is_dir():
+        return {"name": "voc", "root": str(path)}, "in the layout of Pascal VOC"
+    train, test = (_named(contents.class_folders, split) for split in ("train", "test"))
+    if not contents.images and len(contents.class_folders) == 1 and not train:
+        inner = path / contents.class_folders[0]
+        if look_into(inner).class_folders:  # `photos/images/cat`: the outer folder says nothing
+            return _of_folder(inner)
+    settings: dict[str, Any] = {"name": "image_folder", "root": str(path), "train": train or "."}
+    inside = look_into(path / train) if train else contents
+    why_not = _why_no_classes(inside)
+    labels = "none" if why_not else "folders"
+    if train is None or test is None:
+        test = HELD_OUT if labels == "folders" else settings["train"]
+    settings |= {"test": test, "labels": labels}
+    count = inside.images + sum(inside.folders.values())
+    classes = f"no classes ({why_not})" if why_not else f"{len(inside.class_folders):,} classes"
+    return (
+        settings,
+        f"{count:,} images, {classes}, {_sizes(inside.folder)}; {_scored_on(settings)}",
+    )
+
+
+def _scored_on(settings: Mapping[str, Any]) -> str:
+    test = settings["test"]
+    if test == settings.get("train", "train"):
+        return "no images are held out for scores"
+    return f"{test} of them are held out for scores" if "%" in test else f"scored on '{test}'"
+
+
+def _named(names: "set[str] | list[str]", split: Any) -> str | None:
+    """Returns the folder or value that usually holds a split."""
+    found = {name.lower(): name for name in sorted(names)}
+    return next((found[known] for known in USUAL_NAMES[split] if known in found), None)
+
+
+def _why_no_classes(contents: Contents) -> str:
+    """Returns why folders are not classes; empty if they are."""
+    within = [contents.folders[name] for name in contents.class_folders]
+    if not within:
+        return "all images are in one folder"
+    if len(within) == 1:
+        return "there is only one folder of images"
+    if contents.images:
+        return f"{contents.images:,} images are beside the {len(within):,} folders"
+    if statistics.median(within) < 2:
+        return f"most of the {len(within):,} folders contain a single image"
+    return ""
+
+
+def _sizes(folder: Path) -> str:
+    """Returns the usual size of the images in words, from a sample."""
+    from PIL import Image
+
+    paths = (
+        folder / level.name / name
+        for level in Walk(folder)
+        for name in level.files
+        if is_image(name)
+    )
+    found: Counter[tuple[int, int]] = Counter()
+    for path in islice(paths, _SIZED):
+        try:
+            with Image.open(path) as image:
+                found[image.size] += 1
+        except Exception:  # damaged images are counted when they are read
+            continue
+    if not found:
+        return "of unknown size"
+    if len(found) == 1:
+        width, height = next(iter(found))
+        return f"{width}x{height} pixels"
+    shorter = sorted(min(size) for size in found.elements())
+    return f"shorter sides of {shorter[0]} to {shorter[-1]} pixels"
