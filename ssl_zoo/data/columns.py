@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
@@ -108,7 +109,7 @@ def _rows(file: Path) -> Iterable[list[str]]:
         raise UserError(f"table '{file}' is not valid CSV: {error}") from None
 
 
-def _parquet(file: Path) -> "object":
+def _parquet(file: Path) -> Any:
     if importlib.util.find_spec("pyarrow") is None:
         raise UserError(
             f"table '{file}' needs pyarrow, which is not installed; pip install pyarrow, or use CSV"
