@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssl_zoo.explore.clustered import Clusters
     from ssl_zoo.explore.config import ClusterConfig
     from ssl_zoo.launch.submit import submit
+    from ssl_zoo.planning.plan import plan_run
     from ssl_zoo.report.names import list_methods, list_models
     from ssl_zoo.report.score_table import table
     from ssl_zoo.runs.config import RunConfig, run_config
@@ -48,6 +49,7 @@ _EXPORTS = {
     "list_methods": "ssl_zoo.report.names",
     "list_models": "ssl_zoo.report.names",
     "load": "ssl_zoo.weights.open",
+    "plan_run": "ssl_zoo.planning.plan",
     "run_config": "ssl_zoo.runs.config",
     "submit": "ssl_zoo.launch.submit",
     "table": "ssl_zoo.report.score_table",
@@ -70,6 +72,7 @@ __all__ = [
     "list_methods",
     "list_models",
     "load",
+    "plan_run",
     "run_config",
     "submit",
     "table",

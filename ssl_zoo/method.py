@@ -177,6 +177,8 @@ class Method(nn.Module):
     """False for baselines: their runs have no steps, and every comparison includes them."""
     min_global: ClassVar[int] = 2
     """Minimum number of global crops per image that the loss needs."""
+    recommended: ClassVar[bool] = False
+    """Whether a plan that names no method uses this one."""
     paper: ClassVar[str] = ""
     alarms: ClassVar[tuple[Alarm, ...]] = ()
 
@@ -185,6 +187,15 @@ class Method(nn.Module):
         self.config = config
         self.run = run
         self.backbone = backbone
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns settings that fit a run better than those given, each with the reason in one line.
+
+        Called by `ssl-zoo plan`, for settings that depend on the number of images, the batch or the
+        length of the run, such as the number of prototypes. Keys are paths below `method`.
+        """
+        return {}
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the loss of a batch."""

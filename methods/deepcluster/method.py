@@ -13,6 +13,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.losses.cluster_prediction import cluster_prediction
 from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
 from ssl_zoo.methods.deepcluster.whitening import whiten
 from ssl_zoo.schedule import Duration, Progress
@@ -38,6 +39,11 @@ class DeepCluster(Method):
         """Number of iterations of k-means."""
         recluster_every: Duration = default("1 epoch")
         """Interval between clusterings, which are done before the next epoch."""
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns the number of clusters for the number of images; see `Method.fitted`."""
+        return {"n_clusters": clusters_of(run, images=20)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

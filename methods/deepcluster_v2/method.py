@@ -2,7 +2,7 @@
 cluster assignments", arXiv:2006.09882, appendix), after its text and the facts of
 facebookresearch/swav, main_deepclusterv2.py."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
 from ssl_zoo.memory import BankedClusters, cluster_alarms
+from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
 from ssl_zoo.schedule import Progress
 
@@ -38,6 +39,12 @@ class DeepClusterV2(Method):
         """Number of clusters of each clustering; the losses of clusterings are averaged."""
         kmeans_iterations: int = Field(default=10, ge=1, le=1000)
         """Number of iterations of k-means between epochs."""
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns numbers of prototypes for the number of images; see `Method.fitted`."""
+        count, reason = clusters_of(run, images=10)
+        return {"n_prototypes": ([count] * len(config.n_prototypes), reason)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -3,7 +3,7 @@ arXiv:2104.14294), after its text and the facts of facebookresearch/dino."""
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,6 +13,7 @@ from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
+from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
 from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
@@ -65,6 +66,11 @@ class DINO(Method):
         """Number of Sinkhorn iterations for balanced codes."""
         freeze_prototypes: Duration = default("1 epoch")
         """Initial duration in which the student's prototypes are frozen."""
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns the number of prototypes for the number of images; see `Method.fitted`."""
+        return {"head.n_prototypes": clusters_of(run, images=4)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -2,7 +2,7 @@
 arXiv:2003.04297) on MoCo (He et al., 2020, arXiv:1911.05722), after the text and the facts of
 facebookresearch/moco."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
+from ssl_zoo.memory.counts import queue_of
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode, over_chance
 from ssl_zoo.schedule import Progress, Share
 from ssl_zoo.teacher import Teacher
@@ -46,6 +47,11 @@ class MoCoV2(Method):
         def check(self, run: RunSettings) -> None:
             """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns the length of the queue for the number of images; see `Method.fitted`."""
+        return {"queue_length": queue_of(run, part=4)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

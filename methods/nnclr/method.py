@@ -15,6 +15,7 @@ from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.predictor import build_predictor
 from ssl_zoo.losses.info_nce import InfoNCELoss, InfoNCESettings, positive_cosine
 from ssl_zoo.memory import SharedQueue, check_fits_data, check_whole_batches
+from ssl_zoo.memory.counts import queue_of
 from ssl_zoo.method import (
     METHODS,
     Alarm,
@@ -77,6 +78,11 @@ class NNCLR(Method):
         def check(self, run: RunSettings) -> None:
             """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns the length of the queue for the number of images; see `Method.fitted`."""
+        return {"queue_length": queue_of(run, part=2)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

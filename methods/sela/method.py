@@ -1,7 +1,7 @@
 """SeLa (Asano et al., 2020, "Self-labelling via simultaneous clustering and representation
 learning", arXiv:1911.05371), after its text and the facts of yukimasano/self-label."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.losses.cluster_prediction import cluster_prediction
 from ssl_zoo.memory import EmbeddingBank, Targets, check_cluster_counts, cluster_alarms
+from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
 from ssl_zoo.schedule import Duration, Progress
 
@@ -37,6 +38,12 @@ class SeLa(Method):
         balanced."""
         relabel_every: Duration = default("1 epoch")
         """Interval between labellings, which are done before the next epoch."""
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns numbers of clusters for the number of images; see `Method.fitted`."""
+        count, reason = clusters_of(run, images=20)
+        return {"n_clusters": ([count] * len(config.n_clusters), reason)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

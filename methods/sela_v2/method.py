@@ -6,7 +6,7 @@ assign with Sinkhorn-Knopp instead of k-means, and learn prototypes as in SwAV.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.heads.prototypes import Prototypes, prototype_layers
 from ssl_zoo.losses import ClusterPredictionLoss, ClusterPredictionSettings
 from ssl_zoo.memory import BankedClusters, cluster_alarms
+from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import METHODS, Alarm, Batch, EpochData, Method, RunInfo, StepOutput, encode
 from ssl_zoo.schedule import Duration, Progress
 
@@ -48,6 +49,12 @@ class SeLaV2(Method):
         sinkhorn_iterations: int = Field(default=200, ge=1, le=100_000)
         """Maximum number of iterations of an assignment, which ends early when prototypes are nearly
         balanced."""
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns numbers of prototypes for the number of images; see `Method.fitted`."""
+        count, reason = clusters_of(run, images=10)
+        return {"n_prototypes": ([count] * len(config.n_prototypes), reason)}
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -16,6 +16,9 @@ from ssl_zoo.schedule import Progress
 class SimCLR(Method):
     """Pulls views of the same image together and pushes views of other images apart."""
 
+    recommended: ClassVar[bool] = (
+        True  # learns from the fewest images and steps, and has few settings
+    )
     paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
 
     class Config(NTXentSettings, NamedConfig):

@@ -22,6 +22,7 @@ from ssl_zoo.losses.swapped_prediction import (
     swapped_prediction,
 )
 from ssl_zoo.memory import EmbeddingQueue, check_whole_batches
+from ssl_zoo.memory.counts import prototypes_of_batch, queue_of
 from ssl_zoo.method import (
     METHODS,
     Alarm,
@@ -73,6 +74,17 @@ class SwAV(Method):
         def check(self, run: RunSettings) -> None:
             """Raises `ValueError` if the queue does not consist of whole batches."""
             check_whole_batches(self.queue_length, run.global_batch_size)
+
+    @classmethod
+    def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
+        """Returns prototypes and queue for the number of images; see `Method.fitted`."""
+        count, reason = prototypes_of_batch(run)
+        found: dict[str, tuple[Any, str]] = {
+            "n_prototypes": ([count] * len(config.n_prototypes), reason)
+        }
+        if config.queue_length:
+            found["queue_length"] = queue_of(run, part=4)
+        return found
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)

@@ -19,10 +19,15 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
 )
 @click.option(
     "--recipe",
-    default="digits",
-    show_default=True,
+    show_default="digits, or photos for image files",
     metavar="NAME",
     help="Recipe of methods given without one.",
+)
+@click.option("--data", metavar="FOLDER", help="Folder or table of images; short for data=FOLDER.")
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="Time for all runs together, such as 2h; plans each method for an equal share.",
 )
 @click.option(
     "--seeds",
@@ -50,7 +55,9 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(
     contenders: tuple[str, ...],
-    recipe: str,
+    recipe: str | None,
+    data: str | None,
+    budget: str | None,
     seeds: int,
     evaluators: list[Any] | None,
     file: str | None,
@@ -68,6 +75,7 @@ def compare_command(
     \b
     ssl-zoo compare swav simclr
     ssl-zoo compare swav simclr --seeds 3 epochs=20
+    ssl-zoo compare swav simclr byol --data photos --budget 2h
     ssl-zoo compare swav simclr epochs=20 swav:method.n_prototypes=[50]
     ssl-zoo compare runs/mine swav@digits other.yaml
     """
@@ -83,9 +91,10 @@ def compare_command(
         [each for each in contenders if each not in settings],
         config,
         recipe=recipe,
+        budget=budget,
         seeds=seeds,
         output=output,
-        overrides=[*overrides, *settings],
+        overrides=[*([f"data={data}"] if data else []), *overrides, *settings],
     )
     if as_json:
         click.echo(result.json_text())

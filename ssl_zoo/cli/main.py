@@ -23,6 +23,7 @@ from ssl_zoo.cli.jobs import (
 from ssl_zoo.cli.list import list_command, schema_command, show_command
 from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
+from ssl_zoo.cli.plan import plan_command
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 from ssl_zoo.plain_text import printable
@@ -47,6 +48,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo list methods             the available methods
     ssl-zoo show method swav         its description and settings
     ssl-zoo train swav               a small run, a few minutes on a CPU
+    ssl-zoo plan photos              settings for your own images, within a budget
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, also of other projects
     ssl-zoo submit swav              train on a SLURM cluster; then: ssl-zoo jobs
@@ -67,6 +69,7 @@ for _command in (
     show_command,
     schema_command,
     config_command,
+    plan_command,
     train_command,
     compare_command,
     card_command,

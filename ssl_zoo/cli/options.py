@@ -56,15 +56,37 @@ def takes_plugins(command: click.Command) -> click.Command:
 
 def resolved(method: str | None, overrides: tuple[str, ...], file: str | None) -> "RunConfig":
     """Returns the run described by the arguments; errors are the same on all ranks."""
+    from ssl_zoo.method import METHODS
     from ssl_zoo.runs.config import run_config
+    from ssl_zoo.runs.recipes import PHOTOS_RECIPE, recipe_for
 
     if method is not None and "=" in method:  # `ssl-zoo train --config FILE seed=3`
         return resolved(None, (method, *overrides), file)
     try:
+        if method in METHODS and file is None and recipe_for(overrides) == PHOTOS_RECIPE:
+            return _planned(str(method), overrides)
         return run_config(method, file=file, overrides=overrides)
     except UserError as error:
         error.on_all_ranks = True  # all ranks have the same arguments
         raise
+
+
+def _planned(method: str, overrides: tuple[str, ...]) -> "RunConfig":
+    """Returns the settings of a method on image files, planned without timing."""
+    import logging
+
+    from ssl_zoo.planning.plan import plan_run
+    from ssl_zoo.runs.recipes import data_of
+
+    data = data_of(overrides)
+    assert data is not None
+    others = [text for text in overrides if text.partition("=")[0].strip() != "data"]
+    found = plan_run(data, method, budget=None, overrides=others)
+    logging.getLogger(__name__).info(
+        "%s\n  planned from %s; to fit a budget of time: ssl-zoo plan %s %s --budget 1h",
+        found.summary(), found.recipe, data, method,
+    )  # fmt: skip
+    return found.config
 
 
 class _Evaluators(click.ParamType):  # type: ignore[type-arg]

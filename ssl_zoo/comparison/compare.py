@@ -3,7 +3,7 @@
 import logging
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -27,10 +27,12 @@ from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
 from ssl_zoo.files import set_aside
 from ssl_zoo.method import METHODS
+from ssl_zoo.planning.kept import shared_budget
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import check_place
+from ssl_zoo.runs.recipes import data_of
 from ssl_zoo.training.train import Trainer, train
 from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
@@ -43,7 +45,8 @@ def compare(
     methods: Sequence[str],
     config: EvaluationConfig | None = None,
     *,
-    recipe: str = "digits",
+    recipe: str | None = None,
+    budget: str | None = None,
     seeds: int = 1,
     output: str | Path = "runs/compare",
     overrides: Iterable[str] = (),
@@ -55,7 +58,10 @@ def compare(
         methods: `swav`, `swav@cifar10`, a YAML file of a run, or the folder of a trained run; or a
             single folder of a comparison, which is read.
         config: the evaluation of each run; the defaults of `EvaluationConfig` if None.
-        recipe: recipe of methods that are given without one.
+        recipe: recipe of methods that are given without one; if None, `digits`, or `photos` for image
+            files.
+        budget: time that all runs together may take on this machine, such as `2h`; methods that are given
+            without a recipe are planned for an equal share each. Needs `data=FOLDER` among the overrides.
         seeds: number of runs of each method, with seeds 0, 1, ...
         output: folder of the runs and of `comparison.json`.
         overrides: settings for all runs, `epochs=20`, or for the runs of one method, `swav:epochs=20`.
@@ -72,7 +78,13 @@ def compare(
     evaluation = with_fields(EvaluationConfig, config, fields)
     if len(methods) == 1 and (Path(methods[0]) / COMPARISON_FILE).is_file():
         return Comparison.load(methods[0])
-    compared = contenders(methods, recipe=recipe, seeds=seeds, overrides=overrides)
+    overrides = list(overrides)
+    planned = None
+    if budget is not None:
+        planned = _planned(methods, budget, recipe, seeds, Path(output), overrides)
+    compared = contenders(
+        methods, recipe=recipe, seeds=seeds, overrides=overrides, planned=planned
+    )
     first = compared[0].configs[0]
     _same_footing(compared, first)
     compared += _lower_bounds(compared, first, seeds)
@@ -103,6 +115,25 @@ def compare(
     )
     comparison.save(folder / COMPARISON_FILE)
     return comparison
+
+
+def _planned(
+    methods: Sequence[str],
+    budget: str,
+    recipe: str | None,
+    seeds: int,
+    folder: Path,
+    overrides: list[str],
+) -> Callable[[str, list[str]], RunConfig]:
+    """Returns a function that plans a method within its share of the budget."""
+    data = data_of(overrides)
+    if data is None or recipe is not None:
+        raise UserError(
+            "a budget is for methods on a folder of images; add data=FOLDER, and leave out --recipe"
+        )
+    _check_output(folder)
+    trained = [name for name in dict.fromkeys(methods) if name in METHODS and METHODS[name].trains]
+    return shared_budget(data, budget, runs=len(trained) * seeds, folder=folder)
 
 
 @dataclass(frozen=True)

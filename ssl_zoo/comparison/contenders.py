@@ -1,13 +1,15 @@
 """Contenders of a comparison: methods, recipes, YAML files of runs, and trained runs."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ssl_zoo.comparison.ranking import COMPARISON_FILE
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
+from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import point_folder
@@ -40,16 +42,24 @@ class Contender:
 
 
 def contenders(
-    names: Sequence[str], *, recipe: str, seeds: int, overrides: Iterable[str]
+    names: Sequence[str],
+    *,
+    recipe: str | None = None,
+    seeds: int,
+    overrides: Iterable[str],
+    planned: Callable[[str, list[str]], RunConfig] | None = None,
 ) -> list[Contender]:
     """Returns the contenders in the given order; duplicates are dropped.
 
     Args:
         names: `swav`, `swav@cifar10`, a YAML file of a run, or a run folder.
-        recipe: recipe of methods that are given without one.
+        recipe: recipe of methods that are given without one; if None, `digits`, or `photos` for data at
+            a path.
         seeds: number of runs of each, with seeds 0, 1, ...; a run folder is a single run.
         overrides: settings for all runs, `epochs=20`, or for the runs of one contender,
             `swav:epochs=20`.
+        planned: returns the settings of a method that is given without a recipe, with overrides, instead
+            of a recipe.
 
     Raises:
         UserError: a setting, name or file is unknown or invalid.
@@ -65,7 +75,8 @@ def contenders(
         if (Path(name) / "config.yaml").is_file():
             found.append(_trained(name, seeds, texts))
             continue
-        configs = [_config(name, recipe, [*texts, f"seed={seed}"]) for seed in range(seeds)]
+        read = planned if planned and name in METHODS else partial(_config, recipe=recipe)
+        configs = [read(name, [*texts, f"seed={seed}"]) for seed in range(seeds)]
         found.append(Contender(name, configs))
     return found
 
@@ -99,10 +110,11 @@ def is_for_one(text: str) -> bool:
     return _FOR_ONE.fullmatch(text) is not None and not Path(text).exists()
 
 
-def _config(name: str, recipe: str, overrides: list[str]) -> RunConfig:
+def _config(name: str, overrides: list[str], *, recipe: str | None) -> RunConfig:
     if Path(name).suffix in (".yaml", ".yml"):
         return run_config(file=name, overrides=overrides)
-    return run_config(name if "@" in name else f"{name}@{recipe}", overrides=overrides)
+    whole = f"{name}@{recipe}" if recipe and "@" not in name else name
+    return run_config(whole, overrides=overrides)
 
 
 def _trained(name: str, seeds: int, overrides: list[str]) -> Contender:

@@ -24,7 +24,7 @@ from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
-from ssl_zoo.runs.recipes import DEFAULT_RECIPE, read_recipe
+from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
@@ -168,7 +168,7 @@ def run_config(
     Loads the plug-in files named in the settings.
 
     Args:
-        method: `swav` or `swav@cifar10`; the default recipe is `digits`.
+        method: `swav` or `swav@cifar10`; the default recipe is `digits`, or `photos` for data at a path.
         file: YAML file to use instead of a recipe.
         overrides: strings such as `seed=3` or `method.temperature=0.2`.
         settings: a mapping to use instead of recipe and file.
@@ -177,6 +177,12 @@ def run_config(
         UserError: a setting is unknown, missing or out of bounds.
     """
     name, at, recipe = (method or "").partition("@")
+    overrides = list(overrides)
+    if recipe == DEFAULT_RECIPE != recipe_for(overrides):
+        raise UserError(
+            f"recipe '{recipe}' is for digits of 32 pixels, not for image files; use {name}@{PHOTOS_RECIPE}"
+        )
+    recipe = recipe or recipe_for(overrides)
     source = ""
     if settings is not None:
         base: Mapping[str, Any] = settings
@@ -185,8 +191,8 @@ def run_config(
         if at:
             raise UserError(f"'{method}' names a recipe and --config a file; give one of them")
     elif name:
-        base = read_recipe(name, recipe or DEFAULT_RECIPE)
-        source = f"{name}@{recipe or DEFAULT_RECIPE}"
+        base = read_recipe(name, recipe)
+        source = f"{name}@{recipe}"
     else:
         raise UserError(
             f"name a method ({', '.join(METHODS)}), METHOD@RECIPE, or a file with --config"
@@ -194,7 +200,6 @@ def run_config(
     _check_method(base, name, source)
     base = load_named(base, Path(file).parent if file is not None else Path())
     resolved = validate(RunConfig, base, source=source)
-    overrides = list(overrides)
     if overrides:
         changed = apply_overrides(resolved.model_dump(mode="json"), overrides)
         resolved = validate(RunConfig, load_named(changed, Path()))

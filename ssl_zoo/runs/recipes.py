@@ -6,15 +6,36 @@ optimizer without settings of any method.
 
 import importlib.resources
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from ssl_zoo.config import closest, parse_yaml
+from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_RECIPE = "digits"
+PHOTOS_RECIPE = "photos"
+"""Recipe for folders of images."""
+
+
+def recipe_for(overrides: Iterable[str]) -> str:
+    """Returns the recipe of a method that is given without one: `photos` if the data are image files."""
+    data = data_of(overrides)
+    if data is None or data.startswith("{"):
+        return DEFAULT_RECIPE
+    name = data.partition(":")[0]
+    return DEFAULT_RECIPE if name in DATASETS and DATASETS[name].in_memory else PHOTOS_RECIPE
+
+
+def data_of(overrides: Iterable[str]) -> str | None:
+    """Returns the value of an override such as `data=photos`; None without one."""
+    given = [text.partition("=") for text in overrides]
+    return next(
+        (value.strip() for key, _, value in reversed(given) if key.strip() == "data"), None
+    )
 
 
 def recipe_names(method: str) -> list[str]:

@@ -169,6 +169,13 @@ class Trainer:
         distributed.on_main(self._mark_complete)
         self._note(Event("complete", step=self.step))
 
+    def losses(self) -> Iterator[float]:
+        """Takes one step after the other without logging or saving, and yields the loss of each."""
+        for batch in self._batches():
+            self._take_step(batch, self._progress())
+            assert self._output is not None
+            yield float(self._output.loss.detach())
+
     def _mark_complete(self) -> None:
         self.folder.ownership.check()
         facts = {"step": self.step, "config_digest": self.config.digest()}

@@ -1,0 +1,27 @@
+"""Plans that several runs share a budget with."""
+
+from pathlib import Path
+
+import pytest
+
+from ssl_zoo.planning import plan as module
+from ssl_zoo.planning.kept import shared_budget
+from ssl_zoo.planning.rehearsal import Pace
+from tests.data import folders
+
+
+def test_runs_share_a_budget_and_keep_their_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        folders.write(tmp_path / "photos" / ("a", "b")[number % 2] / f"{number}.png", number)
+    steps = iter((0.5, 0.1))
+    monkeypatch.setattr(module, "rehearse", lambda config: Pace(10, next(steps), 6))
+    data, out = str(tmp_path / "photos"), tmp_path / "out"
+    planned = shared_budget(data, "20min", runs=2, folder=out)
+    first = planned("simclr", [f"data={data}", "seed=0"])
+    assert first.epochs == int((0.95 * 600 - 10 - 10 * 4 / 6) / 4)
+    second = shared_budget(data, "20min", runs=2, folder=out)("simclr", ["seed=1"])
+    assert (second.epochs, second.seed) == (first.epochs, 1)
+    other = shared_budget(data, "40min", runs=2, folder=out)("simclr", ["seed=0"])
+    assert other.epochs > first.epochs

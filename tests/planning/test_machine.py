@@ -1,0 +1,24 @@
+"""What a machine offers."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ssl_zoo.planning import machine
+from ssl_zoo.planning.machine import Machine, this_machine
+
+
+def test_a_machine_is_described_in_a_few_words() -> None:
+    assert str(Machine(cores=2, memory_gb=24.2)) == "2 cores, 24 GB, no GPU"
+    assert str(Machine(cores=1, memory_gb=0, gpu="H200")) == "1 core, H200"
+
+
+def test_this_machine_has_the_cores_of_this_process() -> None:
+    assert this_machine().cores == len(os.sched_getaffinity(0))
+
+
+def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    monkeypatch.setattr(machine, "_LIMITS", ("/nowhere", str(tmp_path / "memory.max")))
+    assert this_machine().memory_gb == 2.0
