@@ -13,6 +13,7 @@ from ssl_zoo.cli.compare import card_command, compare_command
 from ssl_zoo.cli.convert import export_command, import_command
 from ssl_zoo.cli.evaluate import evaluate_command, table_command
 from ssl_zoo.cli.exits import run
+from ssl_zoo.cli.inspect import inspect_command
 from ssl_zoo.cli.jobs import (
     cancel_command,
     jobs_command,
@@ -70,6 +71,7 @@ for _command in (
     schema_command,
     config_command,
     plan_command,
+    inspect_command,
     train_command,
     compare_command,
     card_command,

@@ -14,6 +14,8 @@ import yaml
 
 from ssl_zoo.config import apply_overrides
 from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.inspection import inspect_images
+from ssl_zoo.data.subset import Subset
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, RunInfo
 from ssl_zoo.planning import choices
@@ -33,6 +35,7 @@ USED = 0.95
 SCORES = 10
 """Largest number of times that the network is scored during a run."""
 _SAMPLED = 50  # images whose size is looked at
+_INSPECTED = 500  # images that are inspected
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,10 @@ def plan_run(
     fixed = [text for text in overrides if text.partition("=")[0].startswith("data.")]
     settings = apply_overrides({"data": dict(named)}, fixed)["data"]
     draft = _Draft({**recipe, "data": settings}, overrides)
-    images, machine = _facts(DATASETS.build(draft.config().data, split="train")), this_machine()
+    dataset = DATASETS.build(draft.config().data, split="train")
+    images, machine = _facts(dataset), this_machine()
+    if limit is not None:
+        _tell_problems(dataset, str(data))
     _choose(draft, images, machine)
     _fit_method(draft, images)
     found = RunPlan(draft.config(), (), f"{method}@{PHOTOS_RECIPE}", images, machine)
@@ -181,6 +187,16 @@ def _facts(dataset: Dataset) -> Images:
         raise UserError(f"none of {len(rows)} images can be read, such as {dataset.describe(0)}")
     side = statistics.median(min(image.shape[-2:]) for image in loaded)
     return Images(count, int(side), not dataset.in_memory, dataset.labels is not None)
+
+
+def _tell_problems(dataset: Dataset, name: str) -> None:
+    """Logs what is wrong with a sample of the images."""
+    rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), _INSPECTED)).long()
+    lines = inspect_images(Subset(dataset, rows)).lines()
+    for line in lines:
+        logger.warning("%s", line)
+    if lines and len(rows) < len(dataset):
+        logger.warning("of a sample of %d images; all: ssl-zoo inspect %s", len(rows), name)
 
 
 def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
