@@ -241,6 +241,11 @@ def _standardised(grey: Tensor) -> NDArray[np.float16]:
     return unit
 
 
+def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Returns the number of bits that are set in each value."""
+    return np.unpackbits(values[:, None].view(np.uint8), axis=1).sum(axis=1, dtype=np.int64)
+
+
 def _pairs(
     rows: NDArray[np.int64],
     values: NDArray[np.uint64],
@@ -250,7 +255,7 @@ def _pairs(
     """Adds to each row the first earlier row with nearly the same hash and pixels."""
     for at in range(1, len(rows)):
         row = int(rows[at])
-        different = np.bitwise_count(values[rows[:at]] ^ values[row])
+        different = _count_bits(values[rows[:at]] ^ values[row])
         near = rows[:at][different <= SAME_BITS]
         near = near[small[near].astype(np.float32) @ small[row] >= SAME_PIXELS]
         if len(near):
