@@ -25,8 +25,8 @@ class Config(BaseModel):
     Conversion is lax because YAML 1.1 reads `1e-3` as text.
 
     Attributes:
-        LATER: fields that came after the first runs. With their default value they are left out of a
-            run's identity, so that older runs still resume.
+        LATER: fields that came after the first runs, in addition to those of the base classes. With
+            their default value they are left out of a run's identity, so that older runs still resume.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset()
@@ -75,6 +75,10 @@ class RunSettings(Protocol):
     @property
     def view_counts(self) -> dict[int, int]:
         """Number of views of each size, `{size in pixels: views}`, global crops first."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
 
 
 def default(value: Any) -> Any:
@@ -277,7 +281,7 @@ def fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 def identity(config: BaseModel) -> dict[str, Any]:
     """Returns settings as JSON values, without fields in `LATER` that have their default value."""
     settings: dict[str, Any] = config.model_dump(mode="json")
-    later: frozenset[str] = getattr(config, "LATER", frozenset())
+    later = {name for base in type(config).__mro__ for name in vars(base).get("LATER", ())}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if name in later and value == field.get_default(call_default_factory=True):

@@ -59,7 +59,7 @@ class MAE(Method):
         self.decoder = Decoder(
             config.decoder,
             input_dim=tokens.width,
-            output_dim=3 * tokens.patch_size**2,
+            output_dim=tokens.in_channels * tokens.patch_size**2,
             grid=(side, side),
         )
         loss = MaskedPixelSettings(norm_pixels=config.norm_pixels, error="squared")
@@ -68,7 +68,7 @@ class MAE(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the squared error on the hidden patches of the first view; others are ignored."""
-        images = batch.views[0][0]  # (B, 3, H, W)
+        images = batch.views[0][0]  # (B, C, H, W)
         targets = self.loss.targets(images)  # (B, L, P)
         hidden = checked_masks(batch.masks, targets.shape[1])  # (B, L)
         if self._n_visible is None:

@@ -53,13 +53,13 @@ class SimMIM(Method):
         super().__init__(config, backbone=tokens, run=run)
         self.mask_token = nn.Parameter(torch.zeros(tokens.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
-        self.head = nn.Linear(tokens.width, 3 * tokens.patch_size**2)
+        self.head = nn.Linear(tokens.width, tokens.in_channels * tokens.patch_size**2)
         loss = MaskedPixelSettings(norm_pixels=config.norm_pixels, error="absolute")
         self.loss = MaskedPixelLoss(loss, patch_size=tokens.patch_size)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Returns the absolute error on the hidden patches of the first view; others are ignored."""
-        images = batch.views[0][0]  # (B, 3, H, W)
+        images = batch.views[0][0]  # (B, C, H, W)
         targets = self.loss.targets(images)  # (B, L, P)
         hidden = checked_masks(batch.masks, targets.shape[1])  # (B, L)
         tokens = torch.where(hidden[..., None], self.mask_token, self.backbone.embed(images))

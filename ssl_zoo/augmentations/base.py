@@ -52,10 +52,10 @@ class Augmentation(Generic[ParamsT]):
         """Makes the views described by the parameters.
 
         Args:
-            images: `(B, 3, H, W)` uint8, or a sequence of `(3, H, W)` uint8.
+            images: `(B, C, H, W)`, or a sequence of `(C, H, W)`; uint8, or float32 in [0, 1].
 
         Returns:
-            uint8 views, one tensor `(V, B, 3, size, size)` per size, on the images' device.
+            Views of the same type, one tensor `(V, B, C, size, size)` per size, on the images' device.
         """
         raise NotImplementedError
 

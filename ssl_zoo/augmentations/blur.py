@@ -73,12 +73,13 @@ def blur_basis(size: int, n_whole: int, device: torch.device) -> Tensor:
     return (torch.stack(matrices).flatten(1) * (1 + 4e-6)).float().to(device)
 
 
-def blur_(planes: Tensor, coefficients: Tensor) -> Tensor:
+def blur_(planes: Tensor, coefficients: Tensor, *, rounded: bool = True) -> Tensor:
     """Blurs in place.
 
     Args:
-        planes: `(3, n, S, S)` float32 with integer values.
+        planes: `(C, n, S, S)` float32.
         coefficients: see `blur_coefficients`, `(n, 4 * L)`.
+        rounded: whether values are integers and remain so.
     """
     size = planes.shape[2]
     n_whole = coefficients.shape[1] // 4
@@ -90,10 +91,11 @@ def blur_(planes: Tensor, coefficients: Tensor) -> Tensor:
         for made, used in bands:
             across = matrices[:, made, used].transpose(1, 2)
             torch.bmm(channel[:, :, used], across, out=lines[:, :, made])
-        lines.round_()
+        if rounded:
+            lines.round_()
         for made, used in bands:
             torch.bmm(matrices[:, made, used], lines[:, used], out=channel[:, made])
-    return planes.round_()
+    return planes.round_() if rounded else planes
 
 
 def _bands(size: int, reach: int) -> list[tuple[slice, slice]]:

@@ -1,16 +1,16 @@
-"""The view used for evaluation, and the normalisation of uint8 views."""
+"""The view used for evaluation, and the normalisation of views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations.pillow import pixels_of, with_channels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,13 +31,13 @@ def evaluation_view(
     """Resizes the shorter side with antialiasing and crops the centre, as torchvision does.
 
     Args:
-        images: `(B, 3, H, W)` uint8, or B of `(3, H, W)` uint8.
+        images: `(B, C, H, W)`, or B of `(C, H, W)`; uint8, or float32 in [0, 1].
         size: height and width of the view; images of this size are returned unchanged.
         resize: length of the shorter side before cropping; `size` by default.
         interpolation: `bilinear`, or `bicubic` as in DINO's protocol.
 
     Returns:
-        `(B, 3, size, size)` uint8.
+        `(B, C, size, size)` of the same type.
 
     Raises:
         ValueError: `resize` is smaller than `size`.
@@ -62,6 +62,8 @@ def _view(images: Tensor, size: int, side: int, interpolation: Interpolation) ->
         length = int(side * long / short)
         height, width = (length, side) if height > width else (side, length)
         images = F.interpolate(images, (height, width), mode=interpolation, antialias=True)
+        if images.is_floating_point():  # bicubic weights are partly negative
+            images = images.clamp_(0, 1)
     top, left = round((height - size) / 2), round((width - size) / 2)
     return images[..., top : top + size, left : left + size].contiguous()
 
@@ -76,6 +78,7 @@ class EvaluationTransform:
         mean: of each channel, for values in [0, 1].
         std: of each channel, for values in [0, 1].
         interpolation: `bicubic`, which most evaluators see, or `bilinear`.
+        bits: 8 for uint8 images; 16 or 32 for float32 in [0, 1].
     """
 
     image_size: int
@@ -83,21 +86,34 @@ class EvaluationTransform:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: Interpolation = "bicubic"
+    bits: int = 8
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return len(self.mean)
 
     def __call__(self, image: "Image | Tensor") -> Tensor:
-        """Returns float32 `(3, image_size, image_size)` of an image, `(B, 3, ...)` of a batch.
+        """Returns float32 `(C, image_size, image_size)` of an image, `(B, C, ...)` of a batch.
 
         Args:
-            image: of Pillow in any mode, or uint8 `(3, H, W)` or `(B, 3, H, W)`.
+            image: uint8 `(C, H, W)` or `(B, C, H, W)`, or of Pillow in any mode; if `bits` is not 8, only
+                float32 in [0, 1].
 
         Raises:
             TypeError: it is something else.
         """
-        pixels = image if isinstance(image, Tensor) else _pixels(image)
-        if pixels.dtype != torch.uint8 or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3:
+        pixels = image if isinstance(image, Tensor) else self._pixels(image)
+        dtype, channels = (torch.uint8 if self.bits == 8 else torch.float32), self.channels
+        if pixels.dtype != dtype or pixels.dim() not in (3, 4) or pixels.shape[-3] != channels:
+            kind, also = (
+                ("uint8", ", or an image of Pillow")
+                if self.bits == 8
+                else ("float32 in [0, 1]", "")
+            )
             raise TypeError(
-                f"a {pixels.dtype} tensor of shape {tuple(pixels.shape)} is not an image; give "
-                "uint8 of shape (3, H, W) or (B, 3, H, W), or an image of Pillow"
+                f"a {pixels.dtype} tensor of shape {tuple(pixels.shape)} is not an image; give {kind} "
+                f"of shape ({channels}, H, W) or (B, {channels}, H, W){also}"
             )
         batch = pixels if pixels.dim() == 4 else pixels[None]
         views = evaluation_view(
@@ -106,13 +122,20 @@ class EvaluationTransform:
         found = normalize(views, self.mean, self.std)
         return found if pixels.dim() == 4 else found[0]
 
+    def _pixels(self, image: Any) -> Tensor:
+        """Returns the pixels of a Pillow image, `(C, H, W)` uint8, read as from a file."""
+        from PIL import Image
 
-def _pixels(image: Any) -> Tensor:
-    from PIL import Image
-
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"{type(image).__name__} is not an image; give one of Pillow, or a tensor")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"{type(image).__name__} is not an image; give one of Pillow, or a tensor"
+            )
+        found = with_channels(pixels_of(image), self.channels)
+        if found is None:
+            raise TypeError(
+                f"an image of mode {image.mode} does not have {self.channels} channels; give a tensor"
+            )
+        return torch.from_numpy(found.values).permute(2, 0, 1)
 
 
 class PlainView(Augmentation[None]):
@@ -130,30 +153,31 @@ class PlainView(Augmentation[None]):
         """Draws nothing."""
 
     def apply(self, images: Tensor | Sequence[Tensor], params: None) -> list[Tensor]:
-        """Returns one tensor `(1, B, 3, size, size)` uint8; see `evaluation_view`."""
+        """Returns one tensor `(1, B, C, size, size)`; see `evaluation_view`."""
         return [evaluation_view(images, self.size)[None]]
 
 
 def normalize(
     views: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Returns (views / 255 - mean) / std on the device of the views.
+    """Returns (values - mean) / std on the device of the views, for values in [0, 1].
 
     Args:
-        views: `(..., 3, H, W)` uint8.
-        mean: mean of each channel, for values in [0, 1].
-        std: standard deviation of each channel, for values in [0, 1].
+        views: `(..., C, H, W)`, uint8 or in [0, 1].
+        mean: mean of each channel.
+        std: standard deviation of each channel.
         dtype: type of the result; arithmetic is float32.
     """
-    scale, shift = _affine(tuple(mean), tuple(std), views.device)
-    return views.to(torch.float32).mul_(scale).sub_(shift).to(dtype)
+    top = 1 if views.is_floating_point() else 255
+    scale, shift = _affine(tuple(mean), tuple(std), top, views.device)
+    return views.to(torch.float32, copy=True).mul_(scale).sub_(shift).to(dtype)
 
 
 @lru_cache(maxsize=8)
 def _affine(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], top: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Returns factor and offset, `(3, 1, 1)`; cached to avoid a synchronising copy each step."""
-    deviation = torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
-    shift = torch.tensor(mean, dtype=torch.float32).view(3, 1, 1) / deviation
-    return (1 / (255 * deviation)).to(device), shift.to(device)
+    """Returns factor and offset, `(C, 1, 1)`; cached to avoid a synchronising copy each step."""
+    deviation = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+    shift = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1) / deviation
+    return (1 / (top * deviation)).to(device), shift.to(device)

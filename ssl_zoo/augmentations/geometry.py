@@ -104,39 +104,43 @@ def crop_batch(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
     """Crops one box of each image, resizes it, and mirrors some.
 
     Args:
-        images: `(n, 3, H, W)` uint8.
+        images: `(n, C, H, W)`, uint8 or float32 in [0, 1].
         box: top, left, height and width, `(n, 4)`.
         flip: `(n,)` bool.
 
     Returns:
-        `(3, n, size, size)` float32 with integer values in [0, 255].
+        `(C, n, size, size)` float32 in [0, 255], with integer values for uint8 images.
     """
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     top, left, h, w = box.unbind(1)
     across = _matrices(left, w, flip, width, size)
     down = _matrices(top, h, torch.zeros_like(flip), height, size).transpose(1, 2)
-    lines = (
-        torch.bmm(images.to(torch.float32).view(n, 3 * height, width), across).add_(0.5).floor_()
-    )
-    planes = lines.view(n, 3, height, size)
-    out = lines.new_empty((3, n, size, size))
-    for channel in range(3):
+    rounded = not images.is_floating_point()
+    lines = torch.bmm(images.to(torch.float32).view(n, channels * height, width), across)
+    planes = (_round_(lines) if rounded else lines).view(n, channels, height, size)
+    out = lines.new_empty((channels, n, size, size))
+    for channel in range(channels):
         torch.bmm(down, planes[:, channel], out=out[channel])
-    return out.add_(0.5).floor_()
+    return _round_(out) if rounded else out.mul_(255)
+
+
+def _round_(values: Tensor) -> Tensor:
+    return values.add_(0.5).floor_()
 
 
 def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) -> Tensor:
     """Crops one box of each image of any size, resizes it, and mirrors some.
 
     Args:
-        images: n of `(3, H, W)` uint8; fastest in channels-last memory order.
+        images: n of `(C, H, W)`, uint8 or float32 in [0, 1]; fastest in channels-last memory order.
         box: top, left, height and width, `(n, 4)`.
         flip: `(n,)` bool.
 
     Returns:
-        `(3, n, size, size)` float32 with integer values in [0, 255].
+        `(C, n, size, size)` float32 in [0, 255], with integer values for uint8 images.
     """
-    out = torch.empty((3, len(images), size, size), device=images[0].device)
+    first = images[0]
+    out = torch.empty((first.shape[0], len(images), size, size), device=first.device)
     for row, (image, corners, mirrored) in enumerate(
         zip(images, box.tolist(), flip.tolist(), strict=True)
     ):
@@ -144,4 +148,4 @@ def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) ->
         part = image[None, :, top : top + height, left : left + width]
         view = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
         out[:, row] = view.flip(2) if mirrored else view
-    return out
+    return out.mul_(255) if first.is_floating_point() else out

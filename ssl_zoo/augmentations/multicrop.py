@@ -7,7 +7,7 @@ tests/augmentations.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -98,6 +98,8 @@ class MultiCrop(Augmentation[MultiCropParams]):
     class Config(NamedConfig):
         """Settings of multi-crop."""
 
+        LATER: ClassVar[frozenset[str]] = frozenset({"channel_drop"})
+
         name: Literal["multicrop"] = "multicrop"
         """Registered name."""
         crops: list[Crop] = Field(
@@ -117,7 +119,9 @@ class MultiCrop(Augmentation[MultiCropParams]):
         blur: Blur = Blur()
         """Gaussian blur."""
         solarize: float = Field(default=0.0, ge=0, le=1)
-        """Probability that values of 128 and above are inverted."""
+        """Probability that values of 128 and above (of 255) are inverted."""
+        channel_drop: float = Field(default=0.0, ge=0, le=1)
+        """Probability that one channel of a view, any of them, is set to 0."""
         mask: Mask | None = None
         """Mask of the first view, for methods that predict masked patches."""
 
@@ -133,9 +137,39 @@ class MultiCrop(Augmentation[MultiCropParams]):
             return self
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` if masks do not fit the backbone."""
+            """Raises `ValueError` if masks do not fit the backbone, or colours the images."""
             if self.mask is not None:
                 self.mask.check_backbone(run.backbone)
+            if run.channels == 1 and self.channel_drop:
+                raise ValueError(
+                    f"augmentation.channel_drop={self.channel_drop} needs several channels; set it to 0 "
+                    "for data.channels=1"
+                )
+            colours = self._of_colours() if run.channels != 3 else []
+            if colours:
+                raise ValueError(
+                    f"{', '.join(colours)} {'needs' if len(colours) == 1 else 'need'} three colours; set "
+                    f"{'it' if len(colours) == 1 else 'each'} to 0 for data.channels={run.channels}"
+                )
+
+        def _of_colours(self) -> list[str]:
+            """Returns the settings in use that only make sense for red, green and blue."""
+            jitters = {"color_jitter": self.color_jitter}
+            grays = {"grayscale": self.grayscale}
+            for number, crop in enumerate(self.crops):
+                if crop.color_jitter is not None:
+                    jitters[f"crops.{number}.color_jitter"] = crop.color_jitter
+                if crop.grayscale is not None:
+                    grays[f"crops.{number}.grayscale"] = crop.grayscale
+            values = {
+                f"{place}.{name}": value
+                for place, jitter in jitters.items()
+                for name, value in (("saturation", jitter.saturation), ("hue", jitter.hue))
+                if jitter.probability
+            }
+            return [
+                f"augmentation.{name}={value}" for name, value in (values | grays).items() if value
+            ]
 
         @property
         def made(self) -> list[Crop]:
@@ -186,4 +220,5 @@ class MultiCrop(Augmentation[MultiCropParams]):
             grayscale=draw.draw_grayscale(keys, grayscale),
             sigma=draw.draw_sigma(keys, blur.probability, blur.sigma),
             solarize=draw.draw_solarize(keys, solarize),
+            drop=draw.draw_drop(keys, config.channel_drop),
         )

@@ -14,7 +14,7 @@ from ssl_zoo.augmentations import random
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, NOTHING = range(5)
 
-_FLIP, _JITTER, _GRAYSCALE, _BLUR, _SIGMA, _SOLARIZE = range(6)
+_FLIP, _JITTER, _GRAYSCALE, _BLUR, _SIGMA, _SOLARIZE, _DROP, _DROPPED = range(8)
 _FACTORS = 10  # one stream per factor, four of them
 _ORDER = 20  # one stream per operation, four of them
 _BOX = 100  # four streams per attempt
@@ -34,6 +34,7 @@ class ViewParams:
         grayscale: `(V, B)` bool.
         sigma: standard deviation of the blur in pixels, 0 for none, `(V, B)` float32.
         solarize: `(V, B)` bool.
+        drop: channel that is set to 0, as a place in [0, 1) among all; -1 for none, `(V, B)` float32.
     """
 
     box: Tensor
@@ -43,6 +44,7 @@ class ViewParams:
     grayscale: Tensor
     sigma: Tensor
     solarize: Tensor
+    drop: Tensor
 
     def rows(self) -> "ViewParams":
         """Returns the same parameters with views and images on one axis, `(V * B, ...)`."""
@@ -130,6 +132,12 @@ def draw_grayscale(keys: Tensor, probability: float) -> Tensor:
 def draw_solarize(keys: Tensor, probability: float) -> Tensor:
     """Draws which views are solarised."""
     return draw_coin(keys, _SOLARIZE, probability)
+
+
+def draw_drop(keys: Tensor, probability: float) -> Tensor:
+    """Draws which views lose a channel, and which channel; -1 for none."""
+    places = random.uniform(keys, _DROPPED)
+    return torch.where(draw_coin(keys, _DROP, probability), places, -1.0).float()
 
 
 def draw_sigma(keys: Tensor, probability: float, sigma: tuple[float, float]) -> Tensor:

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.blur import blur_, blur_coefficients
-from ssl_zoo.augmentations.color import adjust_, grayscale_, hue_steps, solarize_, turn_hue_
+from ssl_zoo.augmentations.color import (
+    adjust_,
+    drop_channels_,
+    grayscale_,
+    hue_steps,
+    solarize_,
+    turn_hue_,
+    turn_hue_smoothly_,
+)
 from ssl_zoo.augmentations.geometry import crop_batch, crop_list
 from ssl_zoo.augmentations.params import CONTRAST, HUE, NOTHING, SATURATION, ViewParams
 
@@ -22,7 +30,7 @@ _CHUNK_BYTES_CPU = 2 * 1024 * 1024
 _CHUNK_BYTES_DEVICE = 128 * 1024 * 1024
 
 Crop = Callable[[slice], Tensor]
-"""Returns the planes `(3, n, size, size)` of a slice of the sorted rows."""
+"""Returns the planes `(C, n, size, size)` of a slice of the sorted rows."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +54,44 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     """Makes all views of one size.
 
     Args:
-        images: `(B, 3, H, W)` uint8, or B of `(3, H, W)` uint8.
+        images: `(B, C, H, W)`, or B of `(C, H, W)`; uint8, or float32 in [0, 1].
         params: rows `(V, B)`.
         size: height and width of the views.
 
     Returns:
-        `(V, B, 3, size, size)` uint8.
+        `(V, B, C, size, size)` of the same type.
+
+    Raises:
+        ValueError: hue, saturation or grey is asked for, but there are not three channels.
     """
     n_views, batch = params.flip.shape
-    device = images[0].device
-    order, chunks = plan(params.rows(), _chunk_rows(size, device))
+    device, channels = images[0].device, images[0].shape[0]
+    _check_colours(params, channels)
+    order, chunks = plan(params.rows(), _chunk_rows(channels, size, device))
     rows = params.rows().take(order)
     crop = _cropper(images, rows, order, size)
-    distortions = _Distortions(rows, device)
-    done = torch.empty((n_views * batch, 3, size, size), dtype=torch.uint8, device=device)
+    rounded = not images[0].is_floating_point()
+    distortions = _Distortions(rows, device, rounded=rounded)
+    shape = (n_views * batch, channels, size, size)
+    done = torch.empty(shape, dtype=images[0].dtype, device=device)
     for chunk in chunks:
         planes = crop(chunk.rows)
         distortions.apply_(planes, chunk)
-        done[chunk.rows] = planes.to(torch.int16).transpose(0, 1)  # directly to uint8 is slower
+        if rounded:
+            planes = planes.to(torch.int16)  # directly to uint8 is slower
+        else:
+            planes.mul_(1 / 255).clamp_(0, 1)
+        done[chunk.rows] = planes.transpose(0, 1)
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
-    return done.index_select(0, back.to(device)).view(n_views, batch, 3, size, size)
+    return done.index_select(0, back.to(device)).view(n_views, batch, *shape[1:])
+
+
+def _check_colours(params: ViewParams, channels: int) -> None:
+    coloured = (params.order == HUE) | (params.order == SATURATION)
+    if channels != 3 and (bool(coloured.any()) or bool(params.grayscale.any())):
+        raise ValueError(
+            f"hue, saturation and grayscale need three channels, not {channels}; set them to 0"
+        )
 
 
 def plan(rows: ViewParams, n_max: int) -> tuple[Tensor, list[Chunk]]:
@@ -108,9 +134,9 @@ def _within(start: int, stop: int, first: int, last: int) -> slice:
     return slice(start - first, stop - first) if stop > start else slice(0, 0)
 
 
-def _chunk_rows(size: int, device: torch.device) -> int:
+def _chunk_rows(channels: int, size: int, device: torch.device) -> int:
     budget = _CHUNK_BYTES_CPU if device.type == "cpu" else _CHUNK_BYTES_DEVICE
-    return max(1, budget // (3 * size * size * 4))
+    return max(1, budget // (channels * size * size * 4))
 
 
 def _cropper(
@@ -138,7 +164,8 @@ def _cropper(
 class _Distortions:
     """All operations but the crop, prepared for slices of sorted rows."""
 
-    def __init__(self, rows: ViewParams, device: torch.device) -> None:
+    def __init__(self, rows: ViewParams, device: torch.device, *, rounded: bool) -> None:
+        self.rounded = rounded
         nothing = torch.ones_like(rows.factors[:, :1])
         factors = torch.cat([rows.factors, nothing], 1).gather(1, rows.order)
         self.factors = factors[..., None, None].to(
@@ -146,30 +173,39 @@ class _Distortions:
         )  # (N, 4, 1, 1): by position, not by operation
         self.contrast = (rows.order == CONTRAST)[..., None, None].to(device, torch.float32)
         self.saturation = (rows.order == SATURATION)[..., None, None].to(device, torch.float32)
-        self.steps = hue_steps(rows.factors[:, HUE])[:, None, None].to(device)
+        self.turn = rows.factors[:, HUE, None, None].to(device)
         self.blur = blur_coefficients(rows.sigma).to(device)
-        self.solarize = rows.solarize  # stays on the host, which reads it
+        self.solarize, self.drop = rows.solarize, rows.drop  # stay on the host, which reads them
 
     def apply_(self, planes: Tensor, chunk: Chunk) -> None:
-        """Jitters, greys, blurs and solarises planes in place, in this order."""
+        """Jitters, greys, blurs and solarises planes in place, and drops channels, in this order."""
         if chunk.hue_place != _NO_JITTER:
             self._jitter_(planes, chunk)
         if chunk.grayscale.stop:
-            grayscale_(planes[:, chunk.grayscale])
+            grayscale_(planes[:, chunk.grayscale], rounded=self.rounded)
         if chunk.blur.stop:
-            blur_(planes[:, chunk.blur], self.blur[chunk.rows][chunk.blur])
+            coefficients = self.blur[chunk.rows][chunk.blur]
+            blur_(planes[:, chunk.blur], coefficients, rounded=self.rounded)
         chosen = self.solarize[chunk.rows].nonzero()[:, 0].to(planes.device)
         if len(chosen):
             planes[:, chosen] = solarize_(planes[:, chosen])
+        drop = self.drop[chunk.rows]
+        if bool((drop >= 0).any()):
+            drop_channels_(planes, drop)
 
     def _jitter_(self, planes: Tensor, chunk: Chunk) -> None:
         for place in range(4):
             if place == chunk.hue_place:
-                turn_hue_(planes, self.steps[chunk.rows])
+                turn = self.turn[chunk.rows]
+                if self.rounded:
+                    turn_hue_(planes, hue_steps(turn))
+                else:
+                    turn_hue_smoothly_(planes, turn)
             else:
                 adjust_(
                     planes,
                     self.factors[chunk.rows, place],
                     contrast=self.contrast[chunk.rows, place],
                     saturation=self.saturation[chunk.rows, place],
+                    rounded=self.rounded,
                 )

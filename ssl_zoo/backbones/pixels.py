@@ -5,14 +5,14 @@ from typing import Literal
 from torch import Tensor
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import ImageSize, NamedConfig
+from ssl_zoo.config import ImageSize
 
 
 @BACKBONES.register
 class Pixels(Backbone):
     """The image itself, flattened."""
 
-    class Config(NamedConfig):
+    class Config(Backbone.Config):
         """Settings of the pixel features."""
 
         name: Literal["pixels"] = "pixels"
@@ -21,9 +21,10 @@ class Pixels(Backbone):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.feature_dim = 3 * config.image_size**2
+        self.in_channels = config.in_channels
+        self.feature_dim = config.in_channels * config.image_size**2
         self.usual_image_size = config.image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the pixels, `(N, 3 * H * W)`."""
+        """Returns the pixels, `(N, C * H * W)`."""
         return images.flatten(1)

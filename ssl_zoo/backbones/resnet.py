@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import NamedConfig
+from ssl_zoo.backbones.first_layer import replace_first
 
 _LAYERS = {
     "resnet18": ("basic", [2, 2, 2, 2]),
@@ -17,7 +17,7 @@ _LAYERS = {
 _USUAL_SIZES = {"imagenet": 224, "cifar": 32, "cifar_padded": 32}
 
 
-class ResNetSettings(NamedConfig):
+class ResNetSettings(Backbone.Config):
     """Settings shared by all ResNets."""
 
     stem: Literal["imagenet", "cifar", "cifar_padded"] = "imagenet"
@@ -36,10 +36,11 @@ def _trunk(kind: str, layers: list[int], config: ResNetSettings, width: int = 1)
     if config.stem != "imagenet":
         channels = net.get_parameter("conv1.weight").shape[0]
         padding = 1 if config.stem == "cifar" else 2
-        net.conv1 = nn.Conv2d(3, channels, 3, padding=padding, bias=False)
+        net.conv1 = nn.Conv2d(config.in_channels, channels, 3, padding=padding, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.maxpool = nn.Identity()
-    return net
+        return net
+    return replace_first(net, config.in_channels)
 
 
 @BACKBONES.register
@@ -59,6 +60,7 @@ class ResNet(Backbone):
         kind, layers = _LAYERS[config.name]
         self.trunk = _trunk(kind, layers, config)
         self.feature_dim = 512 if kind == "basic" else 2048
+        self.in_channels = config.in_channels
         self.usual_image_size = _USUAL_SIZES[config.stem]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -84,6 +86,7 @@ class WideResNet(Backbone):
         width = int(config.name[-1])
         self.trunk = _trunk("bottleneck", [3, 4, 6, 3], config, width)
         self.feature_dim = 2048 * width
+        self.in_channels = config.in_channels
         self.usual_image_size = _USUAL_SIZES[config.stem]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, resample_positions
-from ssl_zoo.config import ImageSize, NamedConfig, closest
+from ssl_zoo.config import ImageSize, closest
 from ssl_zoo.errors import UserError
 
 
@@ -20,7 +20,7 @@ class Timm(TokenBackbone):
     Plain vision transformers support dropping tokens.
     """
 
-    class Config(NamedConfig):
+    class Config(Backbone.Config):
         """Settings of a timm model."""
 
         shorthand: ClassVar[str] = "model"
@@ -29,7 +29,8 @@ class Timm(TokenBackbone):
         model: str
         """Model name in timm."""
         pretrained: bool = False
-        """Whether to load timm's pretrained weights, which timm downloads."""
+        """Whether to load timm's pretrained weights, which timm downloads, and adapts if `in_channels` is
+        not 3: one channel gets the sum of the three, more channels repeat them, scaled."""
         drop_path: float = Field(default=0.0, ge=0, lt=1)
         """Stochastic depth rate."""
         image_size: ImageSize | None = None
@@ -51,6 +52,7 @@ class Timm(TokenBackbone):
                 "timm.list_models() lists them"
             )
         self.trunk = _create(timm, config)
+        self.in_channels = config.in_channels
         self.feature_dim = _output_dim(self.trunk)
         pretrained_size: tuple[int, ...] = timm.get_pretrained_cfg_value(
             config.model, "input_size"
@@ -117,6 +119,8 @@ def _create(timm: Any, config: Any) -> nn.Module:
     wanted: dict[str, object] = {}
     if config.drop_path:
         wanted["drop_path_rate"] = config.drop_path
+    if config.in_channels != 3:
+        wanted["in_chans"] = config.in_channels
     if config.image_size is not None:
         wanted["img_size"] = config.image_size
     attempts = [wanted]

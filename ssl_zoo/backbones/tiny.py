@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import NamedConfig
 
 
 @BACKBONES.register
@@ -19,7 +18,7 @@ class TinyResNet(Backbone):
 
     usual_image_size = 32
 
-    class Config(NamedConfig):
+    class Config(Backbone.Config):
         """Settings of the tiny ResNet."""
 
         name: Literal["tiny_resnet"] = "tiny_resnet"
@@ -33,8 +32,9 @@ class TinyResNet(Backbone):
     def __init__(self, config: Config) -> None:
         super().__init__()
         widths = config.widths
+        self.in_channels = config.in_channels
         self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, config.stem_stride, 1, bias=False),
+            nn.Conv2d(config.in_channels, widths[0], 3, config.stem_stride, 1, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 
 Resampling = Literal["antialiased", "plain"]
@@ -24,7 +23,7 @@ NEEDS_TOKENS = (
 )
 
 
-class PatchSettings(NamedConfig):
+class PatchSettings(Backbone.Config):
     """Settings of a backbone with a patch size."""
 
     patch_size: int = Field(default=16, ge=1, le=64)

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
-from ssl_zoo.config import NamedConfig, closest
+from ssl_zoo.backbones.first_layer import replace_first
+from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
@@ -21,7 +22,7 @@ class Torchvision(Backbone):
         classifier: name of the removed layer in torchvision's model.
     """
 
-    class Config(NamedConfig):
+    class Config(Backbone.Config):
         """Settings of a torchvision model."""
 
         shorthand: ClassVar[str] = "model"
@@ -43,7 +44,8 @@ class Torchvision(Backbone):
         options = {"init_weights": False} if config.model in ("googlenet", "inception_v3") else {}
         trunk: nn.Module = models.get_model(config.model, weights=None, **options)
         self.classifier, self.feature_dim = _take_off(trunk, config.model)
-        self.trunk = trunk
+        self.trunk = replace_first(trunk, config.in_channels)
+        self.in_channels = config.in_channels
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns pooled features `(N, feature_dim)`."""

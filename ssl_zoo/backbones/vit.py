@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.attention import quicken
 from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.first_layer import replace_first
 from ssl_zoo.backbones.tokens import (
     PatchSettings,
     Resampling,
@@ -78,7 +79,7 @@ class ViT(TokenBackbone):
         self.trunk = _trunk(config)
         self.pooling, self._resampling = config.pooling, config.resampling
         self.patch_size, self.width, self.n_prefix = config.patch_size, config.width, 1
-        self.feature_dim = config.width
+        self.feature_dim, self.in_channels = config.width, config.in_channels
         self.usual_image_size = config.image_size
         self._own_grid = (config.image_size // config.patch_size,) * 2
 
@@ -129,4 +130,4 @@ def _trunk(config: ViT.Config) -> nn.Module:
         with torch.no_grad():
             positions[:, :1] = 0
             positions[:, 1:] = sincos_positions(config.width, side, side)
-    return quicken(trunk)
+    return quicken(replace_first(trunk, config.in_channels))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.data.base import Split
-from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders
+from ssl_zoo.data.walk import EXTENSIONS, Walk, ending_of, is_image, subfolders
 
 USUAL_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -67,7 +67,7 @@ def look_into(folder: Path) -> Contents:
                 images += not inside
                 folders.update({inside[0]: 1} if inside else {})
             elif not name.startswith("."):
-                others[Path(name).suffix.lower() or "without extension"] += 1
+                others[ending_of(name)] += 1
         seen += len(level.files)
         if seen > _COUNTED:
             break

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.augmentations import random
-from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.base import DATASETS, RGBConfig, Split
 from ssl_zoo.data.tensor_dataset import TensorDataset
 
 _TEST_EVERY = 5
@@ -69,7 +69,7 @@ class _DigitsBase(TensorDataset):
 class Digits(_DigitsBase):
     """Handwritten digits, 8x8."""
 
-    class Config(Dataset.Config):
+    class Config(RGBConfig):
         """Settings of the digits."""
 
         name: Literal["digits"] = "digits"
@@ -90,7 +90,7 @@ class DigitsAffine(_DigitsBase):
     Pixels carry little information about the class: learnt features must ignore the pose.
     """
 
-    class Config(Dataset.Config):
+    class Config(RGBConfig):
         """Settings of the digits with random pose."""
 
         name: Literal["digits_affine"] = "digits_affine"

@@ -2,10 +2,9 @@
 
 import functools
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -14,12 +13,10 @@ from torch import Tensor
 
 from ssl_zoo.data import fingerprint as files
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.walk import reason_of
-from ssl_zoo.errors import UserError
+from ssl_zoo.data.decoding import BadImage, read_image
 
-MAX_PIXELS = 178_956_970
-"""Largest number of pixels of an image: a small file can claim to hold more than fit into memory.
-This is the limit at which Pillow refuses an image."""
+READING = b"upright, over white"
+"""How files are read; cached features of files that were read in another way are not used."""
 
 
 class PathList(Sequence[Path]):
@@ -54,54 +51,6 @@ class PathList(Sequence[Path]):
         return self.folder / self.name(index)
 
 
-class BadImage(Exception):
-    """An image cannot be loaded; the message is the reason, empty if it cannot be decoded."""
-
-
-def decode(path: Path) -> Tensor | None:
-    """Returns an image as RGB `(3, H, W)` uint8, or None if it cannot be loaded.
-
-    Raises:
-        UserError: its values do not have 8 bits.
-    """
-    try:
-        return _load(path)
-    except BadImage:
-        return None
-
-
-def _load(path: Path) -> Tensor:
-    Image = _pillow()
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.mode.partition(";")[0] in ("I", "F"):
-                raise UserError(
-                    f"image '{path}' has values of more than 8 bits (mode {image.mode}), which would be "
-                    "cut off; convert the images to 8 bits, with the range of values that matters"
-                )
-            pixels = np.array(image.convert("RGB"))
-    except UserError:
-        raise
-    except Image.DecompressionBombError:
-        raise BadImage(f"more pixels than the limit of {MAX_PIXELS:,}") from None
-    except OSError as error:  # Pillow raises it without a number for damaged files
-        raise BadImage(reason_of(error) if error.errno else "") from None
-    except Exception:  # Pillow's decoders raise a dozen types on damaged files
-        raise BadImage("") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-@functools.cache
-def _pillow() -> Any:
-    """Returns Pillow's module, which from then on does not warn at half its limit of pixels."""
-    from PIL import Image
-
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    return Image
-
-
 class ImageFiles(Dataset):
     """Images that are read from files on demand."""
 
@@ -115,9 +64,15 @@ class ImageFiles(Dataset):
         """Decodes the images at positions `(B,)`; None for an image that cannot be loaded.
 
         Raises:
-            UserError: the values of an image do not have 8 bits.
+            UserError: an image has other channels or bits than the data set.
         """
-        return [decode(self._paths[index]) for index in indices.tolist()]
+        return [self._image(index) for index in indices.tolist()]
+
+    def _image(self, index: int) -> Tensor | None:
+        try:
+            return read_image(self._paths[index], self.config)
+        except BadImage:
+            return None
 
     def describe(self, index: int) -> str:
         """Returns the path of an image."""
@@ -142,9 +97,8 @@ class ImageFiles(Dataset):
     @property
     def cache_key(self) -> str:
         """Also depends on time of modification and inode, unless all bytes are in the fingerprint."""
-        if files.is_whole(self._stats):
-            return self.fingerprint
-        return files.combined(self.fingerprint.encode(), self._stats.tobytes())
+        when = b"" if files.is_whole(self._stats) else self._stats.tobytes()
+        return files.combined(self.fingerprint.encode(), when, READING)
 
     @property
     def listing(self) -> str:
@@ -159,7 +113,7 @@ class ImageFiles(Dataset):
     def fault(self, index: int) -> str:
         """Returns why an image cannot be loaded; see `Dataset.fault`."""
         try:
-            _load(self._paths[index])
+            read_image(self._paths[index], self.config)
         except BadImage as error:
             return str(error)
         return ""

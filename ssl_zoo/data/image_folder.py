@@ -14,9 +14,10 @@ from torch import Tensor
 from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, advice_for_missing, look_into
+from ssl_zoo.data.decoding import check_packages
 from ssl_zoo.data.held_out import held_out, share_of
 from ssl_zoo.data.image_files import ImageFiles, PathList
-from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders
+from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders, tell_of_others
 from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -213,11 +214,14 @@ def _images(folder: Path) -> list[str]:
     """Returns the paths of all images relative to a folder.
 
     Raises:
-        UserError: a folder below it cannot be read.
+        UserError: a folder below it cannot be read, or a package that images need is missing.
     """
     walk = Walk(folder)
-    found = [
-        os.path.join(level.name, name) for level in walk for name in level.files if is_image(name)
-    ]
+    images, others = list[str](), list[str]()
+    for level in walk:
+        images += [os.path.join(level.name, name) for name in level.files if is_image(name)]
+        others += [name for name in level.files if not is_image(name)]
     walk.refuse_unreadable()
-    return found
+    tell_of_others(folder, others)
+    check_packages(images)
+    return images

@@ -272,7 +272,7 @@ def evaluation_batches(
         indices: positions to read; all by default.
 
     Yields:
-        Views `(B, 3, size, size)` uint8 and their positions in the data set, `(B,)`.
+        Views `(B, C, size, size)`, uint8 or float32 in [0, 1], and their positions in the data set, `(B,)`.
 
     Raises:
         UserError: more images fail to decode than the data set allows.

@@ -27,7 +27,7 @@ class LoadedBatch:
     """A process's part of a batch of views, before normalisation.
 
     Attributes:
-        views: one uint8 tensor `(V, B, 3, size, size)` per size.
+        views: one tensor `(V, B, C, size, size)` per size, uint8 or float32 in [0, 1].
         index: position of each image in the data set, `(B,)`, on the CPU.
         labels: `(B,)`, or None if not requested.
         corrupt: images that could not be loaded and were replaced, with the reason.

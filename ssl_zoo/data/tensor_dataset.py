@@ -1,4 +1,4 @@
-"""Data sets that fit into memory: one uint8 tensor."""
+"""Data sets that fit into memory: one tensor."""
 
 import functools
 import hashlib
@@ -15,14 +15,14 @@ class TensorDataset(Dataset):
     """A split stored as one tensor; subclasses call `hold` in `__init__`.
 
     Attributes:
-        images: `(N, 3, H, W)` uint8.
+        images: `(N, C, H, W)`, uint8 or float32 in [0, 1].
     """
 
     in_memory = True
     images: Tensor
 
     def hold(self, images: Tensor, labels: Tensor | None, class_names: list[str]) -> None:
-        """Stores images `(N, 3, H, W)` uint8 and labels `(N,)`."""
+        """Stores images `(N, C, H, W)`, uint8 or float32 in [0, 1], and labels `(N,)`."""
         self.images = images.contiguous()
         self.labels = labels
         self.class_names = class_names
@@ -31,7 +31,7 @@ class TensorDataset(Dataset):
         return len(self.images)
 
     def load(self, indices: Tensor) -> Tensor:
-        """Returns the images at positions `(B,)`, `(B, 3, H, W)` uint8."""
+        """Returns the images at positions `(B,)`, `(B, C, H, W)`."""
         return self.images[indices]
 
     @functools.cached_property

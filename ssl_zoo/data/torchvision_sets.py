@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.base import DATASETS, RGBConfig, Split
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
 
 Triple = tuple[float, float, float]
 
 
-class _TorchvisionConfig(Dataset.Config):
+class _TorchvisionConfig(RGBConfig):
     root: str = "data"
     """Folder with the extracted files."""
     download: bool = False

@@ -1,14 +1,21 @@
 """Walks through a folder of images: each real folder once, whatever links lead to it."""
 
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_zoo.errors import UserError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif", ".npy"),
+    *(".heic", ".heif", ".dcm", ".dicom"),
+)
 """Extensions of image files, in lower case."""
 _OF_THE_SYSTEM = "lost+found"  # at the root of a disk, for its administrator only
 _NAMED = 5  # unreadable entries named in a message
@@ -17,6 +24,19 @@ _NAMED = 5  # unreadable entries named in a message
 def is_image(name: str) -> bool:
     """Returns whether a file name is that of an image."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def ending_of(name: str) -> str:
+    """Returns the extension of a file name in lower case, or `without extension`."""
+    return os.path.splitext(name)[1].lower() or "without extension"
+
+
+def tell_of_others(folder: Path, names: Iterable[str]) -> None:
+    """Logs the number of files that are not read as images, by extension."""
+    found = Counter(map(ending_of, names))
+    if found:
+        counts = ", ".join(f"{count} {ending}" for ending, count in found.most_common())
+        logger.info("files in '%s' that are not read as images: %s", folder, counts)
 
 
 def reason_of(error: OSError) -> str:

@@ -27,7 +27,7 @@ def layer_names(backbone: nn.Module) -> list[str]:
 def at_layer(
     backbone: nn.Module, layer: str, on_top: Mapping[str, nn.Module] | None = None
 ) -> nn.Module:
-    """Returns a network `(B, 3, S, S) -> (B, D)` that ends at a layer of the backbone or on top of it.
+    """Returns a network `(B, C, S, S) -> (B, D)` that ends at a layer of the backbone or on top of it.
 
     Maps `(B, C, H, W)` are averaged over positions, tokens `(B, T, D)` over tokens.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.base import DATASETS, Dataset, pixel_settings
 from ssl_zoo.data.subset import Subset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import FeatureConfig
@@ -50,7 +50,7 @@ def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConf
     """
     if _is_own(own, request):
         return DATASETS.config({**own, **request})
-    return DATASETS.config({"mean": own["mean"], "std": own["std"], **request})
+    return DATASETS.config({**pixel_settings(own), **request})
 
 
 def _is_own(own: Mapping[str, Any], request: Mapping[str, Any]) -> bool:

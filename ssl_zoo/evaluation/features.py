@@ -49,7 +49,7 @@ def extract(
     that the data set allows.
 
     Args:
-        network: already on `device`; maps `(B, 3, S, S)` to `(B, D)`.
+        network: already on `device`; maps `(B, C, S, S)` to `(B, D)`.
         dataset: the images.
         view: how the network sees them, at `S` pixels.
         batch_size: images per forward pass of a rank.
@@ -143,7 +143,7 @@ def _computed(
     )
 
 
-def _digest(view: NDArray[np.uint8]) -> int:
+def _digest(view: NDArray[Any]) -> int:
     """Returns a 64-bit digest of an image."""
     found = hashlib.sha1(view.tobytes(), usedforsecurity=False).digest()
     return int.from_bytes(found[:8], "little")

@@ -1,13 +1,17 @@
 """Source of features for evaluators: one pass over the images per layer and view."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import Interpolation
+from ssl_zoo.backbones.base import BACKBONES, channels_of
+from ssl_zoo.config import identity
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer, is_on_top
 from ssl_zoo.evaluation.cache import CachedFeatures
 from ssl_zoo.evaluation.config import FeatureConfig
@@ -54,6 +58,10 @@ class FeatureSource:
     progress: bool = True
     _tops: dict[str, nn.Module] | None = None
     _found: dict[tuple[str, str], tuple[Features, Features]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            _check_channels(self.opened, split)
 
     def view(self, interpolation: Interpolation, layer: str = "") -> View:
         """Returns the view of an evaluator, as recorded in results.
@@ -138,15 +146,33 @@ class FeatureSource:
             return None
         facts = {
             "weights": self.opened.digest,
-            "backbone": self.opened.facts.backbone,
+            "backbone": identity(BACKBONES.config(self.opened.facts.backbone)),
             "layer": layer,
             "precision": self.config.precision,
             "data": distributed.from_main(lambda: split.cache_key),
             "images": len(split),
             "mean": list(split.config.mean),
             "std": list(split.config.std),
+            **_depth(split),
             **self.view(interpolation).transform,
         }
         top = self._on_top(layer).get(layer) if is_on_top(layer) else None
         facts |= {} if top is None else {"top": weights_digest(top.state_dict())}
         return CachedFeatures(self.config.cache, facts)
+
+
+def _depth(dataset: Dataset) -> dict[str, Any]:
+    """Returns channels, bits and range of values where they are not those of 8-bit RGB images."""
+    plain = {"channels": 3, "bits": 8, "value_range": None}
+    found = {name: getattr(dataset.config, name, value) for name, value in plain.items()}
+    return {} if found == plain else found
+
+
+def _check_channels(opened: Opened, dataset: Dataset) -> None:
+    """Raises `UserError` if the images do not have the channels that a network takes."""
+    taken, given = channels_of(BACKBONES.config(opened.facts.backbone)), len(dataset.config.mean)
+    if taken != given:
+        raise UserError(
+            f"'{opened.what}' takes images of {taken} channel{'s' * (taken > 1)}, but those of "
+            f"'{dataset.config.name}' have {given}; score it on other data, or set data.channels={taken}"
+        )

@@ -42,10 +42,19 @@ def write_sheet(path: Path, dataset: Dataset, index: NDArray[np.int64], *, n_ima
 
 
 def thumbnail(pixels: Tensor) -> "Image":
-    """Returns the centre square of an image `(3, H, W)` uint8, scaled to `SIDE` pixels."""
+    """Returns the centre square of an image `(C, H, W)`, scaled to `SIDE` pixels.
+
+    Shows the first three channels, or the first of fewer as grey.
+
+    Args:
+        pixels: uint8, or float32 in [0, 1].
+    """
     from PIL import Image, ImageOps
 
-    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    shown = pixels[: 3 if len(pixels) >= 3 else 1].expand(3, -1, -1)
+    if shown.is_floating_point():
+        shown = (shown * 255).round().to(torch.uint8)
+    image = Image.fromarray(shown.permute(1, 2, 0).contiguous().numpy())
     enlarged = 2 * min(image.size) <= SIDE  # show the pixels of small images
     how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
     return ImageOps.fit(image, (SIDE, SIDE), how)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,8 +174,11 @@ def to_imported(network: Network, others: Mapping[str, StateDict], **facts: Any)
     small = network.settings.get("stem", "imagenet") != "imagenet"
     size = network.settings.get("image_size") or (32 if small else 224)
     aside = {"the classifier": network.classifier} if network.classifier else {}
-    # Small images are normalised with the statistics of their data set, which files do not store.
+    # Small images, and those of other than three channels, are normalised with the statistics of their
+    # data set, which files do not store.
+    other = "in_channels" in network.settings
     facts = {"image_size": size, **({"normalisation": None} if small else {}), **facts}
+    facts |= {"normalisation": None} if other else {}
     return Imported(network.settings, network.weights, {**aside, **others}, **facts)
 
 
@@ -218,10 +221,10 @@ def _resnet_settings(weights: StateDict, what: str, cifar: str) -> dict[str, Any
         )
     outputs, inputs = weights["layer1.0.conv2.weight"].shape[:2]
     if (name, outputs, inputs) in INNER and width == 1 and kernel == 7:
-        return {"name": "torchvision", "model": INNER[name, outputs, inputs]}
+        return {"name": "torchvision", "model": INNER[name, outputs, inputs], **_channels(stem)}
     if width > 1:
         name = f"{name}_w{width}"
-    return {"name": name, "stem": "imagenet" if kernel == 7 else cifar}
+    return {"name": name, "stem": "imagenet" if kernel == 7 else cifar, **_channels(stem)}
 
 
 def _with_counters(weights: StateDict) -> StateDict:
@@ -264,7 +267,13 @@ def _transformer_settings(weights: StateDict, what: str, heads: int | None) -> d
         "depth": depth,
         "heads": heads,
         "mlp_ratio": hidden.shape[0] / width,
+        **_channels(weights["conv_proj.weight"].shape),
     }
+
+
+def _channels(first: Sequence[int]) -> dict[str, int]:
+    """Returns the setting for the channels of a first convolution of this shape, if not three."""
+    return {} if first[1] == 3 else {"in_channels": first[1]}
 
 
 def _count(weights: Iterable[str], pattern: str) -> int:

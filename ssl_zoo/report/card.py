@@ -122,7 +122,7 @@ def _details(config: RunConfig, result: Result) -> str:
         "Method": config.method.name,
         "Backbone": f"{config.backbone.name}, {backbone.parameters:,} parameters"
         + (f", {flops:,} multiply-adds per image" if flops else ""),
-        "Input": f"RGB, {size}x{size}, values in [0, 1], mean {data['mean']}, std {data['std']}",
+        "Input": f"{_pixels(data)}, {size}x{size}, values in [0, 1], mean {data['mean']}, std {data['std']}",
         "Output": f"{backbone.feature_dim} features",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
@@ -132,6 +132,15 @@ def _details(config: RunConfig, result: Result) -> str:
         f"Frozen features for images like those of `{config.data.name}`. They were "
         "not tested on other images."
     )
+
+
+def _pixels(data: dict[str, Any]) -> str:
+    """Returns the kind of images in words, such as `RGB` or `4 channels of 16 bits (0 to 4095)`."""
+    channels, bits = data.get("channels", 3), data.get("bits", 8)
+    kind = "RGB" if channels == 3 else f"{channels} channel{'s' * (channels > 1)}"
+    depth = "" if bits == 8 else f" of {bits} bits"
+    low, high = data.get("value_range") or (None, None)
+    return kind + depth + ("" if low is None else f" ({low:g} to {high:g})")
 
 
 def _training(config: RunConfig, run: RunFolder, result: Result) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ssl_zoo.augmentations.base import AUGMENTATIONS
-from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, channels_of
 from ssl_zoo.config import (
     Config,
     NamedConfig,
@@ -18,7 +18,7 @@ from ssl_zoo.config import (
     read_yaml,
     validate,
 )
-from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
@@ -119,6 +119,7 @@ class RunConfig(Config):
                 "use 'off', or 2 or more"
             )
         self._check_views()
+        self._check_channels()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
             part.check(self)
         return self
@@ -131,6 +132,19 @@ class RunConfig(Config):
                 f"method '{self.method.name}' needs {needed} global crops of each image and the "
                 f"augmentation makes {n_global}; raise augmentation.crops.0.count"
             )
+
+    def _check_channels(self) -> None:
+        taken = channels_of(self.backbone)
+        if taken != self.channels:
+            raise ValueError(
+                f"backbone.in_channels={taken} differs from data.channels={self.channels}; set "
+                f"backbone.in_channels={self.channels}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images; three if the settings of the data set do not say."""
+        return self.data.channels if isinstance(self.data, Dataset.Config) else 3
 
     @property
     def view_counts(self) -> dict[int, int]:

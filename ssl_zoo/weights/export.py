@@ -16,7 +16,7 @@ from ssl_zoo.files import write_text
 from ssl_zoo.formats.networks import DEPTHS, to_timm
 from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.export_kinds import ExportKind
-from ssl_zoo.weights.open import Opened, export
+from ssl_zoo.weights.open import Opened, export, transform_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _OF_TORCHVISION = (*DEPTHS.values(), "vit", "torchvision")
 
 _OF_TORCHVISION_ALONE = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
 
-`backbone.json` describes the network and its input: RGB images with values in [0, 1], normalised.
+`backbone.json` describes the network and its input: images with values in [0, 1], normalised.
 """
 
 import json
@@ -52,7 +52,7 @@ NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 def backbone(pretrained=True):
-    """Returns the ResNet of `backbone.json`, which maps images (N, 3, H, W) to features (N, D)."""
+    """Returns the ResNet of `backbone.json`, which maps images (N, C, H, W) to features (N, D)."""
     name = json.loads((FOLDER / "backbone.json").read_text(encoding="utf-8"))["name"]
     if name not in NETWORKS:
         raise ValueError(f"backbone.json names {name!r}; known: {', '.join(NETWORKS)}")
@@ -66,7 +66,7 @@ def backbone(pretrained=True):
 '''
 _OF_SSL_ZOO = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
 
-`backbone.json` describes the network and its input: RGB images with values in [0, 1], normalised.
+`backbone.json` describes the network and its input: images with values in [0, 1], normalised.
 """
 
 from pathlib import Path
@@ -75,7 +75,7 @@ dependencies = ["torch", "ssl_zoo"]
 
 
 def backbone(pretrained=True):
-    """Returns the network of `backbone.json`, which maps images (N, 3, H, W) to features (N, D)."""
+    """Returns the network of `backbone.json`, which maps images (N, C, H, W) to features (N, D)."""
     import ssl_zoo
 
     if not pretrained:
@@ -123,25 +123,27 @@ def _safetensors(opened: Opened, path: Path) -> str:
 def _torchvision(opened: Opened, path: Path) -> str:
     name = _known(opened, _OF_TORCHVISION, "torchvision")
     _write_state(_trunk(opened), path)
-    settings = opened.facts.backbone
+    settings, channels = opened.facts.backbone, opened.backbone.in_channels
+    first = "" if channels == 3 else f", first convolution of {channels} channels"
     if name == "vit":
-        return f"a VisionTransformer of {_sizes(settings)} with heads = nn.Identity()"
+        return f"a VisionTransformer of {_sizes(settings)} with heads = nn.Identity(){first}"
     if name == "torchvision":
         layer: Any = opened.backbone.classifier
-        return f"torchvision.models.{settings['model']}() with {layer} = nn.Identity()"
+        return f"torchvision.models.{settings['model']}() with {layer} = nn.Identity(){first}"
     small = "" if settings["stem"] == "imagenet" else ", conv1 3x3 and maxpool = nn.Identity()"
-    return f"torchvision.models.{name}() with fc = nn.Identity(){small}"
+    return f"torchvision.models.{name}() with fc = nn.Identity(){small}{first}"
 
 
 def _timm(opened: Opened, path: Path) -> str:
     name = _known(opened, _OF_TIMM, "timm")
-    settings = opened.facts.backbone
+    settings, channels = opened.facts.backbone, opened.backbone.in_channels
+    first = "" if channels == 3 else f", in_chans={channels}"
     state = to_timm(_trunk(opened)) if name == "vit" else _trunk(opened)
     _write_state(state, path)
     if name == "vit":
-        return f"timm's VisionTransformer of {_sizes(settings)}, num_classes=0"
+        return f"timm's VisionTransformer of {_sizes(settings)}, num_classes=0{first}"
     model = settings["model"] if name == "timm" else name
-    return f"timm.create_model('{model}', num_classes=0, checkpoint_path='{path}')"
+    return f"timm.create_model('{model}', num_classes=0{first}, checkpoint_path='{path}')"
 
 
 def _onnx(opened: Opened, path: Path) -> str:
@@ -152,7 +154,8 @@ def _onnx(opened: Opened, path: Path) -> str:
         )
     size = image_size(opened)
     aside = path.with_name(f".{path.name}.writing")
-    images = torch.zeros(2, 3, size, size)
+    channels = opened.backbone.in_channels
+    images = torch.zeros(2, channels, size, size)
     batch = torch.export.Dim("batch")
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -180,7 +183,7 @@ def _onnx(opened: Opened, path: Path) -> str:
     aside.replace(path)
     if isinstance(program.model.graph.inputs[0].shape[0], int):
         logger.warning("'%s' only accepts batches of %d images", path, len(images))
-    return f"input 'images' (N, 3, {size}, {size}), normalised; output 'features'"
+    return f"input 'images' (N, {channels}, {size}, {size}), normalised; output 'features'"
 
 
 def _hub(opened: Opened, path: Path) -> str:
@@ -200,18 +203,22 @@ def _hub(opened: Opened, path: Path) -> str:
 def _is_plain_resnet(opened: Opened) -> bool:
     """Returns whether torchvision has the network, so that a hub folder needs nothing else."""
     settings = opened.facts.backbone
-    return settings["name"] in DEPTHS.values() and settings["stem"] == "imagenet"
+    plain = settings["stem"] == "imagenet" if settings["name"] in DEPTHS.values() else False
+    return plain and opened.backbone.in_channels == 3
 
 
 def _description(opened: Opened) -> dict[str, Any]:
     """Returns what the user of a hub folder must know of the network."""
-    facts = opened.facts
+    facts, transform = opened.facts, transform_of(opened)
     seen = facts.normalisation.as_json() if facts.normalisation else facts.data or {}
     return {
         "name": facts.backbone_name,
         "settings": facts.backbone,
         "feature_dim": opened.backbone.feature_dim,
         "image_size": image_size(opened),
+        "channels": transform.channels,
+        "bits": transform.bits,
+        "value_range": (facts.data or {}).get("value_range"),
         "mean": seen.get("mean"),
         "std": seen.get("std"),
     }

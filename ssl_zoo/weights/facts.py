@@ -1,23 +1,12 @@
 """`WeightFacts`: what is known of a network's weights, as released files carry it in their metadata."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any, get_args
 
 from pydantic import ConfigDict, Field, field_validator
 
-from ssl_zoo.config import Config, ImageSize
-from ssl_zoo.data.base import DATASETS
-
-
-class Normalisation(Config):
-    """Mean and standard deviation of each channel that a network expects, for values in [0, 1]."""
-
-    mean: tuple[float, ...] = Field(min_length=3, max_length=3)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=3, max_length=3)
-
-    def as_json(self) -> dict[str, list[float]]:
-        """Returns both, ready for JSON."""
-        return {"mean": list(self.mean), "std": list(self.std)}
+from ssl_zoo.config import Config, ImageSize, shown
+from ssl_zoo.data.base import DATASETS, Bits, Normalisation
 
 
 class WeightFacts(Config):
@@ -66,7 +55,9 @@ class WeightFacts(Config):
             return DATASETS.config(settings).model_dump(mode="json")
         if "mean" in settings or "std" in settings:
             seen = {key: settings.get(key) for key in ("mean", "std")}
-            return {**settings, **Normalisation.model_validate(seen).as_json()}
+            settings = {**settings, **Normalisation.model_validate(seen).as_json()}
+        if settings.get("bits", 8) not in get_args(Bits):
+            raise ValueError(f"bits should be 8, 16 or 32, not {shown(settings['bits'])}")
         return settings
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, EvaluationTransform
 from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import closest, parse_yaml, validate
-from ssl_zoo.data.base import DATASETS, IMAGENET_MEAN, IMAGENET_STD
+from ssl_zoo.data.base import DATASETS, IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import sha256
 from ssl_zoo.formats.base import Imported, first_names, split_prefix
@@ -33,7 +33,7 @@ from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.bounded import built_for, check_finite
 from ssl_zoo.weights.downloads import Downloads, is_address, without_secrets
-from ssl_zoo.weights.facts import Normalisation, WeightFacts
+from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
@@ -96,19 +96,21 @@ def transform_of(opened: Opened) -> EvaluationTransform:
     """Returns the transform of evaluations on images like those of training.
 
     Images of training that were small and seen whole have no margin around the crop; others have
-    that of photographs. ImageNet's mean and standard deviation stand in for unknown ones.
+    that of photographs. ImageNet's mean and standard deviation stand in for unknown ones of three
+    channels; others are not normalised.
     """
     facts, data = opened.facts, opened.facts.data or {}
     fixed = facts.image_size or facts.backbone.get("image_size")
     size = int(fixed or opened.backbone.usual_image_size)
     seen = facts.normalisation.as_json() if facts.normalisation else data
-    name = str(data.get("name"))
+    name, channels = str(data.get("name")), opened.backbone.in_channels
     seen_whole = name in DATASETS and bool(getattr(DATASETS[name], "in_memory", False))
     return EvaluationTransform(
         image_size=size,
         resize=size if seen_whole else round(size * PHOTO_MARGIN),
-        mean=tuple(seen.get("mean", IMAGENET_MEAN)),
-        std=tuple(seen.get("std", IMAGENET_STD)),
+        mean=tuple(seen.get("mean", IMAGENET_MEAN if channels == 3 else (0.0,) * channels)),
+        std=tuple(seen.get("std", IMAGENET_STD if channels == 3 else (1.0,) * channels)),
+        bits=int(data.get("bits", 8)),
     )
 
 

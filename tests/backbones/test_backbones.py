@@ -72,7 +72,7 @@ def test_counting_leaves_the_mode_as_it_was() -> None:
 
 
 def test_what_cannot_be_traced_has_no_count() -> None:
-    class Picky(torch.nn.Module):
+    class Picky(Backbone):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not for tracing")
 

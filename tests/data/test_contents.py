@@ -114,10 +114,10 @@ def test_data_without_a_test_split_can_be_trained_without_scores(tmp_path: Path)
 def test_files_that_are_no_images_are_named_by_their_ending(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
-    for name in ("a.heic", "b.HEIC", "notes.txt", ".hidden.png"):
+    for name in ("a.mov", "b.MOV", "notes.txt", ".hidden.png"):
         (tmp_path / name).write_text("")
     message = refusal(tmp_path, "train", settings)
-    assert "2 .heic, 1 .txt" in message
+    assert "2 .mov, 1 .txt" in message
     assert ".jpg" in message
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_zoo.cli.cluster import cluster_command
-from ssl_zoo.data.base import DATASETS
-from ssl_zoo.data.image_files import decode
+from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.decoding import read_image
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import read_request
 from ssl_zoo.evaluators.search.exact import unit_rows
@@ -34,6 +34,8 @@ PIXELS = "untrained:{name: pixels, image_size: 8}"
 PLAIN = ("data.mean=[0, 0, 0]", "data.std=[1, 1, 1]")
 COLOURS = {"blue": (10, 10, 200), "green": (10, 200, 10), "red": (200, 10, 10)}
 COUNTS = {"blue": 5, "green": 3, "red": 8}
+
+RGB = Dataset.Config(name="rgb")
 
 
 def write_colours(root: Path, *, flat: bool = False) -> Path:
@@ -63,8 +65,7 @@ def rows(output: Path) -> list[dict[str, str]]:
 def features(paths: list[str]) -> NDArray[np.float64]:
     found = []
     for path in paths:
-        image = decode(Path(path))
-        assert image is not None
+        image = read_image(Path(path), RGB)
         found.append(image.numpy().astype(np.float64).ravel())
     values = np.stack(found)
     unit: NDArray[np.float64] = values / np.linalg.norm(values, axis=1, keepdims=True)
@@ -149,8 +150,7 @@ def test_a_sheet_begins_with_the_image_nearest_to_the_centroid(clustered: Path) 
     for place in (0, 1):
         start = GAP + place * (SIDE + GAP)
         shown = sheet[GAP : GAP + SIDE, start : start + SIDE]
-        image = decode(Path(nearest[place]["image"]))
-        assert image is not None
+        image = read_image(Path(nearest[place]["image"]), RGB)
         np.testing.assert_array_equal(shown, np.asarray(thumbnail(image)))
 
 

@@ -145,12 +145,12 @@ def test_images_of_more_than_8_bits(kind: type, name: str, tmp_path: Path) -> No
     """Images have 16 bits per value, or numbers with a fraction, as from a microscope.
 
     Then: the command ends at the first one and names it; the values are not cut off.
-    Do: convert the images to 8 bits, with the range of values that matters.
+    Do: set `data.bits` to what the message says, and `data.mean` and `data.std` to match.
     """
     folders.two_classes(tmp_path)
     values: NDArray[Any] = np.linspace(0, 4000, 400).reshape(20, 20).astype(kind)
     Image.fromarray(values).save(tmp_path / "train" / "cat" / name)
-    with pytest.raises(UserError, match=rf"cat/{name}' has values of more than 8 bits.*convert"):
+    with pytest.raises(UserError, match=rf"cat/{name}' has .*data.bits=8; set data.bits="):
         scored(tmp_path)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torchvision
 
+from ssl_zoo.data.base import Normalisation
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import FORMATS, UNNORMALISED, ForeignFile
 from ssl_zoo.formats.reading import state_dicts
-from ssl_zoo.weights.facts import Normalisation
 from ssl_zoo.weights.open import Opened, open_checkpoint
 from tests.formats.files import (
     FILES,

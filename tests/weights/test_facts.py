@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from ssl_zoo.weights.facts import Normalisation, WeightFacts
+from ssl_zoo.data.base import Normalisation
+from ssl_zoo.weights.facts import WeightFacts
 
 
 def test_only_what_is_known_is_written() -> None:

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from ssl_zoo.backbones import timm as timm_backbones
-from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
+from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from ssl_zoo.errors import UserError
 from ssl_zoo.weights.export import write
-from ssl_zoo.weights.facts import Normalisation
 from ssl_zoo.weights.open import export, open_checkpoint
 from tests.formats.files import features, images, network
 

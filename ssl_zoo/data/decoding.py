@@ -1,0 +1,198 @@
+"""Reads an image file of any kind as a tensor with the channels and bits of its data set.
+
+Pillow reads JPEG, PNG, WebP, BMP, PPM, GIF and 8-bit TIFF. torchvision reads PNG of 16 bits, of which Pillow
+keeps 8. tifffile, pillow-heif and pydicom are optional.
+"""
+
+import functools
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_zoo.augmentations.pillow import Raster, pixels_of, with_channels
+from ssl_zoo.data import other_files
+from ssl_zoo.data.base import Bits, Dataset
+from ssl_zoo.data.walk import reason_of
+from ssl_zoo.errors import UserError
+
+MAX_PIXELS = 178_956_970
+"""Largest number of pixels of an image: a small file can claim to hold more than fit into memory.
+This is the limit at which Pillow refuses an image."""
+PACKAGES = {
+    **dict.fromkeys((".heic", ".heif"), ("pillow_heif", "pillow-heif", "heic")),
+    **dict.fromkeys((".dcm", ".dicom"), ("pydicom", "pydicom", "dicom")),
+}
+"""Module, package and extra that files with an ending need."""
+_TIFF = (".tif", ".tiff")
+_PNG_DEPTH = 24  # byte of a PNG file with the bits of a value
+
+
+class BadImage(Exception):
+    """An image cannot be loaded; the message is the reason, empty if it cannot be decoded."""
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """Looks for the packages that files with these names need.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    for ending in {Path(name).suffix.lower() for name in names} & PACKAGES.keys():
+        module, package, extra = PACKAGES[ending]
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"images '*{ending}' need {package}; install it: pip install 'ssl-zoo[{extra}]'"
+            )
+
+
+def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
+    """Returns an image `(C, H, W)`: uint8 if its data set has 8 bits, else float32 in [0, 1].
+
+    Args:
+        path: the file.
+        wanted: channels and bits of the data set.
+
+    Raises:
+        BadImage: the file cannot be read or decoded.
+        UserError: it has other channels or bits, or a package is missing.
+    """
+    try:
+        found = _reader(path, wanted)(path, wanted)
+    except (BadImage, UserError):
+        raise
+    except _pillow().DecompressionBombError:
+        raise BadImage(f"more pixels than the limit of {MAX_PIXELS:,}") from None
+    except OSError as error:  # Pillow raises it without a number for damaged files
+        raise BadImage(reason_of(error) if error.errno else "") from None
+    except Exception:  # decoders raise a dozen types on damaged files
+        raise BadImage("") from None
+    bits = _bits(found.values.dtype)
+    if bits != wanted.bits:
+        raise UserError(
+            f"image '{path}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
+            f"set data.bits={bits}, and data.mean and data.std to match, or convert the images"
+        )
+    image = with_channels(found, wanted.channels)
+    if image is None:
+        raise UserError(
+            f"image '{path}' has {found.channels} channel{'s' * (found.channels > 1)}, but "
+            f"data.channels={wanted.channels}; set data.channels={found.channels}, with data.mean and "
+            "data.std to match, or convert the images"
+        )
+    return torch.from_numpy(_scaled(image.values, wanted)).permute(2, 0, 1)
+
+
+def _reader(path: Path, wanted: Dataset.Config) -> Callable[[Path, Dataset.Config], Raster]:
+    """Returns the function that reads a file."""
+    ending = path.suffix.lower()
+    if ending in PACKAGES:
+        check_packages([path.name])
+    if ending == ".npy":
+        return other_files.read_array
+    if ending in (".dcm", ".dicom"):
+        return other_files.read_dicom
+    if ending in _TIFF and (wanted.channels, wanted.bits) not in ((1, 8), (3, 8)):
+        return other_files.read_tiff
+    return _read_pillow
+
+
+def _read_pillow(path: Path, wanted: Dataset.Config) -> Raster:
+    Image = _pillow()
+    if path.suffix.lower() in (".heic", ".heif"):
+        _register_heif()
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.format == "PNG" and _png_bits(path) == 16:
+                return _read_png(path)
+            if image.format == "TIFF" and image.mode[:1] in "IF":
+                return Raster(np.array(image)[:, :, None])
+            if _cut_off(image):
+                raise UserError(
+                    f"image '{path}' has more than 8 bits, which cannot be read from {image.format}; "
+                    "convert the images to PNG, TIFF or .npy"
+                )
+            return pixels_of(image)
+    except Image.UnidentifiedImageError:
+        if path.suffix.lower() not in _TIFF:
+            raise
+        return other_files.read_tiff(path, wanted)
+
+
+def _png_bits(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(_PNG_DEPTH + 1)[_PNG_DEPTH]
+
+
+def _cut_off(image: Any) -> bool:
+    """Returns whether Pillow would cut values to 8 bits."""
+    if image.mode.partition(";")[0] in ("I", "F"):
+        return True
+    bits = 8
+    if image.format == "TIFF":
+        bits = max(image.tag_v2.get(258, (8,)))
+    if image.format == "PPM" and image.tile and isinstance(image.tile[0].args, tuple):
+        bits = 16 if image.tile[0].args[-1] > 255 else 8
+    return bool(bits > 8)
+
+
+def _read_png(path: Path) -> Raster:
+    """Returns a PNG of 16 bits."""
+    from torchvision.io import ImageReadMode, decode_png  # takes two seconds
+
+    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    try:
+        image: Tensor = decode_png(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+    except TypeError:
+        raise UserError(
+            f"image '{path}' has 16 bits, which needs torchvision 0.21 or newer; install it"
+        ) from None
+    values: NDArray[Any] = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
+    return Raster(values, alpha=values.shape[2] in (2, 4))
+
+
+def _bits(dtype: "np.dtype[Any]") -> Bits:
+    if dtype == np.uint8:
+        return 8
+    return 16 if dtype == np.uint16 else 32
+
+
+def _depth(dtype: "np.dtype[Any]") -> str:
+    known = {"uint8": "8 bits", "uint16": "16 bits"}
+    return known.get(dtype.name, f"values of type {dtype.name}")
+
+
+def _scaled(values: NDArray[Any], wanted: Dataset.Config) -> NDArray[Any]:
+    """Returns uint8 values as they are, others as float32 in [0, 1]."""
+    if wanted.bits == 8:
+        return values
+    low, high = wanted.value_range or ((0, 65535) if wanted.bits == 16 else (0, 1))
+    found = values.astype(np.float64) if values.dtype.itemsize > 2 else values.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise BadImage("values that are not finite")
+    found -= low
+    found /= high - low
+    return found.clip(0, 1).astype(np.float32)
+
+
+@functools.cache
+def _register_heif() -> None:
+    importlib.import_module("pillow_heif").register_heif_opener()
+
+
+@functools.cache
+def _pillow() -> Any:
+    """Returns Pillow's module, which from then on does not warn at half its limit of pixels."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return Image
