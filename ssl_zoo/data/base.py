@@ -1,7 +1,7 @@
 """The contract of a data set: images by position, and optional labels."""
 
 import os
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -169,12 +169,6 @@ class RGBConfig(Dataset.Config):
     """Bits of each value."""
     value_range: None = None
     """Does not apply to 8 bits."""
-
-
-def pixel_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of a data set's settings that say how a network sees its images."""
-    names = ("channels", "bits", "value_range", "mean", "std")
-    return {name: settings[name] for name in names if settings.get(name) is not None}
 
 
 def _count(values: Sized, what: str) -> str:

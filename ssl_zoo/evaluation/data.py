@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.data.base import DATASETS, Dataset, pixel_settings
+from ssl_zoo.data.base import DATASETS, Dataset, RGBConfig
 from ssl_zoo.data.subset import Subset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import FeatureConfig
@@ -50,7 +50,14 @@ def merged_data(own: Mapping[str, Any], request: Mapping[str, Any]) -> NamedConf
     """
     if _is_own(own, request):
         return DATASETS.config({**own, **request})
-    return DATASETS.config({**pixel_settings(own), **request})
+    channels = own.get("channels", 3)
+    if channels != 3 and issubclass(DATASETS.config_class(request["name"]), RGBConfig):
+        raise UserError(
+            f"the network takes images of {channels} channels, but those of '{request['name']}' have 3; "
+            "choose another data set"
+        )
+    seen = {"channels": channels, "mean": own["mean"], "std": own["std"]}
+    return DATASETS.config({**seen, **request})
 
 
 def _is_own(own: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
