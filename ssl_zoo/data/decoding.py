@@ -1,7 +1,7 @@
 """Reads an image file of any kind as a tensor with the channels and bits of its data set.
 
-Pillow reads JPEG, PNG, WebP, BMP, PPM, GIF and 8-bit TIFF. torchvision reads PNG of 16 bits, of which Pillow
-keeps 8. tifffile, pillow-heif and pydicom are optional.
+Pillow reads JPEG, PNG, WebP, BMP, PPM, GIF and 8-bit TIFF; tifffile, pillow-heif and pydicom, which are
+optional, read the rest.
 """
 
 import functools
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_zoo.augmentations.pillow import Raster, pixels_of, with_channels
+from ssl_zoo.augmentations.pillow import Raster, pixels_of, upright, with_channels
 from ssl_zoo.data import other_files
 from ssl_zoo.data.base import Bits, Dataset
 from ssl_zoo.data.walk import reason_of
@@ -125,6 +125,10 @@ def _read_pillow(path: Path, wanted: Dataset.Config) -> Raster:
     except Image.UnidentifiedImageError:
         if path.suffix.lower() not in _TIFF:
             raise
+        if importlib.util.find_spec("tifffile") is None:
+            raise BadImage(
+                "not read by Pillow; perhaps by tifffile: pip install 'ssl-zoo[tiff]'"
+            ) from None
         return other_files.read_tiff(path, wanted)
 
 
@@ -146,18 +150,27 @@ def _cut_off(image: Any) -> bool:
 
 
 def _read_png(path: Path) -> Raster:
-    """Returns a PNG of 16 bits."""
-    from torchvision.io import ImageReadMode, decode_png  # takes two seconds
+    """Returns a PNG of 16 bits.
 
-    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    try:
-        image: Tensor = decode_png(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    except TypeError:
-        raise UserError(
-            f"image '{path}' has 16 bits, which needs torchvision 0.21 or newer; install it"
-        ) from None
-    values: NDArray[Any] = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
-    return Raster(values, alpha=values.shape[2] in (2, 4))
+    Of several channels Pillow keeps one byte, the first of big-endian values. The other one it takes to be
+    the first if values are said to be little-endian.
+    """
+    Image = _pillow()
+    bytes_of: list[NDArray[np.uint8]] = []
+    for order in ("B", "L"):
+        with Image.open(path) as image:
+            raw = str(image.tile[0][3])
+            if raw == "I;16B":
+                return Raster(np.array(upright(image)).astype(np.uint16)[:, :, None])
+            if raw == "LA;16B":
+                raise UserError(
+                    f"image '{path}' is grey with opacity in 16 bits, which is not read; remove the opacity"
+                )
+            image.tile = [(*image.tile[0][:3], raw.replace(";16B", f";16{order}"))]
+            bytes_of.append(np.array(upright(image)))
+    high, low = bytes_of
+    values = high.astype(np.uint16) * 256 + low
+    return Raster(values, alpha=values.shape[2] == 4)
 
 
 def _bits(dtype: "np.dtype[Any]") -> Bits:
