@@ -20,12 +20,10 @@ from torch import Tensor
 from ssl_zoo.augmentations.pillow import Raster, pixels_of, upright, with_channels
 from ssl_zoo.data import other_files
 from ssl_zoo.data.base import Bits, Dataset
+from ssl_zoo.data.other_files import BadImage, check_size, too_large
 from ssl_zoo.data.walk import reason_of
 from ssl_zoo.errors import UserError
 
-MAX_PIXELS = 178_956_970
-"""Largest number of pixels of an image: a small file can claim to hold more than fit into memory.
-This is the limit at which Pillow refuses an image."""
 PACKAGES = {
     **dict.fromkeys((".heic", ".heif"), ("pillow_heif", "pillow-heif", "heic")),
     **dict.fromkeys((".dcm", ".dicom"), ("pydicom", "pydicom", "dicom")),
@@ -33,10 +31,6 @@ PACKAGES = {
 """Module, package and extra that files with an ending need."""
 _TIFF = (".tif", ".tiff")
 _PNG_DEPTH = 24  # byte of a PNG file with the bits of a value
-
-
-class BadImage(Exception):
-    """An image cannot be loaded; the message is the reason, empty if it cannot be decoded."""
 
 
 def check_packages(names: Iterable[str]) -> None:
@@ -69,7 +63,7 @@ def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
     except (BadImage, UserError):
         raise
     except _pillow().DecompressionBombError:
-        raise BadImage(f"more pixels than the limit of {MAX_PIXELS:,}") from None
+        raise too_large() from None
     except OSError as error:  # Pillow raises it without a number for damaged files
         raise BadImage(reason_of(error) if error.errno else "") from None
     except Exception:  # decoders raise a dozen types on damaged files
@@ -110,8 +104,7 @@ def _read_pillow(path: Path, wanted: Dataset.Config) -> Raster:
         _register_heif()
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+            check_size(image.width * image.height)
             if image.format == "PNG" and _png_bits(path) == 16:
                 return _read_png(path)
             if image.format == "TIFF" and image.mode[:1] in "IF":
@@ -174,9 +167,8 @@ def _read_png(path: Path) -> Raster:
 
 
 def _bits(dtype: "np.dtype[Any]") -> Bits:
-    if dtype == np.uint8:
-        return 8
-    return 16 if dtype == np.uint16 else 32
+    known: dict[tuple[str, int], Bits] = {("u", 1): 8, ("u", 2): 16}
+    return known.get((dtype.kind, dtype.itemsize), 32)
 
 
 def _depth(dtype: "np.dtype[Any]") -> str:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ssl_zoo.data import fingerprint as files
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.decoding import BadImage, read_image
+from ssl_zoo.data.decoding import read_image
+from ssl_zoo.data.other_files import BadImage
 
 READING = b"upright, over white"
 """How files are read; cached features of files that were read in another way are not used."""

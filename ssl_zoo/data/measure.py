@@ -30,7 +30,8 @@ def measured(dataset: Dataset, *, max_images: int = 1000, seed: int = 0) -> Norm
     chosen = order[:max_images].sort().values
     corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
     sums, count = torch.zeros(2, dataset.config.channels, dtype=torch.float64), 0
-    for places in chosen.split(_AT_ONCE):
+    for start in range(0, len(chosen), _AT_ONCE):
+        places = chosen[start : start + _AT_ONCE]
         for place, image in zip(places.tolist(), dataset.load(places), strict=True):
             if image is None:
                 corrupt.add(faults_of(dataset, [place]))

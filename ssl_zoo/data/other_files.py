@@ -12,7 +12,25 @@ from ssl_zoo.augmentations.pillow import Raster
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 
+MAX_PIXELS = 178_956_970
+"""Largest number of pixels of an image: a small file can claim to hold more than fit into memory.
+This is the limit at which Pillow refuses an image."""
 _ALPHA = (1, 2)  # kinds of extra samples that are opacity, in TIFF
+
+
+class BadImage(Exception):
+    """An image cannot be loaded; the message is the reason, empty if it cannot be decoded."""
+
+
+def check_size(n_pixels: int) -> None:
+    """Raises `BadImage` if an image has more than `MAX_PIXELS` pixels."""
+    if n_pixels > MAX_PIXELS:
+        raise too_large()
+
+
+def too_large() -> BadImage:
+    """Returns the error for an image of more than `MAX_PIXELS` pixels."""
+    return BadImage(f"more pixels than the limit of {MAX_PIXELS:,}")
 
 
 def read_array(path: Path, wanted: Dataset.Config) -> Raster:
@@ -57,6 +75,7 @@ def read_tiff(path: Path, wanted: Dataset.Config) -> Raster:
     try:
         with tifffile.TiffFile(path) as file:
             series, page = file.series[0], file.pages[0]
+            check_size(page.imagewidth * page.imagelength)
             values, axes = series.asarray(), str(series.axes)
             alpha = any(int(kind) in _ALPHA for kind in page.extrasamples)
     except ValueError as error:
@@ -87,10 +106,8 @@ def read_dicom(path: Path, wanted: Dataset.Config) -> Raster:
     are stored.
     """
     pydicom: Any = importlib.import_module("pydicom")
-    try:
-        file = pydicom.dcmread(path)
-    except pydicom.errors.InvalidDicomError as error:
-        raise ValueError from error
+    file = pydicom.dcmread(path)
+    check_size(int(file.Rows) * int(file.Columns))
     values: NDArray[Any] = file.pixel_array
     if int(file.get("NumberOfFrames", 1) or 1) > 1:
         values = values[0]
@@ -107,7 +124,8 @@ def read_dicom(path: Path, wanted: Dataset.Config) -> Raster:
 def _inverted(values: NDArray[Any], file: Any, wanted: Dataset.Config) -> NDArray[Any]:
     if wanted.bits == 32:
         low, high = wanted.value_range or (0, 1)
-        return (low + high - values).astype(np.float32)
+        turned: NDArray[Any] = (low + high - values).astype(np.float32)
+        return turned
     top = 2 ** int(file.BitsStored) - 1
     return (top - values).astype(values.dtype)
 

@@ -98,6 +98,7 @@ def write_dicom(path: Path, values: NDArray[Any], **tags: Any) -> None:
     file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     file.Rows, file.Columns = values.shape
     file.BitsAllocated, file.BitsStored, file.HighBit = 16, 12, 11
+    file.preamble = bytes(128)
     file.SamplesPerPixel, file.PixelRepresentation = 1, int(values.dtype.kind == "i")
     file.PhotometricInterpretation = "MONOCHROME2"
     for name, value in tags.items():

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ssl_zoo.comparison.compare import compare
 from ssl_zoo.data.base import DATASETS, Dataset
-from ssl_zoo.data.image_files import MAX_PIXELS
+from ssl_zoo.data.other_files import MAX_PIXELS
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Result
