@@ -63,7 +63,8 @@ def _type(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("page", "n_commands", "n_programs"), [("README.md", 9, 2), (SCORING, 8, 0)]
+    ("page", "n_commands", "n_programs"),
+    [("README.md", 9, 2), (SCORING, 8, 0), ("docs/pixels.md", 0, 1)],
 )
 def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +92,6 @@ def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
         assert f"| `{protocol.digest()}` |" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", SCORING])
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING])
 def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

@@ -37,7 +37,7 @@ def replace_first(trunk: nn.Module, in_channels: int) -> nn.Module:
         padding_mode=old.padding_mode,
     )
     with torch.no_grad():
-        new.weight.normal_(std=float(old.weight.std()))
+        new.weight.normal_().mul_(old.weight.std())
         if new.bias is not None and old.bias is not None:
             new.bias.copy_(old.bias)
     parent, _, child = name.rpartition(".")

@@ -10,9 +10,9 @@ from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig, parse_yaml
-from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.base import Dataset
 from ssl_zoo.method import METHODS
 from ssl_zoo.registries import KINDS
 from ssl_zoo.registry import Registry
@@ -121,7 +121,8 @@ def details(kind: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = summary(registry, base)
     found["doc"] = inspect.cleandoc(registry[base].__doc__ or "")
     found["fields"] = fields(config_class)
-    shared = Dataset.Config.model_fields if registry is DATASETS else {}
+    bases: dict[str, type[BaseModel]] = {"datasets": Dataset.Config, "backbones": Backbone.Config}
+    shared = bases[kind].model_fields if kind in bases else {}
     own = [row for row in found["fields"] if row["key"] not in shared]
     found["usage"] = _usage(kind, name, own)
     if registry is METHODS:

@@ -43,6 +43,30 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     assert all(image is not None and image.shape == (3, 6, 5) for image in images)
 
 
+def test_files_that_are_no_images_are_counted_by_ending(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders.two_classes(tmp_path)
+    for name in ("a.mov", "b.MOV", "notes.txt", "README", ".hidden"):
+        (tmp_path / "train" / "cat" / name).write_text("")
+    with caplog.at_level(logging.INFO):
+        build(tmp_path)
+    (line,) = [
+        record.getMessage() for record in caplog.records if "not read" in record.getMessage()
+    ]
+    assert line.endswith("that are not read as images: 2 .mov, 1 without extension, 1 .txt")
+
+
+def test_a_folder_with_images_of_a_missing_package_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders.two_classes(tmp_path)
+    (tmp_path / "train" / "cat" / "a.HEIC").write_text("")
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    with pytest.raises(UserError, match=r"images '\*.heic' need pillow-heif; install it"):
+        build(tmp_path)
+
+
 def test_a_damaged_image_is_none(tmp_path: Path) -> None:
     folders.two_classes(tmp_path)
     folders.damage(tmp_path / "train" / "cat" / "1.png")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.evaluation.config import FeatureConfig
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.source import FeatureSource
@@ -21,6 +21,28 @@ def source(image_size: int) -> FeatureSource:
     return FeatureSource(
         opened, splits, FeatureConfig(), image_size, torch.device("cpu"), progress=False
     )
+
+
+def cache_facts(**settings: Any) -> dict[str, Any]:
+    """Returns what cached features depend on for images of these settings."""
+    opened = open_checkpoint("untrained:tiny_resnet", seed=0)
+    data = DATASETS.build("digits", split="train")
+    data.config = Dataset.Config(name="digits", **settings)
+    request = FeatureConfig(cache="unused")
+    found = FeatureSource(opened, (data, data), request, 8, torch.device("cpu"))
+    cached = found._cached(data, "pooled", "bilinear")
+    assert cached is not None
+    return cached.facts
+
+
+def test_the_cache_of_8_bit_rgb_does_not_depend_on_settings_that_came_later() -> None:
+    facts = cache_facts()
+    assert "in_channels" not in facts["backbone"]
+    assert not {"channels", "bits", "value_range"} & facts.keys()
+
+
+def test_the_cache_depends_on_how_values_are_read() -> None:
+    assert cache_facts(bits=16) != cache_facts(bits=16, value_range=(0, 4095)) != cache_facts()
 
 
 @pytest.mark.parametrize(("image_size", "passes"), [(8, 1), (16, 2)])

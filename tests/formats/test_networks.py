@@ -5,7 +5,7 @@ import torch
 from torchvision import models
 
 from ssl_zoo.backbones.base import BACKBONES
-from ssl_zoo.formats.networks import DEPTHS, INNER, is_network, read_network
+from ssl_zoo.formats.networks import DEPTHS, INNER, is_network, read_network, to_imported
 
 WIDE = ["resnet50_w2", "resnet50_w4", "resnet50_w5"]
 
@@ -19,6 +19,18 @@ def test_depth_width_and_stem_of_a_resnet_are_reported(name: str, stem: str) -> 
     network = read_network(plain, what="x")
     assert network.settings == {"name": name, "stem": stem}
     assert network.weights.keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "resnet18"}, {"name": "vit", "width": 64, "heads": 1}]
+)
+def test_channels_are_those_of_the_first_layer(settings: dict[str, object]) -> None:
+    with torch.device("meta"):
+        state = BACKBONES.build({**settings, "in_channels": 5}).state_dict()
+    plain = {key.removeprefix("trunk."): tensor for key, tensor in state.items()}
+    network = read_network(plain, what="x")
+    assert network.settings["in_channels"] == 5
+    assert to_imported(network, {}).normalisation is None
 
 
 @pytest.mark.parametrize("name", INNER.values())
