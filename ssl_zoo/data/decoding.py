@@ -58,17 +58,8 @@ def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
         BadImage: the file cannot be read or decoded.
         UserError: it has other channels or bits, or a package is missing.
     """
-    try:
-        found = _reader(path, wanted)(path, wanted)
-    except (BadImage, UserError):
-        raise
-    except _pillow().DecompressionBombError:
-        raise too_large() from None
-    except OSError as error:  # Pillow raises it without a number for damaged files
-        raise BadImage(reason_of(error) if error.errno else "") from None
-    except Exception:  # decoders raise a dozen types on damaged files
-        raise BadImage("") from None
-    bits = _bits(found.values.dtype)
+    found = read_raster(path, wanted)
+    bits = bits_of(found.values.dtype)
     if bits != wanted.bits:
         raise UserError(
             f"image '{path}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
@@ -82,6 +73,29 @@ def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
             "data.std to match, or convert the images"
         )
     return torch.from_numpy(_scaled(image.values, wanted)).permute(2, 0, 1)
+
+
+def read_raster(path: Path, wanted: Dataset.Config) -> Raster:
+    """Returns the values in a file as they are, whatever channels and bits they have.
+
+    Args:
+        path: the file.
+        wanted: channels and bits that are expected, which decide how ambiguous files are read.
+
+    Raises:
+        BadImage: the file cannot be read or decoded.
+        UserError: a package is missing.
+    """
+    try:
+        return _reader(path, wanted)(path, wanted)
+    except (BadImage, UserError):
+        raise
+    except _pillow().DecompressionBombError:
+        raise too_large() from None
+    except OSError as error:  # Pillow raises it without a number for damaged files
+        raise BadImage(reason_of(error) if error.errno else "") from None
+    except Exception:  # decoders raise a dozen types on damaged files
+        raise BadImage("") from None
 
 
 def _reader(path: Path, wanted: Dataset.Config) -> Callable[[Path, Dataset.Config], Raster]:
@@ -166,7 +180,8 @@ def _read_png(path: Path) -> Raster:
     return Raster(values, alpha=values.shape[2] == 4)
 
 
-def _bits(dtype: "np.dtype[Any]") -> Bits:
+def bits_of(dtype: "np.dtype[Any]") -> Bits:
+    """Returns the depth of values of a type."""
     known: dict[tuple[str, int], Bits] = {("u", 1): 8, ("u", 2): 16}
     return known.get((dtype.kind, dtype.itemsize), 32)
 

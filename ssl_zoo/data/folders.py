@@ -3,7 +3,6 @@
 import logging
 import os
 import statistics
-from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, Contents, look_into
+from ssl_zoo.data.measure import measured
+from ssl_zoo.data.sampled import Sampled, sample_files
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image
 from ssl_zoo.errors import UserError
 
@@ -19,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT = "20%"
 """Share of labelled images that is held out for scoring if there is no test split."""
-_SIZED = 100  # images whose size is read
+_LISTED = 20_000  # images of which a sample is read
+_MEASURED = 200  # images whose mean and standard deviation are measured
 _told: set[str] = set()  # what was logged, as settings are read more than once
 
 
@@ -97,9 +99,18 @@ def _of_file(path: Path) -> tuple[dict[str, Any], str]:
         settings |= {"test": HELD_OUT, **({"group": group} if group else {})}
     else:
         settings |= {"test": "train"}
-    n_rows = len(table_columns(path, [column])[column])
+    rows = table_columns(path, [column])[column]
     what = f"classes from column '{label}'" if label else "no labels"
-    return settings, f"table of {n_rows:,} images, {what}; {_scored_on(settings)}"
+    found = sample_files(_paths_of(path, rows))
+    settings = _with_pixels(settings, found)
+    return settings, (
+        f"table of {len(rows):,} images, {what}, {found.size_text()}; {_scored_on(settings)}"
+    )
+
+
+def _paths_of(table: Path, rows: list[str]) -> list[Path]:
+    """Returns the files of some rows; those that do not exist are told of later, by their number."""
+    return [table.parent / row for row in rows[:_LISTED] if (table.parent / row).is_file()]
 
 
 def _splits_of_column(path: Path, column: str) -> dict[str, str]:
@@ -131,10 +142,9 @@ def _of_folder(path: Path) -> tuple[dict[str, Any], str]:
     settings |= {"test": test, "labels": labels}
     count = inside.images + sum(inside.folders.values())
     classes = f"no classes ({why_not})" if why_not else f"{len(inside.class_folders):,} classes"
-    return (
-        settings,
-        f"{count:,} images, {classes}, {_sizes(inside.folder)}; {_scored_on(settings)}",
-    )
+    found = sample_files(_paths_in(inside.folder))
+    settings = _with_pixels(settings, found)
+    return settings, f"{count:,} images, {classes}, {found.size_text()}; {_scored_on(settings)}"
 
 
 def _scored_on(settings: Mapping[str, Any]) -> str:
@@ -164,27 +174,24 @@ def _why_no_classes(contents: Contents) -> str:
     return ""
 
 
-def _sizes(folder: Path) -> str:
-    """Returns the usual size of the images in words, from a sample."""
-    from PIL import Image
-
+def _paths_in(folder: Path) -> list[Path]:
+    """Returns images at any depth, at most some thousands."""
     paths = (
         folder / level.name / name
         for level in Walk(folder)
         for name in level.files
         if is_image(name)
     )
-    found: Counter[tuple[int, int]] = Counter()
-    for path in islice(paths, _SIZED):
-        try:
-            with Image.open(path) as image:
-                found[image.size] += 1
-        except Exception:  # damaged images are counted when they are read
-            continue
-    if not found:
-        return "of unknown size"
-    if len(found) == 1:
-        width, height = next(iter(found))
-        return f"{width}x{height} pixels"
-    shorter = sorted(min(size) for size in found.elements())
-    return f"shorter sides of {shorter[0]} to {shorter[-1]} pixels"
+    return list(islice(paths, _LISTED))
+
+
+def _with_pixels(settings: dict[str, Any], found: Sampled) -> dict[str, Any]:
+    """Returns settings with channels and bits of the images, and with the mean and standard deviation
+    that were measured if they are not usual ones."""
+    if not found.settings:
+        return settings
+    channels = {"mean": [0.5] * found.channels, "std": [0.25] * found.channels}
+    whole = {**settings, **found.settings, **channels}
+    values = measured(DATASETS.build(whole, split="train"), max_images=_MEASURED).as_json()
+    rounded = {key: [round(value, 4) for value in each] for key, each in values.items()}
+    return {**settings, **found.settings, **rounded}

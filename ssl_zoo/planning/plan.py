@@ -129,6 +129,7 @@ def plan_run(
     fixed = [text for text in overrides if text.partition("=")[0].startswith("data.")]
     settings = apply_overrides({"data": dict(named)}, fixed)["data"]
     draft = _Draft({**recipe, "data": settings}, overrides)
+    _fit_channels(draft, int(settings.get("channels", 3)))
     dataset = DATASETS.build(draft.config().data, split="train")
     images, machine = _facts(dataset), this_machine()
     if limit is not None:
@@ -217,6 +218,7 @@ def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
     else:
         network, reason = choices.network(recipe.backbone.name, size, images, machine)
         draft.set("backbone", network, reason)
+    _fit_channels(draft, recipe.channels)
     batch, reason = choices.batch_size(images, machine)
     draft.set("global_batch_size", batch, reason)
     optimizer: Any = recipe.optimizer
@@ -229,6 +231,16 @@ def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
     draft.set("num_workers", *choices.workers(images, machine))
     if machine.has_bf16:
         draft.set("precision", "bf16", "the GPU computes in bf16")
+
+
+def _fit_channels(draft: _Draft, channels: int) -> None:
+    """Gives the network the channels of the images, and leaves out what needs three colours."""
+    if channels == 3:
+        return
+    draft.set("backbone.in_channels", channels, "the channels of the images")
+    reason = f"needs three colours, and the images have {channels} channel{'s' * (channels > 1)}"
+    for key in ("color_jitter.saturation", "color_jitter.hue", "grayscale"):
+        draft.set(f"augmentation.{key}", 0.0, reason)
 
 
 def _within(found: RunPlan, draft: _Draft, limit: float, budget: str) -> RunPlan:

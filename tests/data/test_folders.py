@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssl_zoo.data.base import DATASETS
@@ -143,3 +144,14 @@ def test_what_cannot_be_read_is_refused(
     Path("odd.csv").write_text("id,size\n1,2\n")
     with pytest.raises(UserError, match=message):
         run_config("simclr", overrides=[f"data={data}"])
+
+
+def test_channels_bits_and_normalisation_are_written_out(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (6, 10, 12, 4), dtype=np.uint16)
+    for number, each in enumerate(values):
+        np.save(tmp_path / f"{number}.npy", each)
+    found = settings_for(str(tmp_path))
+    assert found is not None
+    assert (found["channels"], found["bits"]) == (4, 16)
+    expected = values.reshape(-1, 4).mean(axis=0) / 65535
+    assert found["mean"] == pytest.approx(expected.tolist(), abs=1e-4)

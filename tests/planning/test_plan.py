@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssl_zoo.errors import UserError
@@ -111,3 +112,12 @@ def test_images_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         folders.damage(tmp_path / f"{number}.png")
     with pytest.raises(UserError, match="none of 4 images can be read, such as"):
         plan_run(str(tmp_path), "simclr", budget=None)
+
+
+def test_images_of_four_channels_are_planned_for(tmp_path: Path) -> None:
+    for number in range(16):
+        values = np.random.default_rng(number).integers(0, 65536, (20, 24, 4), dtype=np.uint16)
+        np.save(tmp_path / f"{number}.npy", values)
+    config = plan_run(str(tmp_path), "simclr", budget=None).config.model_dump()
+    assert (config["backbone"]["in_channels"], config["data"]["bits"]) == (4, 16)
+    assert config["augmentation"]["color_jitter"]["hue"] == 0
