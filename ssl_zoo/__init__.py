@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ssl_zoo.evaluation.result import Result
     from ssl_zoo.explore.cluster import cluster
     from ssl_zoo.explore.clustered import Clusters
-    from ssl_zoo.explore.config import ClusterConfig
+    from ssl_zoo.explore.config import ClusterConfig, EmbedConfig
+    from ssl_zoo.explore.embed import embed
+    from ssl_zoo.explore.embedded import Embedded
     from ssl_zoo.launch.submit import submit
     from ssl_zoo.planning.plan import plan_run
     from ssl_zoo.report.names import list_methods, list_models
@@ -38,6 +40,8 @@ _EXPORTS = {
     "ClusterConfig": "ssl_zoo.explore.config",
     "Clusters": "ssl_zoo.explore.clustered",
     "Comparison": "ssl_zoo.comparison.ranking",
+    "EmbedConfig": "ssl_zoo.explore.config",
+    "Embedded": "ssl_zoo.explore.embedded",
     "EvaluationConfig": "ssl_zoo.evaluation.config",
     "Result": "ssl_zoo.evaluation.result",
     "RunConfig": "ssl_zoo.runs.config",
@@ -45,6 +49,7 @@ _EXPORTS = {
     "UserError": "ssl_zoo.errors",
     "cluster": "ssl_zoo.explore.cluster",
     "compare": "ssl_zoo.comparison.compare",
+    "embed": "ssl_zoo.explore.embed",
     "evaluate": "ssl_zoo.evaluation.evaluate",
     "list_methods": "ssl_zoo.report.names",
     "list_models": "ssl_zoo.report.names",
@@ -60,6 +65,8 @@ __all__ = [
     "ClusterConfig",
     "Clusters",
     "Comparison",
+    "EmbedConfig",
+    "Embedded",
     "EvaluationConfig",
     "Result",
     "RunConfig",
@@ -68,6 +75,7 @@ __all__ = [
     "__version__",
     "cluster",
     "compare",
+    "embed",
     "evaluate",
     "list_methods",
     "list_models",

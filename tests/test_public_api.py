@@ -14,7 +14,17 @@ from tests import subprocesses
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [name for name in ssl_zoo.__all__ if name != "__version__"]
 PROMISED = {
-    *("train", "evaluate", "compare", "cluster", "load", "submit", "run_config", "list_methods"),
+    *(
+        "train",
+        "evaluate",
+        "compare",
+        "cluster",
+        "embed",
+        "load",
+        "submit",
+        "run_config",
+        "list_methods",
+    ),
     *("list_models", "table", "RunConfig", "EvaluationConfig", "SlurmConfig", "Result"),
     *("Comparison",),
 }

@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from ssl_zoo.cli.options import FORMAT
-from ssl_zoo.cli.outputs import output_file, output_folder, read_hub, read_weights
+from ssl_zoo.cli.outputs import read_hub, read_weights
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.places import output_file, output_folder
 from ssl_zoo.weights.export_kinds import EXPORT_KINDS
 
 

@@ -10,8 +10,9 @@ import click
 
 from ssl_zoo.cli import completion
 from ssl_zoo.cli.options import CACHE, adds, how_it_is_scored, is_override, with_cache
-from ssl_zoo.cli.outputs import output_file, read_scores, read_table
+from ssl_zoo.cli.outputs import read_scores, read_table
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.places import output_file
 
 if TYPE_CHECKING:
     from ssl_zoo.comparison.ranking import Comparison

@@ -11,6 +11,7 @@ from ssl_zoo._version import __version__
 from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.cli.compare import card_command, compare_command
 from ssl_zoo.cli.convert import export_command, import_command
+from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.cli.evaluate import evaluate_command, table_command
 from ssl_zoo.cli.exits import run
 from ssl_zoo.cli.inspect import inspect_command
@@ -52,6 +53,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo plan photos              settings for your own images, within a budget
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, also of other projects
+    ssl-zoo embed FILE photos -o features.parquet    features of your own images
     ssl-zoo submit swav              train on a SLURM cluster; then: ssl-zoo jobs
     ssl-zoo new method mine          a package template for your own method
     ssl-zoo train mine --plugin mine.py    a method from a single file
@@ -79,6 +81,7 @@ for _command in (
     import_command,
     export_command,
     cluster_command,
+    embed_command,
 ):
     cli.add_command(takes_plugins(_command))
 for _command in (

@@ -241,6 +241,10 @@ def adds(*options: Any) -> Callable[[_Command], _Command]:
     return add
 
 
+how_features_are_computed = adds(*_FEATURES)
+"""Adds the options for the layer and the view of images."""
+
+
 how_features_are_taken = adds(*_FEATURES, *CACHE)
 """Adds the options for the data, the view of images, and the feature cache."""
 
@@ -261,3 +265,16 @@ def with_cache(config: RequestT, no_cache: bool) -> RequestT:
 def is_override(text: str) -> bool:
     """Returns whether an argument is `KEY=VALUE` and not an existing file."""
     return re.match(r"[A-Za-z_][\w.]*=", text) is not None and not Path(text).exists()
+
+
+def data_and_overrides(arguments: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    """Returns a folder or the name of a data set, if one is given, and overrides.
+
+    Raises:
+        UserError: there are several.
+    """
+    overrides = [each for each in arguments if is_override(each)]
+    data = [each for each in arguments if not is_override(each)]
+    if len(data) > 1:
+        raise UserError(f"one folder or data set is expected, not {len(data)}: {', '.join(data)}")
+    return (data[0] if data else None), overrides

@@ -124,6 +124,11 @@ class Dataset:
         """Returns a readable name of the image: its path, or its position."""
         return f"image {index}"
 
+    def file_name(self, index: int) -> str | None:
+        """Returns the path of an image's file relative to the data set's folder; None if images are not
+        in files of their own."""
+        return None
+
     def fault(self, index: int) -> str:
         """Returns why an image cannot be loaded, such as `permission denied`; empty if it cannot be
         decoded."""

@@ -79,6 +79,10 @@ class ImageFiles(Dataset):
         """Returns the path of an image."""
         return str(self._paths[index])
 
+    def file_name(self, index: int) -> str:
+        """Returns the path of an image relative to the folder."""
+        return self._paths.name(index)
+
     @functools.cached_property
     def _stats(self) -> NDArray[np.int64]:
         return files.stats_of(self._paths)

@@ -45,6 +45,12 @@ def at_layer(
         return backbone
     if layer in on_top:
         return nn.Sequential(backbone, on_top[layer])
+    check_layer(backbone, layer, on_top)
+    return _Within(backbone, layer)
+
+
+def check_layer(backbone: nn.Module, layer: str, on_top: Mapping[str, nn.Module]) -> None:
+    """Raises `UserError` if a layer is not within the backbone; see `at_layer`."""
     if not layer or layer not in dict(backbone.named_modules()):
         names = [*layer_names(backbone), *on_top]
         if is_on_top(layer) and not on_top:
@@ -56,7 +62,6 @@ def at_layer(
             f"the backbone has no layer '{layer}'.{closest(layer, names)} "
             f"Layers: {POOLED}, {', '.join(names)}"
         )
-    return _Within(backbone, layer)
 
 
 class _Within(nn.Module):
@@ -65,17 +70,26 @@ class _Within(nn.Module):
         self.backbone, self.layer = backbone, layer
 
     def forward(self, images: Tensor) -> Tensor:
-        found: list[Any] = []
-        module = self.backbone.get_submodule(self.layer)
-        handle = module.register_forward_hook(lambda _module, _args, output: found.append(output))
-        try:
-            self.backbone(images)
-        finally:
-            handle.remove()
-        return _vectors(found, self.layer)
+        output = output_of(self.backbone, self.layer, images)
+        if output.dim() == 4:
+            return output.mean((2, 3))
+        return output.mean(1) if output.dim() == 3 else output
 
 
-def _vectors(outputs: list[Any], layer: str) -> Tensor:
+def output_of(backbone: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """Returns what a layer within the backbone returns: vectors `(B, D)`, tokens `(B, T, D)` or maps
+    `(B, C, H, W)`.
+
+    Raises:
+        UserError: it returns something else, or runs several times.
+    """
+    outputs: list[Any] = []
+    module = backbone.get_submodule(layer)
+    handle = module.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+    try:
+        backbone(images)
+    finally:
+        handle.remove()
     if (
         len(outputs) != 1
         or not isinstance(outputs[0], Tensor)
@@ -85,7 +99,5 @@ def _vectors(outputs: list[Any], layer: str) -> Tensor:
             f"layer '{layer}' runs {len(outputs)} times per forward pass, or does not return features; "
             "use a layer that runs once and returns vectors, maps or tokens"
         )
-    output = outputs[0]
-    if output.dim() == 4:
-        return output.mean((2, 3))
-    return output.mean(1) if output.dim() == 3 else output
+    output: Tensor = outputs[0]
+    return output

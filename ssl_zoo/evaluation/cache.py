@@ -63,9 +63,13 @@ class CachedFeatures:
     Args:
         root: folder of the cache.
         facts: everything the features depend on, as JSON values.
+        least_rows: minimum number of images per block; `BLOCK_ROWS` if None.
     """
 
-    def __init__(self, root: str | Path, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, root: str | Path, facts: dict[str, Any], *, least_rows: int | None = None
+    ) -> None:
+        self._least_rows = least_rows
         self.facts = {"version": VERSION, **facts}
         digest = hashlib.sha256(canonical_json(self.facts).encode()).hexdigest()[:20]
         self.path = Path(root) / digest
@@ -111,6 +115,11 @@ class CachedFeatures:
                 "all processes: set SSL_ZOO_CACHE, or use no cache"
             )
         return found
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Returns a copy of some rows of complete features; no more of the file stays in memory."""
+        found: NDArray[np.float32] = np.load(self._values, mmap_mode="r", allow_pickle=False)
+        return np.array(found[start:stop])
 
     def _read(self) -> Block | None:
         if not self._finished.is_file():
@@ -158,7 +167,8 @@ class CachedFeatures:
     def block_rows(self, batch_size: int) -> int:
         """Returns the number of images per block: whole batches, so that a restart computes the same
         batches."""
-        return -(-BLOCK_ROWS // batch_size) * batch_size
+        least = BLOCK_ROWS if self._least_rows is None else self._least_rows
+        return -(-least // batch_size) * batch_size
 
     def missing(self, total: int, rows: int) -> list[int]:
         """Returns the blocks that are not computed yet, are damaged, or lack images: these may be

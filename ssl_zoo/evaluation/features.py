@@ -63,7 +63,62 @@ def extract(
         UserError: too many images are broken, images changed while they were read, the network does not
             return vectors, or the cache cannot be written; raised on all ranks.
     """
+    if cached is not None:
+        whole = extract_to(
+            cached,
+            network,
+            dataset,
+            view,
+            batch_size=batch_size,
+            device=device,
+            num_workers=num_workers,
+            progress=progress,
+        )
+        return _assemble(dataset, _Part(0, whole.values, whole.kept, whole.digests))
     device = torch.device(device)
+    compute = _pass(network, dataset, view, batch_size, device, num_workers, progress)
+    part = _own_part(len(dataset), batch_size)
+    stop = min(part.start + len(part.kept), len(dataset))
+    _fill(part, compute(torch.arange(part.start, stop)))
+    gathered = _gather(part, device=device)
+    distributed.on_main(dataset.refuse_changes)
+    return _assemble(dataset, gathered)
+
+
+def extract_to(
+    cached: CachedFeatures,
+    network: nn.Module,
+    dataset: Dataset,
+    view: ViewSpec,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+    progress: bool = True,
+) -> Block:
+    """Completes the cached features of a data set and returns them as a memory map, on all ranks.
+
+    The arguments and errors are those of `extract`. Memory does not grow with the number of features.
+
+    Returns:
+        One row for each image; the rows that are not `kept` are of images that cannot be loaded.
+    """
+    compute = _pass(
+        network, dataset, view, batch_size, torch.device(device), num_workers, progress
+    )
+    return _through_cache(cached, dataset, batch_size, compute)
+
+
+def _pass(
+    network: nn.Module,
+    dataset: Dataset,
+    view: ViewSpec,
+    batch_size: int,
+    device: torch.device,
+    num_workers: int,
+    progress: bool,
+) -> "Callable[[Tensor], Iterator[_Computed]]":
+    """Returns a function that computes the features of images at given positions."""
 
     def compute(indices: Tensor) -> Iterator[_Computed]:
         batches = evaluation_batches(
@@ -80,14 +135,7 @@ def extract(
                 yield _computed(network, views, index, dataset, device, view.precision)
                 advance(len(index))
 
-    if cached is not None:
-        return _assemble(dataset, _through_cache(cached, dataset, batch_size, compute))
-    part = _own_part(len(dataset), batch_size)
-    stop = min(part.start + len(part.kept), len(dataset))
-    _fill(part, compute(torch.arange(part.start, stop)))
-    whole = _gather(part, device=device)
-    distributed.on_main(dataset.refuse_changes)
-    return _assemble(dataset, whole)
+    return compute
 
 
 @dataclass(frozen=True)
@@ -170,7 +218,7 @@ def _through_cache(
     dataset: Dataset,
     batch_size: int,
     compute: Callable[[Tensor], Iterator[_Computed]],
-) -> _Part:
+) -> Block:
     """Returns features from a cache, which is completed first if necessary."""
     is_new = not distributed.from_main(lambda: _is_usable(cached, dataset))
     if is_new:
@@ -186,7 +234,7 @@ def _through_cache(
             CorruptImages(dataset.max_corrupt, len(dataset)).add(faults_of(dataset, lost))
         except UserError as error:
             raise UserError.everywhere(str(error)) from None
-    return _Part(0, whole.values, whole.kept, whole.digests)
+    return whole
 
 
 def _is_usable(cached: CachedFeatures, dataset: Dataset) -> bool:

@@ -13,9 +13,10 @@ from ssl_zoo.config import identity
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer, is_on_top
-from ssl_zoo.evaluation.cache import CachedFeatures
+from ssl_zoo.evaluation.cache import Block, CachedFeatures
 from ssl_zoo.evaluation.config import FeatureConfig
-from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.features import extract, extract_to
+from ssl_zoo.evaluation.patches import Patches
 from ssl_zoo.evaluation.result import View
 from ssl_zoo.evaluation.view import ViewSpec, resize_for
 from ssl_zoo.evaluators.base import Evaluator, Features, ImageEvaluator, Scores, Subject
@@ -48,6 +49,7 @@ class FeatureSource:
         image_size: height and width of the network's input, in pixels.
         device: where the network runs.
         progress: whether to show a bar if stderr is a terminal.
+        patches: whether features are all patch features of an image in a row; see `Patches`.
     """
 
     opened: Opened
@@ -56,6 +58,7 @@ class FeatureSource:
     image_size: int
     device: torch.device
     progress: bool = True
+    patches: bool = False
     _tops: dict[str, nn.Module] | None = None
     _found: dict[tuple[str, str], tuple[Features, Features]] = field(default_factory=dict)
 
@@ -100,18 +103,52 @@ class FeatureSource:
         Raises:
             UserError: the layer does not exist, or `extract` fails.
         """
-        size = self.image_size
-        view = ViewSpec(size, resize_for(split, size), interpolation, self.config.precision)
         return extract(
-            at_layer(self.opened.backbone, layer, self._on_top(layer)),
+            self.network(layer),
             split,
-            view,
+            self._spec(split, interpolation),
             batch_size=self.config.batch_size,
             device=self.device,
             num_workers=self.config.num_workers,
             progress=self.progress,
             cached=self._cached(split, layer, interpolation),
         )
+
+    def stored(
+        self, split: Dataset, layer: str, interpolation: Interpolation
+    ) -> tuple[CachedFeatures, Block]:
+        """Completes the features of one data set in `config.cache`, and returns them without reading
+        them; all ranks must call it.
+
+        Raises:
+            UserError: the layer does not exist, or `extract_to` fails.
+        """
+        cached = self._cached(split, layer, interpolation)
+        assert cached is not None
+        return cached, extract_to(
+            cached,
+            self.network(layer),
+            split,
+            self._spec(split, interpolation),
+            batch_size=self.config.batch_size,
+            device=self.device,
+            num_workers=self.config.num_workers,
+            progress=self.progress,
+        )
+
+    def network(self, layer: str) -> nn.Module:
+        """Returns the network `(B, 3, S, S) -> (B, D)` that ends at a layer.
+
+        Raises:
+            UserError: the layer does not exist.
+        """
+        if self.patches:
+            return Patches(self.opened.backbone, layer)
+        return at_layer(self.opened.backbone, layer, self._on_top(layer))
+
+    def _spec(self, split: Dataset, interpolation: Interpolation) -> ViewSpec:
+        size = self.image_size
+        return ViewSpec(size, resize_for(split, size), interpolation, self.config.precision)
 
     def subject(self) -> Subject:
         """Returns the network and its images, for evaluators that train it further."""
@@ -158,7 +195,8 @@ class FeatureSource:
         }
         top = self._on_top(layer).get(layer) if is_on_top(layer) else None
         facts |= {} if top is None else {"top": weights_digest(top.state_dict())}
-        return CachedFeatures(self.config.cache, facts)
+        facts |= {"patches": True} if self.patches else {}  # large, so in small blocks
+        return CachedFeatures(self.config.cache, facts, least_rows=1 if self.patches else None)
 
 
 def _depth(dataset: Dataset) -> dict[str, Any]:

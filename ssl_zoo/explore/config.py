@@ -1,4 +1,5 @@
-"""`ClusterConfig`: how the images of a data set or folder are clustered and shown."""
+"""`ClusterConfig` and `EmbedConfig`: how the images of a data set or folder are clustered, or written as
+features."""
 
 from typing import Literal
 
@@ -47,3 +48,22 @@ class ClusterFields(FeatureFields, total=False):
     table: Literal["csv", "parquet"]
     n_sheets: int
     sheet_images: int
+
+
+class EmbedConfig(FeatureConfig):
+    """Settings of features, and of what is written of them."""
+
+    split: Split | Literal["all"] = "all"
+    """Which images of a data set to embed. A folder is embedded as a whole."""
+    normalize: bool = False
+    """Whether to scale each feature to length 1."""
+    patches: bool = False
+    """Whether to write the features of all patches of an image instead of one per image."""
+
+
+class EmbedFields(FeatureFields, total=False):
+    """The fields of `EmbedConfig` except `data`, as keyword arguments."""
+
+    split: Literal["train", "test", "all"]
+    normalize: bool
+    patches: bool

@@ -7,8 +7,9 @@ import click
 import pytest
 
 from ssl_zoo.cli.main import cli
-from ssl_zoo.cli.outputs import output_file, output_folder, read_hub, read_table, read_weights
+from ssl_zoo.cli.outputs import read_hub, read_table, read_weights
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.places import output_file, output_folder
 from ssl_zoo.weights.export import write
 from ssl_zoo.weights.open import open_checkpoint
 from tests.faults.outputs import FILES, FOLDERS

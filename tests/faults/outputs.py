@@ -2,6 +2,7 @@
 
 FILES = {
     "evaluate": ("evaluate", "untrained:pixels"),
+    "embed": ("embed", "untrained:pixels", "digits"),
     "table": ("table", "scores.json"),
     "import": ("import", "weights.pth"),
     "export": ("export", "untrained:pixels", "--as", "torchvision"),
