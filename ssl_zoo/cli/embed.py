@@ -90,7 +90,7 @@ def _told(result: "Embedded", output: str) -> str:
     from ssl_zoo.data.reader import shorten
 
     count = "x".join(map(str, result.shape))
-    lines = [f"{result.n_images} images, {count} numbers each"]
+    lines = [f"{result.n_images} image{'s' * (result.n_images != 1)}, {count} numbers each"]
     if result.unreadable:
         n = len(result.unreadable)
         lines.append(f"{n} without a row, not readable: {shorten(result.unreadable)}")

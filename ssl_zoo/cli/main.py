@@ -26,6 +26,7 @@ from ssl_zoo.cli.list import list_command, schema_command, show_command
 from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.plan import plan_command
+from ssl_zoo.cli.preview import preview_command
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 from ssl_zoo.plain_text import printable
@@ -82,6 +83,7 @@ for _command in (
     export_command,
     cluster_command,
     embed_command,
+    preview_command,
 ):
     cli.add_command(takes_plugins(_command))
 for _command in (

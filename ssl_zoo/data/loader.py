@@ -136,17 +136,30 @@ class ViewLoader:
         """Yields the images of `epoch`, each as its evaluation view."""
         return self._batches(epoch, 0, PlainView(self.image_size))
 
+    def first(self, n_images: int) -> LoadedBatch:
+        """Returns the first images of this rank's first batch, with the same views as in the batch.
+
+        Raises:
+            UserError: more images fail to decode than the data set allows.
+        """
+        n_images = min(n_images, self.batch_size)
+        return next(self._batches(0, 0, self.augmentation, n_images=n_images))
+
     def _batches(
-        self, epoch: int, start_step: int, augmentation: Augmentation[Any]
+        self,
+        epoch: int,
+        start_step: int,
+        augmentation: Augmentation[Any],
+        *,
+        n_images: int | None = None,
     ) -> Iterator[LoadedBatch]:
         order = random.permutation(len(self.dataset), self.sampling.seed, epoch)
         keys = random.sample_keys(self.sampling.seed, epoch, order)
         first = self.sampling.rank * self.batch_size
         steps = range(start_step, self.steps_per_epoch)
         starts = [step * self.sampling.global_batch_size + first for step in steps]
-        work = _ViewMaker(
-            self.dataset, augmentation, self.with_labels, order, keys, self.batch_size
-        )
+        n_images = self.batch_size if n_images is None else n_images
+        work = _ViewMaker(self.dataset, augmentation, self.with_labels, order, keys, n_images)
         if self._images is not None:
             return self._from_memory(self._images, work, starts)
         return self._from_files(work, starts)
@@ -154,10 +167,10 @@ class ViewLoader:
     def _from_memory(
         self, images: Tensor, work: _ViewMaker, starts: list[int]
     ) -> Iterator[LoadedBatch]:
-        sizes = torch.tensor(images.shape[2:]).expand(self.batch_size, 2)
+        sizes = torch.tensor(images.shape[2:]).expand(work.batch_size, 2)
         for start in starts:
-            index = work.order[start : start + self.batch_size]
-            keys = work.keys[start : start + self.batch_size]
+            index = work.order[start : start + work.batch_size]
+            keys = work.keys[start : start + work.batch_size]
             params = work.augmentation.draw(sizes, keys)
             views = work.augmentation.apply(images[index.to(self.device)], params)
             labels = _labels(self.dataset, index, self.with_labels)

@@ -97,6 +97,11 @@ def embed(
 def _settings(opened: Opened, data: str | Path | None, config: EmbedConfig) -> NamedConfig:
     """Returns the settings of the data set."""
     if data is None:
+        if not config.data.get("name") and opened.facts.data is None:
+            raise UserError(
+                f"'{opened.what}' does not record training data; name a folder of images, or one of: "
+                f"{', '.join(DATASETS)}"
+            )
         return data_config(opened, config.data)
     return data_settings(opened, data, config.data)
 

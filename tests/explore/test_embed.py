@@ -368,6 +368,11 @@ def test_two_processes_do_not_write_one_file(photos: Path, tmp_path: Path) -> No
         run(photos, tmp_path / "a.npz")
 
 
+def test_a_network_without_training_data_needs_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not record training data; name a folder of images"):
+        run(None, tmp_path / "a.npz")
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a data set nor a folder"):
         run(tmp_path / "gone", tmp_path / "a.npz")

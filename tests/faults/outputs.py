@@ -3,6 +3,7 @@
 FILES = {
     "evaluate": ("evaluate", "untrained:pixels"),
     "embed": ("embed", "untrained:pixels", "digits"),
+    "preview": ("preview", "simclr"),
     "table": ("table", "scores.json"),
     "import": ("import", "weights.pth"),
     "export": ("export", "untrained:pixels", "--as", "torchvision"),
