@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from ssl_zoo.evaluation.config import EvaluationConfig
     from ssl_zoo.evaluation.evaluate import evaluate
     from ssl_zoo.evaluation.result import Result
+    from ssl_zoo.explore.classifier import ClassifierFacts, ImageClassifier, load_classifier
+    from ssl_zoo.explore.classify import classify
     from ssl_zoo.explore.cluster import cluster
     from ssl_zoo.explore.clustered import Clusters
-    from ssl_zoo.explore.config import ClusterConfig, EmbedConfig
+    from ssl_zoo.explore.config import ClassifyConfig, ClusterConfig, EmbedConfig
     from ssl_zoo.explore.embed import embed
     from ssl_zoo.explore.embedded import Embedded
     from ssl_zoo.launch.submit import submit
@@ -37,16 +39,20 @@ if (_ROOT / "methods" / "__init__.py").is_file() and (_ROOT / "setup.cfg").is_fi
     __path__.append(str(_ROOT))
 
 _EXPORTS = {
+    "ClassifierFacts": "ssl_zoo.explore.classifier",
+    "ClassifyConfig": "ssl_zoo.explore.config",
     "ClusterConfig": "ssl_zoo.explore.config",
     "Clusters": "ssl_zoo.explore.clustered",
     "Comparison": "ssl_zoo.comparison.ranking",
     "EmbedConfig": "ssl_zoo.explore.config",
     "Embedded": "ssl_zoo.explore.embedded",
     "EvaluationConfig": "ssl_zoo.evaluation.config",
+    "ImageClassifier": "ssl_zoo.explore.classifier",
     "Result": "ssl_zoo.evaluation.result",
     "RunConfig": "ssl_zoo.runs.config",
     "SlurmConfig": "ssl_zoo.runs.slurm",
     "UserError": "ssl_zoo.errors",
+    "classify": "ssl_zoo.explore.classify",
     "cluster": "ssl_zoo.explore.cluster",
     "compare": "ssl_zoo.comparison.compare",
     "embed": "ssl_zoo.explore.embed",
@@ -55,6 +61,7 @@ _EXPORTS = {
     "list_models": "ssl_zoo.report.names",
     "load": "ssl_zoo.weights.open",
     "plan_run": "ssl_zoo.planning.plan",
+    "load_classifier": "ssl_zoo.explore.classifier",
     "run_config": "ssl_zoo.runs.config",
     "submit": "ssl_zoo.launch.submit",
     "table": "ssl_zoo.report.score_table",
@@ -62,17 +69,21 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "ClassifierFacts",
+    "ClassifyConfig",
     "ClusterConfig",
     "Clusters",
     "Comparison",
     "EmbedConfig",
     "Embedded",
     "EvaluationConfig",
+    "ImageClassifier",
     "Result",
     "RunConfig",
     "SlurmConfig",
     "UserError",
     "__version__",
+    "classify",
     "cluster",
     "compare",
     "embed",
@@ -81,6 +92,7 @@ __all__ = [
     "list_models",
     "load",
     "plan_run",
+    "load_classifier",
     "run_config",
     "submit",
     "table",

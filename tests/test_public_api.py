@@ -20,6 +20,7 @@ PROMISED = {
         "compare",
         "cluster",
         "embed",
+        "classify",
         "load",
         "submit",
         "run_config",

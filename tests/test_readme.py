@@ -18,6 +18,7 @@ from tests.documents import blocks, dead_links, read
 from tests.slurm import brief
 
 SCORING = "docs/scoring.md"
+IMAGES = "docs/images.md"
 
 
 FEW_STEPS = 4
@@ -64,7 +65,7 @@ def _type(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
-    [("README.md", 9, 2), (SCORING, 8, 0), ("docs/pixels.md", 0, 1)],
+    [("README.md", 9, 2), (SCORING, 8, 0), (IMAGES, 6, 1), ("docs/pixels.md", 0, 1)],
 )
 def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +77,7 @@ def test_every_command_of_a_page_runs(
     monkeypatch.setenv("PATH", binaries + os.pathsep + os.environ["PATH"])
     for command in commands:
         run(command, tmp_path)
-    programs = blocks(page, "python")
+    programs = [block for block in blocks(page, "python") if not block.needs]
     assert len(programs) == n_programs
     for program in programs:
         (tmp_path / "program.py").write_text(program.text)
@@ -92,6 +93,8 @@ def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
         assert f"| `{protocol.digest()}` |" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES]
+)
 def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

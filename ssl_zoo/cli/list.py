@@ -117,23 +117,23 @@ def show_command(kind: str, name: str, as_json: bool) -> None:
 @click.command("schema")
 @click.argument(
     "kind",
-    type=click.Choice(["run", "evaluation", "cluster", "embed", "scoring"]),
+    type=click.Choice(["run", "evaluation", "cluster", "embed", "classify", "scoring"]),
     default="run",
-    metavar="[run|evaluation|cluster|embed|scoring]",
+    metavar="[run|evaluation|cluster|embed|classify|scoring]",
 )
 def schema_command(kind: str) -> None:
     """Prints the JSON schema of a run or of another request.
 
-    The schema of evaluation describes files for evaluate --config, those of cluster and embed files for
-    these commands, and that of scoring those for submit evaluate. Editors use a schema to complete and
-    check YAML:
+    The schema of evaluation describes files for evaluate --config, those of cluster, embed and classify
+    files for these commands, and that of scoring those for submit evaluate. Editors use a schema to
+    complete and check YAML:
 
     \b
     ssl-zoo schema > run.schema.json
     ssl-zoo schema evaluation > evaluation.schema.json
     """
     from ssl_zoo.evaluation.config import EvaluationConfig, ScoringConfig
-    from ssl_zoo.explore.config import ClusterConfig, EmbedConfig
+    from ssl_zoo.explore.config import ClassifyConfig, ClusterConfig, EmbedConfig
     from ssl_zoo.runs.config import RunConfig
 
     models: dict[str, type[Config]] = {
@@ -141,6 +141,7 @@ def schema_command(kind: str) -> None:
         "evaluation": EvaluationConfig,
         "cluster": ClusterConfig,
         "embed": EmbedConfig,
+        "classify": ClassifyConfig,
         "scoring": ScoringConfig,
     }
     click.echo(json.dumps(models[kind].model_json_schema(), indent=1))

@@ -8,6 +8,7 @@ import sys
 import click
 
 from ssl_zoo._version import __version__
+from ssl_zoo.cli.classify import classify_command
 from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.cli.compare import card_command, compare_command
 from ssl_zoo.cli.convert import export_command, import_command
@@ -64,7 +65,7 @@ def cli(quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
-    for noisy in ("faiss", "fvcore", "torch", "matplotlib"):
+    for noisy in ("faiss", "fvcore", "torch", "matplotlib", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
@@ -83,6 +84,7 @@ for _command in (
     export_command,
     cluster_command,
     embed_command,
+    classify_command,
     preview_command,
 ):
     cli.add_command(takes_plugins(_command))

@@ -166,24 +166,19 @@ EVALUATORS = click.option(
 
 
 # None means the value in the file of --config, otherwise the default of the request.
-_FEATURES = (
+_REQUEST = (
     click.option(
         "--config", "file", metavar="FILE", help="YAML file of a request; options take precedence."
     ),
     FORMAT,
-    click.option("--layer", show_default="pooled", help="Layer that features are taken from."),
-    click.option(
-        "--image-size",
-        type=click.IntRange(2),
-        metavar="PIXELS",
-        help="Height and width of the images.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        show_default="fp32",
-        help="Precision of the network's arithmetic.",
-    ),
+)
+_IMAGE_SIZE = click.option(
+    "--image-size",
+    type=click.IntRange(2),
+    metavar="PIXELS",
+    help="Height and width of the images.",
+)
+_COSTS = (
     click.option("--batch-size", show_default="256", type=click.IntRange(1)),
     click.option(
         "--workers",
@@ -198,6 +193,18 @@ _FEATURES = (
         type=click.IntRange(0, 2**31 - 1),
         help="Seed of clustering, random draws and intervals.",
     ),
+)
+_FEATURES = (
+    *_REQUEST,
+    click.option("--layer", show_default="pooled", help="Layer that features are taken from."),
+    _IMAGE_SIZE,
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        show_default="fp32",
+        help="Precision of the network's arithmetic.",
+    ),
+    *_COSTS,
 )
 
 
@@ -239,6 +246,10 @@ def adds(*options: Any) -> Callable[[_Command], _Command]:
         return command
 
     return add
+
+
+how_a_network_is_used = adds(*_REQUEST, _IMAGE_SIZE, *_COSTS)
+"""Adds the options of a request that uses the network as a whole."""
 
 
 how_features_are_computed = adds(*_FEATURES)

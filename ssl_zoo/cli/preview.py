@@ -44,10 +44,8 @@ def preview_command(
     if Path(output).suffix.lower() != ".png":
         raise UserError(f"the format of '{output}' is unknown; use a name that ends in .png")
     target = output_file(output, replaces=read_preview)
-    if file is not None and method is not None:
-        method, rest = None, (method, *rest)
-    if method is not None and "=" in method:
-        method, rest = None, (method, *rest)
+    if method is not None and (file is not None or "=" in method):
+        rest, method = (method, *rest), None
     folder, overrides = data_and_overrides(rest)
     config = resolved(method, (*of_folder(folder), *overrides), file)
     counts = preview(config, target, n_images=n_images)

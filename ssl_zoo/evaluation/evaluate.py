@@ -186,11 +186,11 @@ def _data_facts(
         **known,
         n_train=len(ours),
         n_test=len(theirs),
-        n_test_in_train=_count_shared(test, ours, theirs),
+        n_test_in_train=count_shared(test, ours, theirs),
     )
 
 
-def _count_shared(dataset: Dataset, train: Features, test: Features) -> int:
+def count_shared(dataset: Dataset, train: Features, test: Features) -> int:
     """Counts the test images that are also train images, and logs a warning."""
     assert train.digests is not None
     assert test.digests is not None

@@ -1,12 +1,16 @@
-"""`ClusterConfig` and `EmbedConfig`: how the images of a data set or folder are clustered, or written as
-features."""
+"""Settings of what is made of images with a trained network: clusters, files of features, classifiers."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.base import Split
+from ssl_zoo.evaluation.at_layer import POOLED
 from ssl_zoo.evaluation.config import FeatureConfig, FeatureFields
+from ssl_zoo.evaluators.probes.finetune import Finetune
+from ssl_zoo.evaluators.probes.linear import Linear
 from ssl_zoo.explore.assignment_table import Format
 
 
@@ -67,3 +71,39 @@ class EmbedFields(FeatureFields, total=False):
     split: Literal["train", "test", "all"]
     normalize: bool
     patches: bool
+
+
+class WholeFinetune(Finetune.Config):
+    """Settings of fine-tuning on all labels."""
+
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """Fraction of the train images to use, with their labels."""
+
+
+class ClassifyConfig(FeatureConfig):
+    """Settings of a classifier and its training."""
+
+    fine_tune: bool = False
+    """Whether to train the whole network instead of a linear layer on frozen features."""
+    linear: Linear.Config = Linear.Config()
+    """How a linear layer is trained on frozen features."""
+    finetune: WholeFinetune = WholeFinetune()
+    """How the whole network is trained."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifyConfig":
+        if (self.layer, self.precision) != (POOLED, "fp32"):
+            raise ValueError(
+                f"a classifier uses pooled features in fp32, not layer {self.layer} in {self.precision}; "
+                "leave out layer and precision"
+            )
+        return self
+
+
+class ClassifyFields(FeatureFields, total=False):
+    """The fields of `ClassifyConfig` as keyword arguments."""
+
+    data: str | Mapping[str, Any] | NamedConfig | None
+    fine_tune: bool
+    linear: Mapping[str, Any] | Linear.Config
+    finetune: Mapping[str, Any] | WholeFinetune

@@ -1,10 +1,11 @@
-"""The output folder of clusters: written completely or not at all, and never over other files."""
+"""Output folders of clusters and classifiers: written completely or not at all, never over other files."""
 
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.errors import UserError
@@ -21,12 +22,30 @@ ASSIGNMENTS = "assignments"
 OWN = {RESULT, CENTROIDS, PAGE, SHEETS, f"{ASSIGNMENTS}.csv", f"{ASSIGNMENTS}.parquet"}
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class FolderKind:
+    """What an output folder contains.
+
+    Attributes:
+        name: in the plural, for messages.
+        result: a file that every such folder contains.
+        own: names of all its files and folders.
+    """
+
+    name: str
+    result: str
+    own: frozenset[str]
+
+
+CLUSTERS = FolderKind("clusters", RESULT, frozenset(OWN))
+
+
+def check_output(path: Path, *, overwrite: bool, kind: FolderKind = CLUSTERS) -> None:
     """Refuses a folder that must not be overwritten, before any work is done.
 
     Raises:
-        UserError: it is a file, contains clusters and `overwrite` is not set, contains anything other
-            than clusters, or is in a run folder.
+        UserError: it is a file, contains such a result and `overwrite` is not set, contains anything
+            else, or is in a run folder.
     """
     check_place(path)
     if Path.cwd().is_relative_to(path.resolve()):
@@ -39,15 +58,15 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if not path.is_dir():
         raise UserError(f"'{path}' is a file; choose a folder for --output")
     names = {entry.name for entry in path.iterdir()}
-    strange = sorted(names - OWN)
-    if strange or (names and RESULT not in names):
+    strange = sorted(names - kind.own)
+    if strange or (names and kind.result not in names):
         what = (strange or sorted(names))[0]
         raise UserError(
-            f"'{path}' contains '{what}', which is not part of clusters; choose another --output"
+            f"'{path}' contains '{what}', which is not part of {kind.name}; choose another --output"
         )
     if names and not overwrite:
         raise UserError(
-            f"'{path}' already contains clusters; choose another --output, or replace them with "
+            f"'{path}' already contains {kind.name}; choose another --output, or replace them with "
             "--overwrite"
         )
     _check_parent(path)
@@ -67,21 +86,23 @@ def _check_parent(path: Path) -> None:
 
 
 @contextmanager
-def writing_alone(path: Path, *, overwrite: bool) -> Iterator[None]:
+def writing_alone(path: Path, *, overwrite: bool, kind: FolderKind = CLUSTERS) -> Iterator[None]:
     """Checks an output folder and keeps it from other processes within a `with` block.
 
     Raises:
-        UserError: another process is writing clusters there; or see `check_output`.
+        UserError: another process is writing there; or see `check_output`.
     """
-    check_output(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite, kind=kind)
     target = path.resolve()
     lock = target.with_name(f".{target.name}.lock")
     with locked(lock) as is_ours:
         if not is_ours:
             raise UserError(
-                f"another process is writing clusters to '{path}'; choose another --output"
+                f"another process is writing {kind.name} to '{path}'; choose another --output"
             )
-        check_output(path, overwrite=overwrite)  # the other process may have finished just now
+        check_output(
+            path, overwrite=overwrite, kind=kind
+        )  # the other process may have finished just now
         try:
             yield
         finally:
@@ -89,13 +110,13 @@ def writing_alone(path: Path, *, overwrite: bool) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def written_whole(path: Path, *, overwrite: bool, kind: FolderKind = CLUSTERS) -> Iterator[Path]:
     """Yields a folder to write to, which becomes `path` when the block ends.
 
     If the block fails, `path` is unchanged.
 
     Args:
-        overwrite: whether to replace existing clusters.
+        overwrite: whether to replace an existing result.
 
     Raises:
         UserError: a file cannot be written.
@@ -109,7 +130,7 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror.lower() if error.strerror else str(error)
         raise UserError(
-            f"clusters cannot be written to '{path}' ({reason}); make room or choose another "
+            f"{kind.name} cannot be written to '{path}' ({reason}); make room or choose another "
             "--output"
         ) from None
     finally:

@@ -4,12 +4,12 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import write_text
@@ -147,15 +147,44 @@ def _timm(opened: Opened, path: Path) -> str:
 
 
 def _onnx(opened: Opened, path: Path) -> str:
+    size, channels = image_size(opened), opened.backbone.in_channels
+    what = f"backbone '{opened.facts.backbone_name}'"
+    images = torch.zeros(2, channels, size, size)
+    write_onnx(opened.backbone, images, path, output="features", what=what)
+    return f"input 'images' (N, {channels}, {size}, {size}), normalised; output 'features'"
+
+
+def check_onnx() -> None:
+    """Raises `UserError` if a package that ONNX needs is missing."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
             f"exporting ONNX needs {' and '.join(missing)}; install: pip install 'ssl-zoo[onnx]'"
         )
-    size = image_size(opened)
+
+
+def write_onnx(
+    network: nn.Module,
+    images: Tensor,
+    path: Path,
+    *,
+    output: str,
+    what: str,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a network as an ONNX graph with the input `images`, for any batch size.
+
+    Args:
+        images: an example of the input, at least two images.
+        output: name of the output.
+        what: the network, for messages.
+        metadata: texts that the file also holds.
+
+    Raises:
+        UserError: a package is missing, or the network cannot be exported.
+    """
+    check_onnx()
     aside = path.with_name(f".{path.name}.writing")
-    channels = opened.backbone.in_channels
-    images = torch.zeros(2, channels, size, size)
     batch = torch.export.Dim("batch")
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -163,27 +192,26 @@ def _onnx(opened: Opened, path: Path) -> str:
     try:
         with warnings.catch_warnings(action="ignore"):
             program: Any = torch.onnx.export(
-                opened.backbone,
+                network,
                 (images,),
                 input_names=["images"],
-                output_names=["features"],
+                output_names=[output],
                 dynamic_shapes=({0: batch},),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
+            program.model.metadata_props.update(metadata or {})
             program.save(str(aside), external_data=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
-            f"backbone '{opened.facts.backbone_name}' cannot be exported to ONNX "
-            f"({str(error).splitlines()[0]})"
+            f"{what} cannot be exported to ONNX ({str(error).splitlines()[0]})"
         ) from None
     finally:
         quiet.setLevel(level)
     aside.replace(path)
     if isinstance(program.model.graph.inputs[0].shape[0], int):
         logger.warning("'%s' only accepts batches of %d images", path, len(images))
-    return f"input 'images' (N, {channels}, {size}, {size}), normalised; output 'features'"
 
 
 def _hub(opened: Opened, path: Path) -> str:

@@ -112,7 +112,7 @@ def test_a_request_may_come_from_a_file(command: Command, tmp_path: Path) -> Non
 
 
 def test_the_schema_of_a_request_is_printed(command: Command) -> None:
-    for kind in ("evaluation", "cluster", "embed", "scoring"):
+    for kind in ("evaluation", "cluster", "embed", "classify", "scoring"):
         assert "precision" in json.loads(command("schema", kind))["properties"]
 
 

@@ -16,7 +16,14 @@ from ssl_zoo.evaluation.config import (
     read_request,
     with_fields,
 )
-from ssl_zoo.explore.config import ClusterConfig, ClusterFields, EmbedConfig, EmbedFields
+from ssl_zoo.explore.config import (
+    ClassifyConfig,
+    ClassifyFields,
+    ClusterConfig,
+    ClusterFields,
+    EmbedConfig,
+    EmbedFields,
+)
 
 
 def request(*overrides: str, **fields: Any) -> EvaluationConfig:
@@ -96,6 +103,7 @@ def test_the_digest_is_that_of_the_other_fields() -> None:
         (EvaluationConfig, EvaluationFields, set()),
         (ClusterConfig, ClusterFields, {"data"}),  # an argument of its own
         (EmbedConfig, EmbedFields, {"data"}),
+        (ClassifyConfig, ClassifyFields, set()),
     ],
 )
 def test_keyword_arguments_are_the_fields(

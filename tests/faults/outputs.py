@@ -12,6 +12,7 @@ FILES = {
 FOLDERS = {
     "export --as hub": ("export", "untrained:pixels", "--as", "hub"),
     "cluster": ("cluster", "untrained:pixels", "digits"),
+    "classify": ("classify", "untrained:pixels", "data=digits"),
     "compare": ("compare", "simclr"),
     "new method": ("new", "method", "mine"),
     "submit evaluate": ("submit", "evaluate", "untrained:pixels", "--dry-run"),

@@ -57,7 +57,8 @@ def test_the_original_stands_first(tmp_path: Path) -> None:
     config = fast_config("simclr")
     preview(config, tmp_path / "views.png", n_images=1)
     index = first_batch(config).index[:1]
-    (original,) = DATASETS.build(config.data, split="train").load(index)
+    original = DATASETS.build(config.data, split="train").load(index)[0]
+    assert original is not None
     assert torch.equal(pixels(tmp_path / "views.png", 0, GAP, 32, zoom=4, tallest=32), original)
 
 

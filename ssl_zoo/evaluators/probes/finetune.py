@@ -7,6 +7,7 @@ seed, not read from SimCLR's lists.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,12 @@ from ssl_zoo.data.subset import Subset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
 from ssl_zoo.evaluators.base import EVALUATORS, ImageEvaluator, Scores, Subject
-from ssl_zoo.evaluators.probes.supervision import Recipe, Tested, train_and_test
+from ssl_zoo.evaluators.probes.supervision import (
+    Recipe,
+    Tested,
+    TrainedNetwork,
+    train_and_test,
+)
 
 VERSION = 1
 """Version of the rules below, increased when a change affects scores."""
@@ -41,6 +47,21 @@ class _Settings(NamedConfig):
     """Probability that a training crop is mirrored; use 0 if left and right matter."""
     n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
     """Number of bootstrap samples for the intervals; does not affect the scores."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A trained network and its scores.
+
+    Attributes:
+        network: backbone and linear layer.
+        classes: label of each of its outputs, `(K,)`.
+        scores: accuracies on the test split.
+    """
+
+    network: TrainedNetwork
+    classes: NDArray[np.int64]
+    scores: Scores
 
 
 @EVALUATORS.register
@@ -90,7 +111,7 @@ class LinearSgd(ImageEvaluator):
             flip=config.flip,
         )
         rows = np.arange(len(labels))
-        return _score("linear_sgd", config, subject, (classes, labels, rows), recipe, seed)
+        return _score("linear_sgd", config, subject, (classes, labels, rows), recipe, seed).scores
 
 
 @EVALUATORS.register
@@ -127,7 +148,11 @@ class Finetune(ImageEvaluator):
     labelled = ("train", "test")
 
     def evaluate_images(self, subject: Subject, *, seed: int = 0) -> Scores:
-        """Returns the accuracies on the test split.
+        """Returns the accuracies on the test split; see `fitted`."""
+        return self.fitted(subject, seed=seed).scores
+
+    def fitted(self, subject: Subject, *, seed: int = 0) -> Finetuned:
+        """Returns a copy of the network, trained, with its accuracies on the test split.
 
         Raises:
             UserError: there are several processes, labels are missing, negative or all the same in
@@ -207,8 +232,8 @@ def _score(
     known: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     recipe: Recipe,
     seed: int,
-) -> Scores:
-    """Trains, tests and returns the scores.
+) -> Finetuned:
+    """Trains, tests and returns the network and its scores.
 
     Args:
         known: classes `(K,)`, the position of each train image's class among them `(N,)`, and the
@@ -228,7 +253,7 @@ def _score(
         "backbone_lr": recipe.backbone_lr,
         "version": VERSION,
     }
-    return Scores(
+    scores = Scores(
         values=values,
         intervals=intervals,
         protocol=scoring.described(evaluator, settings),
@@ -241,3 +266,4 @@ def _score(
             "top1_by_class": scoring.by_class(hits["top1"], test_labels[tested.index]),
         },
     )
+    return Finetuned(tested.network, classes, scores)

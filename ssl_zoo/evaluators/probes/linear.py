@@ -8,6 +8,7 @@ chosen on a held-out part of the train split.
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -28,6 +29,21 @@ VERSION = 1
 """Version of the rules below, increased when a change affects scores."""
 
 Penalty = Annotated[float, Field(ge=1e-9, le=1e6)]
+
+
+@dataclass(frozen=True)
+class FittedLinear:
+    """A linear classifier and its scores.
+
+    Attributes:
+        classifier: fitted to the whole train split.
+        classes: label of each of its scores, `(K,)`.
+        scores: accuracies on the test split.
+    """
+
+    classifier: Classifier
+    classes: NDArray[np.int64]
+    scores: Scores
 
 
 @EVALUATORS.register
@@ -81,7 +97,11 @@ class Linear(Evaluator):
     labelled = ("train", "test")
 
     def evaluate(self, train: Features, test: Features, *, seed: int = 0) -> Scores:
-        """Returns the accuracies on `test` of a classifier fitted to `train`.
+        """Returns the accuracies on `test` of a classifier fitted to `train`; see `fitted`."""
+        return self.fitted(train, test, seed=seed).scores
+
+    def fitted(self, train: Features, test: Features, *, seed: int = 0) -> FittedLinear:
+        """Returns a classifier fitted to `train` with its accuracies on `test`.
 
         Raises:
             UserError: features are empty, not finite or of different sizes; labels are missing,
@@ -98,7 +118,7 @@ class Linear(Evaluator):
             hits, seed=seed, n_resamples=self.config.n_resamples
         )
         solution = classifier.solution
-        return Scores(
+        scores = Scores(
             values=values,
             intervals=intervals,
             protocol=scoring.described("linear", self._settings()),
@@ -113,6 +133,7 @@ class Linear(Evaluator):
                 "top1_by_class": scoring.by_class(hits["top1"], test_labels),
             },
         )
+        return FittedLinear(classifier, classes, scores)
 
     def _choose(
         self, values: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int, seed: int

@@ -44,6 +44,12 @@ class Classifier:
             block = self.scaler(values[place] if rows is None else values[rows[place]])
             yield place, _linear(block, self.weights, self.bias)
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Returns weights `(K, D)` and bias `(K,)` of the same scores of features that are not prepared;
+        with `scaler.rows`, of features of length sqrt(D)."""
+        weights = self.weights * self.scaler.gain
+        return weights, self.bias - weights @ self.scaler.mean
+
 
 class LogisticRegression:
     """Fits classifiers with different regularisation to the same features.

@@ -67,15 +67,17 @@ class Tested:
             decoded.
         losses: mean cross-entropy of each epoch.
         steps: total number of SGD steps.
+        network: what was trained, in eval mode.
     """
 
     ranks: NDArray[np.int64]
     index: NDArray[np.int64]
     losses: list[float]
     steps: int
+    network: "TrainedNetwork"
 
 
-class _Classifier(nn.Module):
+class TrainedNetwork(nn.Module):
     """A backbone, frozen or not, with a linear layer."""
 
     def __init__(self, backbone: nn.Module, head: nn.Linear, frozen: bool) -> None:
@@ -84,7 +86,7 @@ class _Classifier(nn.Module):
         self.backbone = backbone.requires_grad_(False) if frozen else backbone
         self.head, self._frozen = head, frozen
 
-    def train(self, mode: bool = True) -> "_Classifier":
+    def train(self, mode: bool = True) -> "TrainedNetwork":
         """Sets the mode; a frozen backbone stays in eval mode."""
         super().train(mode)
         self.backbone.train(mode and not self._frozen)
@@ -137,12 +139,12 @@ def train_and_test(
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)  # also seeds dropout in the backbone
         head = _head(subject.backbone.feature_dim, int(train.labels.max()) + 1, recipe)
-        network = _Classifier(
+        network = TrainedNetwork(
             copy.deepcopy(subject.backbone), head, recipe.backbone_lr is None
         ).to(subject.device)
         losses = _train(network, loader, recipe, batch_size / LR_BATCH)
         index, found = _test(network.eval(), subject, truth)
-    return Tested(found, index, losses, recipe.epochs * loader.steps_per_epoch)
+    return Tested(found, index, losses, recipe.epochs * loader.steps_per_epoch, network)
 
 
 def _head(n_features: int, n_classes: int, recipe: Recipe) -> nn.Linear:
@@ -167,7 +169,7 @@ def _augmentation(recipe: Recipe, size: int) -> Augmentation[object]:
 
 
 def _train(
-    network: _Classifier, loader: ViewLoader, recipe: Recipe, lr_scale: float
+    network: TrainedNetwork, loader: ViewLoader, recipe: Recipe, lr_scale: float
 ) -> list[float]:
     parts, rates = [list(network.head.parameters())], [recipe.head_lr * lr_scale]
     inner = [p for p in network.backbone.parameters() if p.requires_grad]
@@ -201,7 +203,7 @@ def _train(
 
 
 def _epoch(
-    network: _Classifier, loader: ViewLoader, optimizer: torch.optim.Optimizer, epoch: int
+    network: TrainedNetwork, loader: ViewLoader, optimizer: torch.optim.Optimizer, epoch: int
 ) -> float:
     """Returns the mean loss over steps and ranks."""
     mean, std = loader.dataset.config.mean, loader.dataset.config.std
@@ -248,7 +250,7 @@ def _average_gradients(network: nn.Module) -> None:
 
 @torch.no_grad()
 def _test(
-    network: _Classifier, subject: Subject, truth: NDArray[np.int64]
+    network: TrainedNetwork, subject: Subject, truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns positions and ranks of decodable test images; each process tests a part."""
     test = subject.test
