@@ -65,7 +65,7 @@ def _type(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
-    [("README.md", 9, 2), (SCORING, 8, 0), (IMAGES, 6, 1), ("docs/pixels.md", 0, 1)],
+    [("README.md", 9, 2), (SCORING, 8, 0), (IMAGES, 10, 1), ("docs/pixels.md", 0, 1)],
 )
 def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

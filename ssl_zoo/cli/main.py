@@ -16,6 +16,7 @@ from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.cli.evaluate import evaluate_command, table_command
 from ssl_zoo.cli.exits import run
 from ssl_zoo.cli.inspect import inspect_command
+from ssl_zoo.cli.explore import explore_command
 from ssl_zoo.cli.jobs import (
     cancel_command,
     jobs_command,
@@ -90,6 +91,7 @@ for _command in (
     cli.add_command(takes_plugins(_command))
 for _command in (
     new_command,
+    explore_command,
     table_command,
     submit_command,
     jobs_command,

@@ -179,6 +179,73 @@ def read_facts(path: str | Path) -> Embedded:
         raise strange from None
 
 
+@dataclass(frozen=True)
+class FeatureTable:
+    """The contents of a file of features.
+
+    Attributes:
+        facts: what the features are.
+        columns: `index`, and `path`, `label` and `split` if known, `(N,)` each.
+        values: features `(N, D)` float32.
+    """
+
+    facts: Embedded
+    columns: dict[str, Sequence[Any]]
+    values: NDArray[np.float32]
+
+
+def read_features(path: str | Path) -> FeatureTable:
+    """Reads a file of `ssl-zoo embed` into memory.
+
+    Raises:
+        UserError: it is something else, cannot be read, or has the features of patches.
+    """
+    file, facts = Path(path), read_facts(path)
+    if facts.n_patches is not None:
+        raise UserError(
+            f"'{path}' has the features of patches; write one per image: ssl-zoo embed without --patches"
+        )
+    readers = {".parquet": _read_parquet, ".npz": _read_npz, ".csv": _read_csv}
+    try:
+        columns, values = readers[file.suffix](file, facts)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise UserError(f"'{path}' is damaged; write it again: {Embedded.WRITTEN_BY}") from None
+    if len(values) != facts.n_images:
+        raise UserError(f"'{path}' is not complete; write it again: {Embedded.WRITTEN_BY}")
+    return FeatureTable(facts, columns, values)
+
+
+_Contents = tuple[dict[str, Sequence[Any]], NDArray[np.float32]]
+
+
+def _read_parquet(path: Path, facts: Embedded) -> _Contents:
+    table = _arrow()[1].read_table(path)
+    values = table[FEATURES].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    columns = {name: table[name].to_pylist() for name in facts.columns}
+    return columns, values.reshape(-1, facts.dim)
+
+
+def _read_npz(path: Path, facts: Embedded) -> _Contents:
+    with np.load(path, allow_pickle=False) as found:
+        return {name: found[name].tolist() for name in facts.columns}, found[FEATURES]
+
+
+def _read_csv(path: Path, facts: Embedded) -> _Contents:
+    n = len(facts.columns)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        texts, numbers = [], []
+        for row in rows:
+            texts.append(row[:n])
+            numbers.append(np.array(row[n:], dtype=np.float32))
+    columns: dict[str, Sequence[Any]] = dict(
+        zip(facts.columns, map(list, zip(*texts, strict=True)), strict=True)
+    )
+    columns[INDEX] = [int(position) for position in columns[INDEX]]
+    return columns, np.stack(numbers)
+
+
 def _arrow() -> tuple[Any, Any]:
     """Returns pyarrow and its module for Parquet.
 

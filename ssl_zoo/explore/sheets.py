@@ -1,6 +1,7 @@
 """Contact sheets of the images nearest to a centroid."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,16 +29,22 @@ def write_sheet(path: Path, dataset: Dataset, index: NDArray[np.int64], *, n_ima
         index: positions of the images in the data set, `(n,)`.
         n_images: number of thumbnails on a full sheet, which determines the number per row.
     """
+    save_sheet(path, dataset.load(torch.from_numpy(index)), n_images=n_images)
+
+
+def save_sheet(path: Path, images: Iterable[Tensor | None], *, n_images: int) -> None:
+    """Writes images `(3, H, W)` uint8 as a PNG of square thumbnails, row by row; see `write_sheet`."""
     from PIL import Image
 
-    columns = math.ceil(math.sqrt(n_images))
-    rows = max(1, math.ceil(len(index) / columns))
+    thumbnails = [None if pixels is None else thumbnail(pixels) for pixels in images]
+    columns = max(1, math.ceil(math.sqrt(n_images)))
+    rows = max(1, math.ceil(len(thumbnails) / columns))
     step = SIDE + GAP
     sheet = Image.new("RGB", (columns * step + GAP, rows * step + GAP), PAPER)
-    for place, pixels in enumerate(dataset.load(torch.from_numpy(index))):
-        if pixels is not None:
+    for place, picture in enumerate(thumbnails):
+        if picture is not None:
             row, column = divmod(place, columns)
-            sheet.paste(thumbnail(pixels), (GAP + column * step, GAP + row * step))
+            sheet.paste(picture, (GAP + column * step, GAP + row * step))
     sheet.save(path, format="PNG")
 
 
