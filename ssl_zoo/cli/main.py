@@ -15,8 +15,8 @@ from ssl_zoo.cli.convert import export_command, import_command
 from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.cli.evaluate import evaluate_command, table_command
 from ssl_zoo.cli.exits import run
-from ssl_zoo.cli.inspect import inspect_command
 from ssl_zoo.cli.explore import explore_command
+from ssl_zoo.cli.inspect import inspect_command
 from ssl_zoo.cli.jobs import (
     cancel_command,
     jobs_command,

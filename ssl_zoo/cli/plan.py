@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from ssl_zoo.cli.options import is_override
-from ssl_zoo.cli.outputs import output_file
 from ssl_zoo.errors import UserError
+from ssl_zoo.runs.places import output_file
 
 
 @click.command("plan")

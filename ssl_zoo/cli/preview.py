@@ -26,8 +26,8 @@ def preview_command(
 ) -> None:
     """Shows the views that training will see.
 
-    The arguments are those of `ssl-zoo train`; FOLDER is a folder of images, nested or flat, to use
-    instead of the recipe's data. The sheet has one row for each of the first images of the first batch:
+    The arguments are those of `ssl-zoo train`; FOLDER is a folder or table of images,
+    short for data=FOLDER. The sheet has one row for each of the first images of the first batch:
     the original, every view with its size in pixels, and what is masked if the method masks patches. A
     training with these settings sees exactly these pixels.
 
@@ -47,30 +47,7 @@ def preview_command(
     if method is not None and (file is not None or "=" in method):
         rest, method = (method, *rest), None
     folder, overrides = data_and_overrides(rest)
-    config = resolved(method, (*of_folder(folder), *overrides), file)
+    config = resolved(method, (*([f"data={folder}"] if folder else []), *overrides), file)
     counts = preview(config, target, n_images=n_images)
     views = ", ".join(f"{count} of {size} pixels" for size, count in counts.items())
     click.echo(f"views of each image: {views}\n{target}")
-
-
-def of_folder(folder: str | None) -> list[str]:
-    """Returns the overrides that make a folder of images, without labels, the data of a run.
-
-    Raises:
-        UserError: it is not a folder.
-    """
-    if folder is None:
-        return []
-    if not Path(folder).is_dir():
-        kind = "a file" if Path(folder).exists() else "not a folder"
-        raise UserError(f"'{folder}' is {kind}; give a folder of images")
-    import json
-
-    settings = {
-        "name": "image_folder",
-        "root": folder,
-        "train": ".",
-        "test": ".",
-        "labels": "none",
-    }
-    return [f"data={json.dumps(settings)}"]

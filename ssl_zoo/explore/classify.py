@@ -14,10 +14,10 @@ from torch import nn
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
-from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import with_fields
-from ssl_zoo.evaluation.data import data_config, image_size_for
+from ssl_zoo.evaluation.data import data_config, image_size_for, splits
 from ssl_zoo.evaluation.evaluate import count_shared, open_for
 from ssl_zoo.evaluation.result import Fingerprint
 from ssl_zoo.evaluation.source import FeatureSource
@@ -122,7 +122,7 @@ def _source(
     opened: Opened, settings: NamedConfig, config: ClassifyConfig, device: torch.device
 ) -> FeatureSource:
     """Returns network and images; labels are checked before images are read."""
-    train, test = (DATASETS.build(settings, split=split) for split in ("train", "test"))
+    train, test = splits(settings)
     check_splits("classify", Linear(config.linear), train=train, test=test)
     opened.backbone.to(device)
     size = image_size_for(opened, test, config)
