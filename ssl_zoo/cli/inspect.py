@@ -16,7 +16,7 @@ from ssl_zoo.errors import UserError
 @click.argument("what", nargs=-1, required=True, metavar="DATA [data.KEY=VALUE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print every finding as JSON.")
 def inspect_command(what: tuple[str, ...], as_json: bool) -> None:
-    """Looks for what is wrong with images, before you train on them.
+    """Finds what is wrong with images, before training.
 
     DATA is a folder, a table of image files, or the name of a data set. Prints one line for each kind of
     problem: images that cannot be read, are tiny, huge, dark, blank, blurred or repeated, and test images

@@ -15,7 +15,8 @@ from ssl_zoo.cli.preview import preview_command
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
-from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.planning.plan import plan_run
+from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.training.build import build_loader
 from ssl_zoo.training.preview import GAP, HIDDEN, TEXT, masked, preview, read_preview
 from tests.explore.test_cluster import write_colours
@@ -83,8 +84,8 @@ def test_views_of_files_are_those_of_the_first_batch(tmp_path: Path) -> None:
     arguments = ["simclr", str(photos), *few, "-o", str(file), "--images", "2"]
     done = CliRunner().invoke(preview_command, arguments, catch_exceptions=False)
     assert done.stdout.splitlines() == ["views of each image: 2 of 8 pixels", str(file)]
-    data = f"data={{name: image_folder, root: {photos}, train: ., test: ., labels: none}}"
-    batch = first_batch(run_config("simclr", overrides=[data, *few]))
+    config = plan_run(str(photos), "simclr", budget=None, overrides=few).config
+    batch = first_batch(config)
     found = pixels(file, 1, GAP + 16 * 8 + GAP, 8, zoom=16, tallest=8)
     assert torch.equal(found, batch.views[0][0, 1])
 
@@ -101,7 +102,7 @@ def test_a_sheet_says_what_it_shows_and_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["simclr", "gone", "-o", "a.png"], "'gone' is not a folder; give a folder of images"),
+        (["simclr", "gone", "-o", "a.png"], "unknown dataset 'gone'"),
         (["simclr", "-o", "a.jpg"], "format of 'a.jpg' is unknown; use a name that ends in .png"),
         (["simclr", ".", "..", "-o", "a.png"], "one folder or data set is expected, not 2"),
         (["simclr", "global_batch_size=9999", "-o", "a.png"], "smaller than global_batch_size"),
