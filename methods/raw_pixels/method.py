@@ -23,7 +23,7 @@ class RawPixels(Method):
 
     def __init__(self, config: Any, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
-        self.settings = Pixels.Config(image_size=run.image_size)
+        self.settings = Pixels.Config(image_size=run.image_size, in_channels=backbone.in_channels)
         self.pixels = Pixels(self.settings)
 
     @property

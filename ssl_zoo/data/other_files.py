@@ -126,8 +126,8 @@ def _inverted(values: NDArray[Any], file: Any, wanted: Dataset.Config) -> NDArra
         low, high = wanted.value_range or (0, 1)
         turned: NDArray[Any] = (low + high - values).astype(np.float32)
         return turned
-    top = 2 ** int(file.BitsStored) - 1
-    return (top - values).astype(values.dtype)
+    stored: NDArray[Any] = (2 ** int(file.BitsStored) - 1 - values).astype(values.dtype)
+    return stored
 
 
 def _last(values: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -121,7 +121,8 @@ class RunConfig(Config):
         self._check_views()
         self._check_channels()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
-            part.check(self)
+            if trains or part is not self.augmentation:  # without training there are no views
+                part.check(self)
         return self
 
     def _check_views(self) -> None:

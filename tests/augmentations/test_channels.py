@@ -165,3 +165,8 @@ def test_one_channel_cannot_be_dropped() -> None:
     drop = ("augmentation.channel_drop=0.2", "backbone.in_channels=1")
     with pytest.raises(UserError, match=r"channel_drop=0.2 needs several channels; set it to 0"):
         run_config("simclr", overrides=[one, *drop])
+
+
+def test_a_lower_bound_makes_no_views_so_its_colours_do_not_matter() -> None:
+    config = run_config("raw_pixels", overrides=[FOUR[0], "backbone.in_channels=4"])
+    assert config.channels == 4

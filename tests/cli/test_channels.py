@@ -137,6 +137,14 @@ def test_data_of_three_channels_is_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("bound", ["raw_pixels", "random_init"])
+def test_a_lower_bound_is_scored_on_the_same_images(
+    bound: str, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = train(bound, images, tmp_path / bound)
+    assert not call(monkeypatch, "evaluate", run, "--evaluators", "knn")
+
+
 def test_a_network_of_three_channels_is_refused(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
