@@ -72,7 +72,7 @@ def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
             f"data.channels={wanted.channels}; set data.channels={found.channels}, with data.mean and "
             "data.std to match, or convert the images"
         )
-    return torch.from_numpy(_scaled(image.values, wanted)).permute(2, 0, 1)
+    return torch.from_numpy(scaled(image.values, wanted)).permute(2, 0, 1)
 
 
 def read_raster(path: Path, wanted: Dataset.Config) -> Raster:
@@ -191,8 +191,16 @@ def _depth(dtype: "np.dtype[Any]") -> str:
     return known.get(dtype.name, f"values of type {dtype.name}")
 
 
-def _scaled(values: NDArray[Any], wanted: Dataset.Config) -> NDArray[Any]:
-    """Returns uint8 values as they are, others as float32 in [0, 1]."""
+def scaled(values: NDArray[Any], wanted: Dataset.Config) -> NDArray[Any]:
+    """Returns values as data sets hold them: uint8 as it is, others as float32 in [0, 1].
+
+    Args:
+        values: of any shape, with the bits of the data set.
+        wanted: bits and range of values of the data set.
+
+    Raises:
+        BadImage: values are not finite.
+    """
     if wanted.bits == 8:
         return values
     low, high = wanted.value_range or ((0, 65535) if wanted.bits == 16 else (0, 1))
