@@ -35,7 +35,7 @@ _features = click.argument("features")
 
 @click.group("explore")
 def explore_command() -> None:
-    """Finds near-duplicates, outliers, a diverse subset, or neighbours among embedded images.
+    """Finds similar, odd and diverse images by their features.
 
     All commands read a file of `ssl-zoo embed` and compare images by the cosine of their features.
 

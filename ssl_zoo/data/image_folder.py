@@ -93,6 +93,11 @@ class ImageFolder(ImageFiles):
         self._paths = PathList(self.folder, names)
         self.labels = None if labels is None else torch.from_numpy(labels)
 
+    def file_name(self, index: int) -> str:
+        """Returns the path of an image relative to `root`."""
+        split = self.folder.relative_to(self.config.root)
+        return str(split / self._paths.name(index))
+
     def _by_folder(self, names: list[str], split: Split) -> tuple[list[str], NDArray[np.int64]]:
         """Returns the images in class folders, and their labels."""
         known, train = self.class_names, self.config.train

@@ -25,6 +25,13 @@ def test_class_folders_give_labels(tmp_path: Path) -> None:
     assert found.describe(5) == str(tmp_path / "train" / "dog" / "1.png")
 
 
+def test_files_are_named_by_their_path_in_the_root(tmp_path: Path) -> None:
+    assert build(folders.two_classes(tmp_path)).file_name(5) == "train/dog/1.png"
+    assert build(tmp_path, "test").file_name(6) == "val/dog/2.png"
+    flat = build(tmp_path, train=".", test=".", labels="none")
+    assert flat.file_name(0) == "train/cat/0.png"
+
+
 def test_images_are_decoded_as_they_are(tmp_path: Path) -> None:
     found = build(folders.two_classes(tmp_path), "test")
     images = found.load(torch.tensor([6, 0]))

@@ -147,6 +147,17 @@ def test_splits_of_the_same_images_are_embedded_once(photos: Path, tmp_path: Pat
     assert len(columns(tmp_path / "a.npz")["features"]) == 16
 
 
+def test_paths_of_both_splits_are_those_in_the_root(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_colours(tmp_path / "photos" / split)
+    (tmp_path / "photos" / "val" / "red" / "0.png").unlink()
+    run(None, tmp_path / "a.npz", "data=image_folder", f"data.root={tmp_path / 'photos'}")
+    table = columns(tmp_path / "a.npz")
+    assert len(table["path"]) == 16 + 15
+    assert all((tmp_path / "photos" / path).is_file() for path in table["path"].tolist())
+    assert table["split"].tolist() == ["train"] * 16 + ["test"] * 15
+
+
 def test_normalised_features_have_length_1(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "a.npz")
     run(photos, tmp_path / "b.npz", normalize=True)
