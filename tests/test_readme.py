@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from ssl_zoo.cli.main import main
 from ssl_zoo.evaluators.base import EVALUATORS
@@ -62,10 +64,20 @@ def _type(
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def write_photos(folder: Path) -> None:
+    """Writes 60 images of two classes: digits of scikit-learn, enlarged."""
+    digits = load_digits()
+    for number in range(60):
+        place = folder / ("even", "odd")[digits.target[number] % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        grey = Image.fromarray((digits.images[number] * 15).astype("uint8"))
+        grey.convert("RGB").resize((48, 48)).save(place)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
-    [("README.md", 9, 2), (SCORING, 8, 0), (IMAGES, 10, 1), ("docs/pixels.md", 0, 1)],
+    [("README.md", 14, 2), (SCORING, 8, 0), (IMAGES, 18, 1), ("docs/pixels.md", 0, 1)],
 )
 def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -73,6 +85,7 @@ def test_every_command_of_a_page_runs(
     lines = [line for block in blocks(page, "bash") if not block.needs for line in block.commands]
     commands = [line for line in lines if line.startswith(("ssl-zoo", "torchrun", "printf"))]
     assert len(commands) >= n_commands
+    write_photos(tmp_path / "photos")
     binaries = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", binaries + os.pathsep + os.environ["PATH"])
     for command in commands:
