@@ -58,6 +58,16 @@ def test_identity_leaves_out_later_fields_only_while_they_have_their_default() -
     assert identity(grown) == {"old": 1, "inside": inside}
 
 
+class Older(Grown):
+    LATER: ClassVar[frozenset[str]] = frozenset({"newest"})
+    newest: int = 0
+
+
+def test_later_fields_of_base_classes_are_left_out_too() -> None:
+    assert identity(Older()) == {"old": 1, "inside": []}
+    assert identity(Older(new=2, newest=1)) == {"old": 1, "new": 2, "inside": [], "newest": 1}
+
+
 def test_digest_depends_on_values_alone() -> None:
     assert run_config("swav").digest() == run_config("swav", overrides=["seed=0"]).digest()
     assert run_config("swav").digest() != run_config("swav", overrides=["seed=1"]).digest()
