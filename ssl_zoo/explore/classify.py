@@ -226,13 +226,16 @@ def _save(
     trained: _Trained, facts: ClassifierFacts, opened: Opened, folder: Path, *, onnx: bool
 ) -> None:
     backbone, head = trained.backbone.cpu().eval(), trained.head.cpu()
+    method = opened.facts.method
+    if isinstance(trained.evaluator, Finetune):  # it is no longer what the method made
+        method = f"{method or 'network'} fine-tuned"
     own = replace(
         opened,
         backbone=backbone,
         digest=weights_digest(backbone.state_dict()),
         top=None,
         layers=dict,
-        facts=opened.facts.model_copy(update={"config": None}),
+        facts=opened.facts.model_copy(update={"config": None, "method": method}),
     )
     try:
         save_classifier(ImageClassifier(backbone, head, facts).eval(), own, folder, onnx=onnx)

@@ -28,6 +28,7 @@ from ssl_zoo.explore.classifier import (
 from ssl_zoo.explore.classify import classify
 from ssl_zoo.explore.config import ClassifyConfig
 from ssl_zoo.runs.tensor_files import load_tensors, save_state
+from ssl_zoo.weights.open import open_checkpoint
 from tests.documents import blocks
 from tests.explore.test_cluster import write_colours
 
@@ -126,7 +127,9 @@ def test_a_fine_tuned_network_is_saved(tmp_path: Path, digits: Dataset) -> None:
     assert found == pytest.approx(facts.scores["top1"])
     assert facts.training["fraction"] == 1
     assert facts.n_train == 1438
-    own = ssl_zoo.load(tmp_path / "model" / BACKBONE).state_dict()
+    saved = open_checkpoint(tmp_path / "model" / BACKBONE)
+    assert saved.facts.method == "swav fine-tuned"
+    own = saved.backbone.state_dict()
     assert any(not own[name].equal(one) for name, one in ssl_zoo.load(CARD).state_dict().items())
 
 
