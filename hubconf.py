@@ -17,6 +17,6 @@ def backbone(what: str, format: Any = None) -> Any:
 
 def cards() -> list[str]:
     """Returns the names of the model cards that come with the repository."""
-    from ssl_zoo.weights.open import card_files
+    from ssl_zoo.runs.card_files import card_files
 
     return list(card_files())

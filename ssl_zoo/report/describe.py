@@ -16,8 +16,9 @@ from ssl_zoo.data.base import Dataset
 from ssl_zoo.method import METHODS
 from ssl_zoo.registries import KINDS
 from ssl_zoo.registry import Registry
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.recipes import generic_names, recipe_names, recipe_text
-from ssl_zoo.weights.open import card_files, file_facts
+from ssl_zoo.weights.open import file_facts
 
 USAGE = {
     "methods": "ssl-zoo train {name} method.{setting}",

@@ -1,7 +1,7 @@
 """Names accepted by other functions: of methods, and of networks with weights."""
 
 from ssl_zoo.method import METHODS
-from ssl_zoo.weights.open import card_files
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.weights.published import published_names
 
 

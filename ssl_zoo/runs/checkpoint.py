@@ -149,7 +149,7 @@ def save(
         UserError: the files cannot be written; earlier checkpoints are kept.
     """
     step = content.facts.step
-    final = folder / f"step-{step:08d}"
+    final = folder / folder_name(step)
     # The name is unique to this process: a stale process of an earlier start may be at the same step.
     nonce = distributed.broadcast_object(uuid.uuid4().hex[:8])
     aside = folder / f".writing-step-{step:08d}-{nonce}"
@@ -219,6 +219,11 @@ def _check_owner(folder: Path, may_write: Callable[[], bool]) -> None:
         raise Superseded.everywhere(
             f"another start has taken over '{folder}'; this process stops here"
         )
+
+
+def folder_name(step: int) -> str:
+    """Returns the name of the checkpoint folder of a step."""
+    return f"step-{step:08d}"
 
 
 def step_of(path: Path) -> int:
@@ -322,8 +327,8 @@ def verify(path: Path, manifest: Manifest, names: list[str] | None = None) -> No
             )
 
 
-def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
-    """Returns the manifest and the weights of the network to evaluate and export.
+def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor], list[str]]:
+    """Returns the manifest, the weights of the network to evaluate, and the names of all others.
 
     Raises:
         DamagedCheckpoint: the files are damaged.
@@ -332,9 +337,8 @@ def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
     verify(path, manifest, [MODEL])
     prefix = manifest.exported + "."
     weights = load_tensors(path / MODEL)
-    return manifest, {
-        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
-    }
+    own = {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
+    return manifest, own, [key for key in weights if not key.startswith(prefix)]
 
 
 def _write_model(path: Path, model: nn.Module) -> str:

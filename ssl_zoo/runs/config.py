@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.runs.init_config import InitConfig, init_overrides
 from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
 from ssl_zoo.runs.slurm import SlurmConfig
@@ -53,10 +54,14 @@ class CheckpointConfig(Config):
 class RunConfig(Config):
     """A training run. Equal configs give equal weights with equal software."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"init"})
+
     method: Annotated[NamedConfig, METHODS]
     """The method, with its loss."""
     backbone: Annotated[NamedConfig, BACKBONES] = default("tiny_resnet")
     """The network to train."""
+    init: InitConfig | None = None
+    """Weights that the backbone starts from, such as a run folder or `torchvision:resnet50`."""
     data: Annotated[NamedConfig, DATASETS] = default("digits_affine")
     """The data set."""
     augmentation: Annotated[NamedConfig, AUGMENTATIONS] = default("multicrop")
@@ -118,12 +123,26 @@ class RunConfig(Config):
                 f"sync_batch_norm: a group of {self.sync_batch_norm} rank shares nothing; "
                 "use 'off', or 2 or more"
             )
+        if self.init is not None:
+            self._check_init(self.init)
         self._check_views()
         self._check_channels()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):
             if trains or part is not self.augmentation:  # without training there are no views
                 part.check(self)
         return self
+
+    def _check_init(self, init: InitConfig) -> None:
+        if not METHODS[self.method.name].trains:
+            raise ValueError(f"method '{self.method.name}' does not train; leave init out")
+        if self.backbone.model_dump().get("pretrained"):
+            raise ValueError("init and backbone.pretrained both set the weights; use one of them")
+        freeze, whole = init.freeze, init.freeze_layers is None
+        if whole and freeze.unit == "epochs" and freeze.value >= self.epochs:
+            raise ValueError(
+                f"init.freeze of {freeze} is not shorter than the {self.epochs} epochs, so the backbone "
+                "would not be trained; make it shorter, or freeze some stages: init.freeze_layers=2"
+            )
 
     def _check_views(self) -> None:
         n_global = next(iter(self.view_counts.values()))
@@ -167,6 +186,8 @@ class RunConfig(Config):
         for name in (*OPERATIONAL, "plugins"):
             del settings[name]
         settings["data"].pop("changed", None)
+        if self.init is not None and self.init.digest is not None:
+            del settings["init"]["weights"]  # the content counts, wherever it is
         digests = sorted(file.digest for file in self.plugins)
         return {**settings, "plugins": digests} if digests else settings
 
@@ -216,7 +237,7 @@ def run_config(
     base = load_named(base, Path(file).parent if file is not None else Path())
     resolved = validate(RunConfig, base, source=source)
     if overrides:
-        changed = apply_overrides(resolved.model_dump(mode="json"), overrides)
+        changed = apply_overrides(*init_overrides(resolved.model_dump(mode="json"), overrides))
         resolved = validate(RunConfig, load_named(changed, Path()))
     return _with_plugins_in_use(resolved)
 

@@ -17,6 +17,7 @@ from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.training.initial import InitialWeights
 from ssl_zoo.training.sync_batch_norm import synchronize
 
 
@@ -56,9 +57,25 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
 
 
 def build_method(
-    config: RunConfig, dataset: Dataset, steps_per_epoch: int, device: torch.device
+    config: RunConfig,
+    dataset: Dataset,
+    steps_per_epoch: int,
+    device: torch.device,
+    *,
+    initial: InitialWeights | None = None,
 ) -> Method:
-    """Returns the method with its backbone on the device, with synchronised batch statistics."""
+    """Returns the method with its backbone on the device, with synchronised batch statistics.
+
+    Args:
+        config: settings of the run.
+        dataset: the training images.
+        steps_per_epoch: number of optimizer steps of an epoch.
+        device: device of this rank.
+        initial: weights of the backbone. They are loaded first, so that a teacher is a copy of them.
+
+    Raises:
+        UserError: the settings do not fit the data, or the weights the backbone.
+    """
     counts = config.view_counts
     run = RunInfo(
         n_samples=len(dataset),
@@ -72,7 +89,11 @@ def build_method(
         world_size=distributed.world_size(),
     )
     backbone = BACKBONES.build(config.backbone)
+    if initial is not None:
+        initial.fill(backbone, config.backbone)
     method: Method = METHODS.build(config.method, backbone=backbone, run=run)
+    if initial is not None:
+        initial.tell(method, dataset.config)
     method.to(device)
     if config.channels_last:
         method.to(memory_format=torch.channels_last)

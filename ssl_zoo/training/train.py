@@ -39,6 +39,7 @@ from ssl_zoo.training.build import (
     to_batch,
     wrap,
 )
+from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock
@@ -97,11 +98,15 @@ class Trainer:
                 f"schedule.warmup of {config.schedule.warmup} is not shorter than the "
                 f"run, which has {self.total_steps} optimizer steps"
             )
+        initial = initial_weights(config, folder)
         seed_everything(config.seed)
-        self.method = build_method(config, dataset, self.steps_per_epoch, device)
+        self.method = build_method(config, dataset, self.steps_per_epoch, device, initial=initial)
+        self.freezing = Freezing(config.init, self.method.backbone)
         self.wrapped = wrap(self.method, device)
         seed_everything(config.seed + distributed.rank())
         groups = [dict(group) for group in self.method.param_groups()]
+        if config.init is not None and config.init.layer_decay is not None:
+            groups = scaled_groups(groups, self.method.backbone, config.init.layer_decay)
         self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
         self.rates = Rates(self.optimizer, config.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -212,6 +217,7 @@ class Trainer:
                 loss: Any = self.scaler.scale(self._output.loss / len(parts))
                 loss.backward()
         self.method.after_backward(progress)
+        self.freezing.apply(progress)
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.method.parameters(), self.config.clip_norm)

@@ -2,7 +2,6 @@
 card."""
 
 import hashlib
-import importlib.resources
 import json
 import re
 from collections.abc import Callable
@@ -28,6 +27,8 @@ from ssl_zoo.formats.reading import check_kind, is_pickled, read, read_safetenso
 from ssl_zoo.formats.recognition import import_file
 from ssl_zoo.heads.top import Top
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.best import BEST, best_checkpoint
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.plugin_files import require
 from ssl_zoo.runs.tensor_files import save_state
@@ -61,6 +62,7 @@ class Opened:
         digest: 16 hexadecimal digits of the weights.
         top: head and prototypes, if a file stores them with the backbone.
         layers: returns the layers on top of the backbone, like `Method.layers`; empty if unknown.
+        aside: names of further weights in the file.
     """
 
     what: str
@@ -69,6 +71,7 @@ class Opened:
     digest: str
     top: Top | None = None
     layers: Callable[[], dict[str, nn.Module]] = field(default=dict)
+    aside: tuple[str, ...] = ()
 
 
 def load(what: str | Path, *, format: Any = None) -> Backbone:
@@ -77,8 +80,8 @@ def load(what: str | Path, *, format: Any = None) -> Backbone:
     `backbone(backbone.transform(image)[None])` are features of an image as evaluations see it.
 
     Args:
-        what: a run folder, a checkpoint folder, an exported `.safetensors` file, a checkpoint of
-            another project, the URL of such a file, the name of a model card, or a network with
+        what: a run folder, `RUN@best`, a checkpoint folder, an exported `.safetensors` file, a
+            checkpoint of another project, the URL of such a file, the name of a model card, or a network with
             published
             weights: `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
         format: name or settings of the format of another project's file, if it is not detected.
@@ -138,6 +141,8 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
         return _from_checkpoint(text, newest_checkpoint(RunFolder(path)))
     if (path / checkpoint.MANIFEST).is_file():
         return _from_checkpoint(text, path)
+    if text.endswith(BEST) and not path.exists():
+        return _from_checkpoint(text, best_checkpoint(path))
     if is_address(text):
         return _from_file(without_secrets(text), Path(PATHS.get_local_path(text)), format)
     if path.is_file():
@@ -172,19 +177,6 @@ def newest_checkpoint(run: RunFolder) -> Path:
         return path
     reason = f": {problems[0]}" if problems else "; train it first"
     raise UserError(f"run '{run.path}' has no complete checkpoint{reason}")
-
-
-def card_files() -> dict[str, Path]:
-    """Returns the weight files of the model cards in this package, by card name."""
-    try:
-        folder = importlib.resources.files("ssl_zoo.model_cards")
-    except ModuleNotFoundError:
-        return {}
-    found = {}
-    for entry in folder.iterdir():
-        if entry.name.endswith(".safetensors"):
-            found[entry.name.removesuffix(".safetensors")] = Path(str(entry))
-    return dict(sorted(found.items()))
 
 
 def _check_card(weights: Path) -> None:
@@ -249,7 +241,7 @@ def _untrained(what: str, seed: int) -> Opened:
 
 
 def _from_checkpoint(what: str, path: Path) -> Opened:
-    manifest, weights = checkpoint.load_exported(path)
+    manifest, weights, aside = checkpoint.load_exported(path)
     config = manifest.config
     if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
         raise UserError(f"'{what}' does not name its method; its manifest.json was changed")
@@ -264,7 +256,7 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
     }
     facts = validate(WeightFacts, known, source=f"'{what}'")
     opened = _fill(what, facts, weights)
-    return replace(opened, layers=partial(_layers, what, path, config))
+    return replace(opened, layers=partial(_layers, what, path, config), aside=tuple(aside))
 
 
 def _layers(what: str, path: Path, config: dict[str, Any]) -> dict[str, nn.Module]:
@@ -281,7 +273,7 @@ def _from_file(what: str, path: Path, format: Any) -> Opened:
         raise UserError(OURS.format(what))
     facts, settings = _read_facts(what, metadata[METADATA])
     kept, weights = split_prefix(read_safetensors(what, path), f"{ON_TOP}.")
-    opened = _fill(what, facts, weights)
+    opened = replace(_fill(what, facts, weights), aside=tuple(kept))
     if settings == OF_METHOD:
         return replace(opened, layers=partial(rebuilt_layers, what, facts, kept))
     return _with_top(opened, Top.read(settings, kept, what=what) if settings else None)
@@ -317,7 +309,10 @@ def _from_imported(what: str, name: str, imported: Imported) -> Opened:
         image_size=imported.image_size,
         normalisation=normalisation,
     )
-    return _with_top(_fill(what, facts, imported.weights), imported.top)
+    aside = [name for part in imported.aside.values() for name in part]
+    aside += imported.top.weights if imported.top else []
+    opened = replace(_fill(what, facts, imported.weights), aside=tuple(aside))
+    return _with_top(opened, imported.top)
 
 
 def _trained_top(opened: Opened) -> Top | None:

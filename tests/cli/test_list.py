@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from ssl_zoo import plugins
 from ssl_zoo.cli.list import list_command
 from ssl_zoo.method import METHODS
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.config import run_config
 from ssl_zoo.runs.recipes import generic_names, recipe_names
-from ssl_zoo.weights.open import card_files
 from tests.plugins.method_file import write_method
 
 

@@ -35,8 +35,8 @@ from ssl_zoo.data.reader import load_readable
 from ssl_zoo.files import sha256
 from ssl_zoo.jobs.status import status
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.weights.open import card_files
 from tests.evaluation.results import small_result
 from tests.faults.examples import SEED, TIMES, outcome
 from tests.faults.mutation import mutated

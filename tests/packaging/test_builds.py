@@ -105,7 +105,7 @@ def test_an_installed_wheel_works_from_anywhere(installed: Path, tmp_path: Path)
 
 def test_an_installed_wheel_finds_recipes_and_cards(installed: Path, tmp_path: Path) -> None:
     subprocesses.ssl_zoo("config", "swav@digits", cwd=tmp_path, path=installed)
-    code = "from ssl_zoo.weights.open import card_files; print(*card_files(), sep='\\n')"
+    code = "from ssl_zoo.runs.card_files import card_files; print(*card_files(), sep='\\n')"
     cards = run(sys.executable, "-c", code, cwd=tmp_path, path=installed).stdout.split()
     assert cards == sorted(path.stem for path in (ROOT / "model_cards").glob("*.safetensors"))
 

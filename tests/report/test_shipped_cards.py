@@ -9,7 +9,8 @@ import yaml
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.files import sha256
 from ssl_zoo.method import METHODS, Method
-from ssl_zoo.weights.open import card_files, open_checkpoint
+from ssl_zoo.runs.card_files import card_files
+from ssl_zoo.weights.open import open_checkpoint
 
 CARDS = card_files()
 

@@ -190,7 +190,7 @@ def test_only_the_exported_network_is_loaded_for_use(tmp_path: Path) -> None:
     facts = checkpoint.Facts(1, config={}, exported="backbone")
     path = checkpoint.save(tmp_path, checkpoint.Content(facts, model, optimizer={}, rank={}))
     (path / checkpoint.OPTIMIZER).unlink()  # what is released need not come with the optimizer
-    _, weights = checkpoint.load_exported(path)
+    _, weights, _ = checkpoint.load_exported(path)
     assert sorted(weights) == ["bias", "weight"]
 
 

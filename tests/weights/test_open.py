@@ -18,10 +18,10 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.view import ViewSpec
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.weights.open import (
     METADATA,
-    card_files,
     export,
     load,
     newest_checkpoint,

@@ -1,0 +1,134 @@
+"""`InitConfig`: the weights that a run starts from; their content is part of the run's definition."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from ssl_zoo.config import Config, default
+from ssl_zoo.errors import UserError
+from ssl_zoo.files import sha256
+from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.best import BEST, best_checkpoint
+from ssl_zoo.runs.card_files import card_files
+from ssl_zoo.schedule import Duration
+
+_ELSEWHERE = re.compile(r"[a-z0-9]+:(?!\\)")
+"""Beginning of published networks (`torchvision:resnet50`) and of URLs."""
+
+
+class InitConfig(Config):
+    """Weights that the backbone starts from; heads start from scratch. In YAML, the name is sufficient.
+
+    Whatever `ssl_zoo.load` opens is accepted: a run, a file, a card, a published network.
+    """
+
+    weights: str = Field(min_length=1)
+    """A run folder, a checkpoint, a weight file of any project, a card, or `torchvision:resnet50`."""
+    format: str | dict[str, Any] | None = None
+    """Format of another project's file, if it is not recognised."""
+    freeze: Duration = default("0 epochs")
+    """Initial duration in which the backbone does not change; its batch statistics are still those of the
+    batch, and the running ones follow."""
+    freeze_layers: int | None = Field(default=None, ge=1)
+    """Number of first stages to freeze, the stem being the first; the whole backbone by default."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Learning rate of a stage as a fraction of that of the next; MAE fine-tunes with 0.65 to 0.75."""
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{12}$")
+    """First 12 hexadecimal digits of the SHA-256 of the file; None for networks published elsewhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        """Adds the digest of weights that have none, without opening them."""
+        entry = {"weights": value} if isinstance(value, str | Path) else value
+        if not isinstance(entry, Mapping):
+            return entry
+        entry = dict(entry)
+        if "name" in entry and "weights" not in entry:  # `init=FILE init.freeze=...`
+            entry["weights"] = entry.pop("name")
+        weights = entry.get("weights")
+        if entry.get("digest") is None and isinstance(weights, str | Path):
+            try:
+                entry["weights"], entry["digest"] = located(str(weights))
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return entry
+
+    @model_validator(mode="after")
+    def _check(self) -> "InitConfig":
+        if self.freeze_layers is not None and not self.freeze.value:
+            raise ValueError(
+                f"freeze_layers={self.freeze_layers} freezes nothing without a duration; "
+                "set init.freeze, for example init.freeze='5 epochs'"
+            )
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)], "description": cls.__doc__}
+
+    @property
+    def name(self) -> str:
+        """Name of the weights for messages, without the folders above."""
+        return self.weights if _ELSEWHERE.match(self.weights) else Path(self.weights).name
+
+
+def located(weights: str) -> tuple[str, str | None]:
+    """Returns the absolute path of local weights and the digest of their content.
+
+    Published networks and URLs are returned unchanged, without a digest, and cards with that of their file.
+
+    Raises:
+        UserError: there is nothing at a path, or a run has no checkpoint.
+    """
+    path = Path(weights).expanduser()
+    if (file := weight_file(path)) is not None:
+        return str(path.absolute()), sha256(file)[:12]
+    if weights in (cards := card_files()):
+        return weights, sha256(cards[weights])[:12]
+    if _ELSEWHERE.match(weights):
+        return weights, None
+    raise UserError(
+        f"there are no weights '{weights}'; pass a run folder, a weight file, torchvision:MODEL, "
+        f"timm:MODEL, or a card: {', '.join(cards) or 'none here'}"
+    )
+
+
+def weight_file(path: Path) -> Path | None:
+    """Returns the file with the weights of a run, a checkpoint or itself; None if there is none.
+
+    Raises:
+        UserError: a run has no complete checkpoint.
+    """
+    if path.name.endswith(BEST) and not path.exists():
+        return best_checkpoint(path) / checkpoint.MODEL
+    if (path / "config.yaml").is_file():
+        newest = checkpoint.newest(path / "checkpoints")
+        if newest is None:
+            raise UserError(f"run '{path}' has no complete checkpoint; train it first")
+        return newest / checkpoint.MODEL
+    if (path / checkpoint.MANIFEST).is_file():
+        return path / checkpoint.MODEL
+    return path if path.is_file() and os.access(path, os.R_OK) else None
+
+
+def init_overrides(
+    settings: Mapping[str, Any], overrides: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns settings and overrides so that the order of those for `init` does not matter.
+
+    `init=WEIGHTS` goes before `init.KEY=VALUE`, and replaced weights lose the digest of the old ones.
+    """
+    given = sorted(overrides, key=lambda text: not re.match(r"\s*init\s*=", text))
+    init = settings.get("init")
+    if isinstance(init, Mapping) and any(re.match(r"\s*init\.weights\s*=", one) for one in given):
+        init = {key: value for key, value in init.items() if key != "digest"}
+    return {**settings, "init": init}, given
