@@ -12,7 +12,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.registry import Registry, registry
-from ssl_zoo.schedule import Progress
+from ssl_zoo.schedule import Duration, Progress
 
 Metrics = dict[str, float]
 
@@ -116,16 +116,21 @@ class Alarm:
     below: float = float("-inf")
     patience: int = 3
     """Number of consecutive logged values that must be out of bounds."""
+    above_late: float = float("inf")
+    """Upper threshold in the second half of a run, when a healthy one is far below `above`."""
 
     @classmethod
     def at_chance(cls, advice: str, *, metric: str = "loss_over_chance") -> "Alarm":
-        """Returns an alarm for a cross entropy that stays at chance level.
+        """Returns an alarm for a cross entropy that stays at chance level, or near it to the end.
+
+        In the second half of a run, a loss above .95 of chance rings too: it has learnt next to nothing.
 
         Args:
             advice: how to fix it.
             metric: name of the metric, a cross entropy divided by chance level; see `over_chance`.
         """
-        return cls(metric, f"the loss is at chance level: {advice}", above=0.995, patience=5)
+        text = f"the loss is at chance level (1): {advice}"
+        return cls(metric, text, above=0.995, above_late=0.95, patience=5)
 
 
 def over_chance(loss: Tensor, n_choices: int) -> float:
@@ -229,6 +234,13 @@ class Method(nn.Module):
         """Writes the kept values of all memories; called after `after_step`."""
         for memory in self.memories().values():
             memory.commit(progress)
+
+    def durations(self) -> dict[str, Duration]:
+        """Returns the settings that must be shorter than the run, by name, such as `freeze_prototypes`.
+
+        A longer one would keep a part of the method from ever taking effect.
+        """
+        return {}
 
     def param_groups(self) -> Iterable[dict[str, Any]]:
         """Returns parameter groups for the optimizer.

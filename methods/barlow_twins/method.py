@@ -9,7 +9,7 @@ from pydantic import Field
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.heads.base import HEADS
-from ssl_zoo.method import METHODS, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode
 from ssl_zoo.methods.barlow_twins.loss import (
     BarlowTwinsLoss,
     BarlowTwinsSettings,
@@ -31,6 +31,16 @@ class BarlowTwins(Method):
     """Makes embeddings of two views agree in each coordinate, and decorrelates coordinates."""
 
     paper: ClassVar[str] = "Zbontar et al., ICML 2021, arXiv:2103.03230"
+
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm(
+            metric="invariance",
+            above=0.95,
+            patience=5,
+            advice="the views of an image agree no more than those of different images: lower "
+            "optimizer.lr, or lengthen schedule.warmup",
+        ),
+    )
 
     class Config(BarlowTwinsSettings, NamedConfig):  # type: ignore[misc]  # mypy knows no ssl_zoo.methods
         """Settings of Barlow Twins; defaults from facebookresearch/barlowtwins, main.py."""

@@ -28,6 +28,13 @@ class BYOL(Method):
             advice="predictions equal their targets, as when all embeddings are the same: "
             "raise method.momentum, lower optimizer.lr, or keep batch normalisation in both heads",
         ),
+        Alarm(
+            metric="cosine",
+            below=0.05,
+            patience=5,
+            advice="predictions have nothing in common with their targets: lower optimizer.lr, or "
+            "lengthen schedule.warmup",
+        ),
     )
 
     class Config(NamedConfig):

@@ -14,7 +14,17 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
 from ssl_zoo.memory.counts import clusters_of
-from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput, encode
+from ssl_zoo.method import (
+    METHODS,
+    Alarm,
+    Batch,
+    Method,
+    Metrics,
+    RunInfo,
+    StepOutput,
+    encode,
+    over_chance,
+)
 from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
 from ssl_zoo.schedule import Duration, Progress, Ramp, Share, within
@@ -33,6 +43,9 @@ class DINO(Method):
             patience=5,
             advice="the teacher's output is nearly uniform: lower method.teacher_temperature, "
             "or freeze prototypes longer (method.freeze_prototypes)",
+        ),
+        Alarm.at_chance(
+            "lower method.teacher_temperature, lower optimizer.lr, or lengthen schedule.warmup"
         ),
         Alarm(
             metric="mean_target_entropy",
@@ -97,6 +110,10 @@ class DINO(Method):
         steps = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return [self.head.prototypes] if progress.step < steps else []
 
+    def durations(self) -> dict[str, Duration]:
+        """Returns how long prototypes are frozen."""
+        return {"freeze_prototypes": self.config.freeze_prototypes}
+
     def after_step(self, progress: Progress) -> None:
         """Updates the teacher."""
         momentum = self.config.momentum.at(progress)
@@ -125,7 +142,8 @@ def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
     Returns:
         `teacher_entropy`: mean entropy of targets divided by ln K, 1 if all are uniform;
             `mean_target_entropy`: the same for the mean target of all ranks, 0 if one prototype gets all
-            images; `kl`: divergence of the student from the teacher, 0 if both are constant.
+            images; `kl`: divergence of the student from the teacher, 0 if both are constant;
+            `loss_over_chance`: 1 for a uniform student.
     """
     ln_k = math.log(targets.shape[-1])
     entropy = float(torch.special.entr(targets).sum(dim=-1).mean())
@@ -134,4 +152,5 @@ def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
         "teacher_entropy": entropy / ln_k,
         "mean_target_entropy": float(torch.special.entr(mean).sum()) / ln_k,
         "kl": float(loss.detach()) - entropy,
+        "loss_over_chance": over_chance(loss, targets.shape[-1]),
     }

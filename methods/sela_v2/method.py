@@ -102,6 +102,10 @@ class SeLaV2(Method):
         until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return self.prototypes.parameters() if progress.step < until else ()
 
+    def durations(self) -> dict[str, Duration]:
+        """Returns how long prototypes are frozen."""
+        return {"freeze_prototypes": self.config.freeze_prototypes}
+
     def layers(self) -> dict[str, nn.Module]:
         """Returns the head and each set of prototypes."""
         return prototype_layers(self.head, self.prototypes)

@@ -3,12 +3,13 @@ representations", arXiv:2002.05709), also with more than two views and with crop
 
 from typing import Annotated, ClassVar, Literal
 
+from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 from ssl_zoo.losses.nt_xent import NTXentLoss, NTXentSettings
-from ssl_zoo.method import METHODS, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode, over_chance
 from ssl_zoo.schedule import Progress
 
 
@@ -20,6 +21,9 @@ class SimCLR(Method):
         True  # learns from the fewest images and steps, and has few settings
     )
     paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm.at_chance("lower optimizer.lr, or lengthen schedule.warmup"),
+    )
 
     class Config(NTXentSettings, NamedConfig):
         """Settings of SimCLR."""
@@ -38,4 +42,7 @@ class SimCLR(Method):
         features = encode(self.backbone, batch.views)  # (V * B, D)
         embeddings = batch.by_view(l2_normalize(self.head(features)))  # (V, B, d)
         loss = self.loss(embeddings, batch.n_global)
-        return StepOutput(loss, features)
+        n_candidates = 1 + batch.n_global * (batch.n_images * distributed.world_size() - 1)
+        return StepOutput(
+            loss, features, lambda: {"loss_over_chance": over_chance(loss, n_candidates)}
+        )

@@ -37,6 +37,13 @@ class SimSiam(Method):
             "lower optimizer.lr, keep batch normalisation at the end of method.head, and make the "
             "predictor's hidden layer narrower than an embedding",
         ),
+        Alarm(
+            metric="cosine",
+            below=0.05,
+            patience=5,
+            advice="predictions have nothing in common with their targets: lower optimizer.lr, or "
+            "lengthen schedule.warmup",
+        ),
     )
 
     class Config(NamedConfig):

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import METHODS, Batch, Method, RunInfo, StepOutput, encode
+from ssl_zoo.method import METHODS, Alarm, Batch, Method, RunInfo, StepOutput, encode, over_chance
 from ssl_zoo.schedule import Progress
 
 
@@ -22,6 +22,10 @@ class Supervised(Method):
     min_global: ClassVar[int] = 1
     paper: ClassVar[str] = (
         "an upper baseline, as in Caron et al., NeurIPS 2020, arXiv:2006.09882, Figure 3"
+    )
+
+    alarms: ClassVar[tuple[Alarm, ...]] = (
+        Alarm.at_chance("lower optimizer.lr, or lengthen schedule.warmup"),
     )
 
     class Config(NamedConfig):
@@ -52,7 +56,10 @@ class Supervised(Method):
         return StepOutput(
             loss,
             features,
-            lambda: {"top1": 100 * float((logits.argmax(dim=1) == labels).double().mean())},
+            lambda: {
+                "top1": 100 * float((logits.argmax(dim=1) == labels).double().mean()),
+                "loss_over_chance": over_chance(loss, logits.shape[1]),
+            },
         )
 
 

@@ -36,6 +36,9 @@ from ssl_zoo.method import (
 )
 from ssl_zoo.schedule import Duration, Progress
 
+ALWAYS = 1000
+"""Epochs from which frozen prototypes are meant to stay frozen, however long a run is."""
+
 
 @METHODS.register
 class SwAV(Method):
@@ -65,7 +68,7 @@ class SwAV(Method):
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(default=[3000], min_length=1)
         """Number of prototypes; several numbers create several sets, whose losses are averaged."""
         freeze_prototypes: Duration = default("313 steps")
-        """Initial duration in which prototypes are frozen."""
+        """Initial duration in which prototypes are frozen; from 1000 epochs on, they always are."""
         queue_length: int = Field(default=0, ge=0)
         """Number of embeddings of earlier batches, over all processes, used when computing codes."""
         queue_start: Duration = default("15 epochs")
@@ -124,6 +127,13 @@ class SwAV(Method):
         """Returns the prototypes in the first steps."""
         until = self.config.freeze_prototypes.steps(progress.steps_per_epoch)
         return self.prototypes.parameters() if progress.step < until else ()
+
+    def durations(self) -> dict[str, Duration]:
+        """Returns when prototypes begin to train, unless never, and when the queue begins to fill."""
+        freeze, start = self.config.freeze_prototypes, self.config.queue_start
+        always = freeze.unit == "epochs" and freeze.value >= ALWAYS
+        found = {} if always else {"freeze_prototypes": freeze}
+        return {**found, "queue_start": start} if self.config.queue_length else found
 
     def layers(self) -> dict[str, nn.Module]:
         """Returns the head and each set of prototypes."""

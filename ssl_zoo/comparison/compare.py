@@ -359,10 +359,18 @@ def _row(name: str, scored: list[_Scored], config: RunConfig) -> Row:
         },
         protocols={key: found.protocol_digest for key, found in first.evaluators.items()},
         parameters=first.backbone.parameters,
-        epochs=config.epochs if trains else 0,
-        views_seen=_views_seen(config, first.data.n_train) if trains else 0,
+        epochs=_epochs(first, config) if trains else 0,
+        views_seen=_views_seen(config, _epochs(first, config), first.data.n_train)
+        if trains
+        else 0,
         training_seconds=statistics.fmean(one.training_seconds for one in scored),
+        selected_by=first.selected_by,
     )
+
+
+def _epochs(result: Result, config: RunConfig) -> int:
+    """Returns the epochs of a run, fewer than in its settings if it ended early."""
+    return config.epochs if config.stop_early is None else round(result.epoch or 0)
 
 
 def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
@@ -375,9 +383,9 @@ def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
     return ScoreSummary(mean=values[0], interval=interval, values=values)
 
 
-def _views_seen(config: RunConfig, n_train: int) -> int:
+def _views_seen(config: RunConfig, epochs: int, n_train: int) -> int:
     """Returns the number of views of all sizes processed in training."""
-    steps = config.epochs * (n_train // config.global_batch_size)
+    steps = epochs * (n_train // config.global_batch_size)
     return steps * config.global_batch_size * sum(config.view_counts.values())
 
 

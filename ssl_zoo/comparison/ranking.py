@@ -42,6 +42,8 @@ class Row(Record):
     """Number of views of all sizes processed in training."""
     training_seconds: float
     """Training time, mean over seeds."""
+    selected_by: str | None = None
+    """Score during training that ended its runs early; None for runs of fixed length."""
 
 
 class Comparison(Document):

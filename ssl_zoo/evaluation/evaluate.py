@@ -86,6 +86,7 @@ def evaluate(
         weights=opened.digest,
         step=opened.facts.step,
         epoch=opened.facts.epoch,
+        selected_by=opened.facts.selected_by,
         backbone=backbone,
         layer=config.layer,
         precision=config.precision,

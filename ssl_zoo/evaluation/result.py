@@ -178,6 +178,9 @@ class Result(Document):
     """Optimizer steps of its training, if known."""
     epoch: float | None = None
     """Epochs of its training, if known."""
+    selected_by: str | None = None
+    """Score during training by which the checkpoint was chosen, or its training ended; None if it is the
+    last one of a run of fixed length."""
     backbone: BackboneFacts
     """The network."""
     layer: str = POOLED
@@ -249,6 +252,7 @@ class Result(Document):
         return (
             f"{self.checkpoint} on {self.data.name} ({self.data.n_train} train, "
             f"{self.data.n_test} test, {self.image_size} px){self.data.caution}"
+            + (f", selected by {self.selected_by} during training" if self.selected_by else "")
         )
 
 

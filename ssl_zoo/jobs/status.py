@@ -209,7 +209,9 @@ def _status(run: _Run, slurm: Slurm, known: SlurmJob | None) -> RunStatus:
 def _standing(run: _Run, slurm: Slurm, known: SlurmJob | None) -> Standing:
     """Returns the state from the most reliable source available."""
     if run.is_complete:
-        return Standing(Phase.COMPLETE, "COMPLETE")
+        ends = [event.reason for event in run.events if event.event == "complete"]
+        why = f"stopped early: {ends[-1]}" if ends and ends[-1] else ""
+        return Standing(Phase.COMPLETE, "COMPLETE", why)
     if known and known.is_active:
         return _queued(run, known)
     if run.launcher == "local" and run.job and _is_here(run):

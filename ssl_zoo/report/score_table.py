@@ -66,6 +66,7 @@ class ScoreTable:
         cells: all scores.
         differences: tests of the best checkpoint against each other one.
         why_not: why there are no such tests; empty if there are, or for a single checkpoint.
+        notes: what to know of single checkpoints, one line each.
     """
 
     title: str
@@ -73,6 +74,7 @@ class ScoreTable:
     cells: tuple[Cell, ...]
     differences: tuple[Difference, ...] = ()
     why_not: str = ""
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[TableRow]:
         """Returns one row per score, protocol and data."""
@@ -147,7 +149,22 @@ def table(*what: Result | Comparison | str | Path, score: str | None = None) -> 
         cells=tuple(named),
         differences=tuple(found),
         why_not=why_not,
+        notes=tuple(line for one in sources for line in selection_notes(one)),
     )
+
+
+def selection_notes(source: Result | Comparison) -> list[str]:
+    """Returns a line for each checkpoint that was selected by a score during training."""
+    if isinstance(source, Result):
+        selected = {source.checkpoint: source.selected_by}
+    else:
+        selected = {row.name: row.selected_by for row in source.rows}
+    return [
+        f"{name}: selected by {score} during training; if that was measured on these test images, its "
+        "scores are too high"
+        for name, score in selected.items()
+        if score is not None
+    ]
 
 
 def read_scored(what: Result | Comparison | str | Path) -> list[Result | Comparison]:

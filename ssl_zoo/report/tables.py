@@ -8,7 +8,7 @@ from rich.text import Text
 from ssl_zoo.comparison.ranking import Comparison, ScoreSummary, seeds_text
 from ssl_zoo.evaluation.differences import Difference
 from ssl_zoo.evaluation.result import SPREAD, Result
-from ssl_zoo.report.score_table import ScoreTable, TableRow
+from ssl_zoo.report.score_table import ScoreTable, TableRow, selection_notes
 from ssl_zoo.report.short_names import LEAST, short_names
 
 HEADINGS = {
@@ -57,7 +57,10 @@ def results_table(found: ScoreTable, *, width: int) -> Group:
             cells = ["" if value is None else f"{value:.2f}" for value in row.values]
             table.add_row(row.score, *cells, row.protocol)
     return Group(
-        Text(found.title), table, *(Text(difference_line(one)) for one in found.differences)
+        Text(found.title),
+        table,
+        *(Text(difference_line(one)) for one in found.differences),
+        *map(Text, found.notes),
     )
 
 
@@ -107,8 +110,10 @@ def leaderboard(comparison: Comparison, *, width: int) -> Group:
         scores.pop()
         table = _leaderboard(comparison, scores, names)
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison.protocols.items())
-    title = f"{comparison.backbone} on {comparison.data}, {seeds_text(comparison.seeds)}{comparison.caution}"
-    return Group(Text(title), table, Text(f"protocols: {protocols}"))
+    seeds = seeds_text(comparison.seeds)
+    title = f"{comparison.backbone} on {comparison.data}, {seeds}{comparison.caution}"
+    notes = map(Text, selection_notes(comparison))
+    return Group(Text(title), table, Text(f"protocols: {protocols}"), *notes)
 
 
 def _leaderboard(comparison: Comparison, scores: list[str], names: list[str]) -> Table:

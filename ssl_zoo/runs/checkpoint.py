@@ -36,6 +36,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.pt"
+MayWrite = Callable[[], bool]
 
 
 class DamagedCheckpoint(UserError):
@@ -131,7 +132,8 @@ def save(
     content: Content,
     *,
     keep: int = 2,
-    may_write: Callable[[], bool] = lambda: True,
+    best: int | None = None,
+    may_write: MayWrite = lambda: True,
     damaged: Collection[Path] = (),
 ) -> Path:
     """Writes a checkpoint; all ranks must call it.
@@ -140,6 +142,7 @@ def save(
         folder: folder of the checkpoints.
         content: contribution of this rank.
         keep: number of newest checkpoints to keep.
+        best: step of a checkpoint to keep whatever its age.
         may_write: called on rank 0 before every rename and every removal; if false, nothing more is
             changed.
         damaged: checkpoints that this run found damaged when it resumed; they are removed.
@@ -166,7 +169,7 @@ def save(
             **vars(content.facts), world_size=distributed.world_size(), sha256=checksums
         )
         error = _attempt(lambda: _publish(aside, final, manifest, may_write))
-        error = error or _attempt(lambda: _prune(final, keep, damaged, may_write))
+        error = error or _attempt(lambda: _prune(final, keep, best, damaged, may_write))
     if error is not None and distributed.is_main():
         shutil.rmtree(aside, ignore_errors=True)
         error = _attempt(lambda: _check_owner(folder, may_write)) or error
@@ -200,7 +203,7 @@ def _write(aside: Path, content: Content) -> dict[str, str]:
     return digests
 
 
-def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[], bool]) -> None:
+def _publish(aside: Path, final: Path, manifest: Manifest, may_write: MayWrite) -> None:
     """Makes a complete checkpoint visible under its name, atomically and safe from a power cut."""
     write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
     sync_folder(aside)
@@ -214,7 +217,7 @@ def _publish(aside: Path, final: Path, manifest: Manifest, may_write: Callable[[
     _check_owner(final.parent, may_write)
 
 
-def _check_owner(folder: Path, may_write: Callable[[], bool]) -> None:
+def _check_owner(folder: Path, may_write: MayWrite) -> None:
     if not may_write():
         raise Superseded.everywhere(
             f"another start has taken over '{folder}'; this process stops here"
@@ -372,16 +375,17 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _prune(
-    newest: Path, keep: int, damaged: Collection[Path], may_write: Callable[[], bool]
+    newest: Path, keep: int, best: int | None, damaged: Collection[Path], may_write: MayWrite
 ) -> None:
     """Removes old checkpoints, damaged ones and leftovers of earlier starts.
 
     Others that are newer than this one are not known to be damaged: they are kept.
     """
-    whole = [path for path in found(newest.parent) if path not in damaged]
-    older = [path for path in whole if step_of(path) <= step_of(newest)]
+    older = [path for path in found(newest.parent) if step_of(path) <= step_of(newest)]
+    older = [path for path in older if path not in damaged]
+    old = [path for path in older[keep:] if step_of(path) != best]
     broken = [path for path in damaged if path != newest and path.exists()]
-    for path in [*broken, *older[keep:], *newest.parent.glob(".writing-*")]:
+    for path in [*broken, *old, *newest.parent.glob(".writing-*")]:
         _check_owner(newest.parent, may_write)
         shutil.rmtree(path, ignore_errors=True)
 

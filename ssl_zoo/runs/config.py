@@ -26,6 +26,7 @@ from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.runs.init_config import InitConfig, init_overrides
 from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
+from ssl_zoo.runs.selection import ScoreGoal, StopEarly
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
 
@@ -49,12 +50,15 @@ class CheckpointConfig(Config):
     """Interval between checkpoints; the last step always writes one."""
     keep: int = Field(default=2, ge=2)
     """Number of newest checkpoints to keep; two, so that one is intact while the next is written."""
+    best: ScoreGoal | None = None
+    """Score whose best checkpoint is kept too, as `RUN@best`: `knn/top1@k=20`, or `min:NAME` if lower is
+    better. Checkpoints are then also written before each evaluation."""
 
 
 class RunConfig(Config):
     """A training run. Equal configs give equal weights with equal software."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"init"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"init", "stop_early"})
 
     method: Annotated[NamedConfig, METHODS]
     """The method, with its loss."""
@@ -93,6 +97,8 @@ class RunConfig(Config):
     """Scores during training."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints during training."""
+    stop_early: StopEarly | None = None
+    """When to end before the last epoch; the schedule is that of all epochs."""
     log_every: int = Field(default=10, ge=1)
     """Steps between logged metrics."""
     slurm: SlurmConfig = SlurmConfig()
@@ -125,6 +131,12 @@ class RunConfig(Config):
             )
         if self.init is not None:
             self._check_init(self.init)
+        selects = self.checkpoint.best is not None or self.stop_early is not None
+        if selects and trains and not (self.evaluation.every.value and self.evaluation.evaluators):
+            raise ValueError(
+                "checkpoint.best and stop_early need scores during training; set evaluation.every, for "
+                "example evaluation.every='1 epoch', and evaluation.evaluators"
+            )
         self._check_views()
         self._check_channels()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):

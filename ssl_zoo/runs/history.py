@@ -5,7 +5,7 @@
     requeued     step, reason                                    saved; the launcher starts it again
     stopped      step, reason                                    saved; nothing starts it again
     failed       reason, rank                                    ended by an error
-    complete     step                                            finished
+    complete     step, reason                                    finished; why, if before the last epoch
 
 Events written inside a job also have the fields `job` and `restart`.
 """
@@ -46,7 +46,7 @@ class Event:
         world_size: number of training processes.
         step: number of optimizer steps taken.
         total_steps: number of steps of the run.
-        reason: why the run stopped or failed.
+        reason: why the run stopped, failed or ended early.
         rank: process that failed.
     """
 

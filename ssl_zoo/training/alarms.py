@@ -27,11 +27,14 @@ class AlarmBell:
     Args:
         alarms: the alarms to watch.
         quiet_steps: number of initial steps without alarms, because untrained networks trigger them.
+        late_step: step after which `above_late` counts; None if it never does.
     """
 
-    def __init__(self, alarms: Iterable[Alarm], *, quiet_steps: int) -> None:
+    def __init__(
+        self, alarms: Iterable[Alarm], *, quiet_steps: int, late_step: int | None = None
+    ) -> None:
         self._alarms = [*alarms]
-        self._quiet_steps = quiet_steps
+        self._quiet_steps, self._late_step = quiet_steps, late_step
         self._streaks = [0] * len(self._alarms)
 
     def hear(self, step: int, metrics: dict[str, float]) -> list[str]:
@@ -41,7 +44,9 @@ class AlarmBell:
             value = metrics.get(alarm.metric)
             if value is None or step <= self._quiet_steps:
                 continue
-            out = value > alarm.above or value < alarm.below or math.isnan(value)
+            is_late = self._late_step is not None and step > self._late_step
+            above = min(alarm.above, alarm.above_late) if is_late else alarm.above
+            out = value > above or value < alarm.below or math.isnan(value)
             self._streaks[index] = self._streaks[index] + 1 if out else 0
             if self._streaks[index] == alarm.patience:
                 lines.append(f"step {step}: {alarm.metric} is {value:.3g}: {alarm.advice}")

@@ -101,6 +101,26 @@ def build_method(
     return method.train()
 
 
+def check_durations(config: RunConfig, method: Method) -> None:
+    """Checks that what happens in a part of a run fits into it.
+
+    Raises:
+        UserError: a duration is not shorter than the run.
+    """
+    total, steps_per_epoch = method.run.total_steps, method.run.steps_per_epoch
+    named = {f"method.{name}": each for name, each in method.durations().items()}
+    if config.init is not None and config.init.freeze_layers is None:
+        named["init.freeze"] = config.init.freeze
+    for name, duration in named.items():
+        steps = duration.steps(steps_per_epoch)
+        if steps and steps >= total:
+            fits = max(1, min(steps_per_epoch, total // 10))
+            raise UserError.everywhere(
+                f"{name} of {duration} ({steps} steps) is not shorter than the run, which has {total} "
+                f"optimizer steps; use at most {total - 1} steps, for example {name}='{fits} steps'"
+            )
+
+
 def wrap(method: Method, device: torch.device) -> nn.Module:
     """Returns the method with gradients averaged over ranks; the method itself for one process."""
     if distributed.world_size() == 1:

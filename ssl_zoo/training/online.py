@@ -40,14 +40,15 @@ class OnlineEvaluator:
                 num_workers=config.num_workers,
             )
             if train.labels is None:
-                logger.warning(
-                    "data '%s' has no labels; there are no scores during training",
-                    config.data.name,
-                )
-                self._every = 0
-            else:
+                self._without_labels()
+            if self._every:
                 test = DATASETS.build(config.data, split="test")
                 self._splits = labelled(train), labelled(test)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there are scores during training."""
+        return self._splits is not None
 
     def is_due(self, step: int, *, last: bool) -> bool:
         """Returns whether to evaluate after this many steps."""
@@ -73,3 +74,24 @@ class OnlineEvaluator:
             (label, score(source, EVALUATORS.build(settings), seed=self._request.seed))
             for label, settings in self._request.labelled().items()
         ]
+
+    def needs_labels(self, label: str) -> bool:
+        """Returns whether an evaluator compares features with labels."""
+        return bool(EVALUATORS.build(self._request.labelled()[label]).labelled)
+
+    def _without_labels(self) -> None:
+        """Leaves only evaluators that need no labels."""
+        every = self._request.evaluators
+        left = tuple(one for one in every if not EVALUATORS.build(one).labelled)
+        if left:
+            self._request = self._request.model_copy(update={"evaluators": left})
+        else:
+            self._every = 0
+        if len(left) < len(every):
+            logger.warning(
+                "data '%s' has no labels; %s during training",
+                self._config.data.name,
+                f"only {', '.join(one.name for one in left)} is scored"
+                if left
+                else "there are no scores, but evaluation.evaluators=[health] needs none",
+            )

@@ -38,6 +38,9 @@ class Reporter:
         seconds_before: training time of earlier starts of the run.
         bell: checks metrics for alarms.
         bar: whether to draw a progress bar; by default, if standard error is a terminal.
+
+    Attributes:
+        warned: whether an alarm rang.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Reporter:
         bar: bool | None = None,
     ) -> None:
         self._is_main = distributed.is_main()
+        self.warned = False
         self._bell = bell
         self._start = time.monotonic() - seconds_before
         self._total_steps, self._from = total_steps, (start_step, time.monotonic())
@@ -83,6 +87,11 @@ class Reporter:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
+    @property
+    def seconds(self) -> float:
+        """Training time of all starts of the run."""
+        return time.monotonic() - self._start
+
     def advance(self, step: int) -> None:
         """Advances the progress bar."""
         if self._bar is not None:
@@ -113,6 +122,7 @@ class Reporter:
             self._tensorboard.write({f"{prefix}/{name}": metrics[name] for name in metrics}, step)
         for line in self._bell.hear(step, metrics):
             logger.warning(line)
+            self.warned = True
         note = _note(prefix, metrics, headline)
         if self._bar is None:
             self._say(step, note)

@@ -18,6 +18,7 @@ from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.job import is_submitted
 from ssl_zoo.runs.rng import rng_state, set_rng_state
 from ssl_zoo.training.same_data import TrainingData
+from ssl_zoo.training.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class TrainingState:
         scaler: loss scaler for fp16.
         arithmetic: what the rounding of this process depends on.
         data: the training images.
+        selection: the best scores so far.
     """
 
     config: RunConfig
@@ -41,6 +43,7 @@ class TrainingState:
     steps_per_epoch: int
     arithmetic: dict[str, str]
     data: TrainingData
+    selection: Selection
     step: int = 0
     warned_of_slow_saving: bool = False
     damaged: list[Path] = field(default_factory=list)
@@ -61,6 +64,7 @@ class TrainingState:
                 "step": self.step,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "selection": self.selection.state(),
             },
             rank={
                 "step": self.step,
@@ -73,6 +77,7 @@ class TrainingState:
             self.folder.checkpoints,
             content,
             keep=self.config.checkpoint.keep,
+            best=best.step if (best := self.selection.best) else None,
             may_write=lambda: not self.folder.ownership.is_lost(),
             damaged=self.damaged,
         )
@@ -140,6 +145,7 @@ class TrainingState:
                 f"the checkpoint in '{self.folder.checkpoints}' does not match this config: {reason}"
             ) from None
         self.scaler.load_state_dict(state.optimizer["scaler"])
+        self.selection.load(state.optimizer.get("selection", {}))
         self.step = state.step
         self.method.load_rank_state([rank["method"] for rank in state.ranks])
         if len(state.ranks) == distributed.world_size():

@@ -7,7 +7,7 @@ requeues are handled in the same way, exact to the step.
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from ssl_zoo import distributed
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import Scores
 from ssl_zoo.evaluators.collapse import effective_rank, feature_std
 from ssl_zoo.method import METHODS, Batch, StepOutput
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.arithmetic import arithmetic
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
@@ -31,10 +33,12 @@ from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
 from ssl_zoo.training.alarms import COLLAPSE_ALARMS, AlarmBell
+from ssl_zoo.training.announcements import say_end, say_start
 from ssl_zoo.training.build import (
     LoadedEpoch,
     build_loader,
     build_method,
+    check_durations,
     split_batch,
     to_batch,
     wrap,
@@ -46,6 +50,7 @@ from ssl_zoo.training.pace import Clock
 from ssl_zoo.training.rates import Rates
 from ssl_zoo.training.reporter import Reporter
 from ssl_zoo.training.same_data import TrainingData
+from ssl_zoo.training.selection import Named, Selection
 from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.state import TrainingState
 
@@ -77,6 +82,7 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
             return folder.path
         with remembered(folder):
             trainer = Trainer(config, folder, device)
+            trainer.prepare()
             # Written only now, so that an invalid config leaves no trace.
             distributed.on_main(lambda: folder.begin(config))
             trainer.run(request, bar=bar)
@@ -101,6 +107,7 @@ class Trainer:
         initial = initial_weights(config, folder)
         seed_everything(config.seed)
         self.method = build_method(config, dataset, self.steps_per_epoch, device, initial=initial)
+        check_durations(config, self.method)
         self.freezing = Freezing(config.init, self.method.backbone)
         self.wrapped = wrap(self.method, device)
         seed_everything(config.seed + distributed.rank())
@@ -111,6 +118,7 @@ class Trainer:
         self.rates = Rates(self.optimizer, config.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         data: Any = config.data
+        self.selection = Selection(config, folder)
         self.state = TrainingState(
             config,
             folder,
@@ -120,16 +128,32 @@ class Trainer:
             self.steps_per_epoch,
             arithmetic=arithmetic(device),
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
+            selection=self.selection,
         )
         self.agreement = Agreement(folder, device)
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)
         self._provenance = provenance()  # now, as the checkout may change during training
         self._output: StepOutput | None = None
+        self._before: list[tuple[str, Scores]] = []  # scores of the untrained network
 
     @property
     def step(self) -> int:
         """Number of optimizer steps taken."""
         return self.state.step
+
+    def prepare(self) -> None:
+        """Scores the network before training, unless the run resumes; all ranks must call it.
+
+        Raises:
+            UserError: the settings name a score that this run does not measure.
+        """
+        resumes = distributed.broadcast_object(bool(checkpoint.found(self.folder.checkpoints)))
+        if resumes or not self.total_steps:
+            return
+        if self.online.is_on:
+            self._before = self.online.evaluate(self.method)
+        scores, self.selection.first = self._named(self._before)
+        self.selection.check(scores)
 
     def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
         """Trains from the newest checkpoint to the end."""
@@ -139,8 +163,8 @@ class Trainer:
                 f"the checkpoint in '{self.folder.checkpoints}' is of step {self.step}, but with these "
                 f"data the run has {self.total_steps} steps; restore the data, or use another --output"
             )
-        if self.step:
-            logger.info("resuming from step %d of %d", self.step, self.total_steps)
+        if self.total_steps:
+            say_start(self.config, self.folder, self.method, self.device, from_step=self.step)
         self._note(
             Event(
                 "started",
@@ -156,7 +180,11 @@ class Trainer:
             total_steps=self.total_steps,
             start_step=self.step,
             seconds_before=seconds_before,
-            bell=AlarmBell([*COLLAPSE_ALARMS, *self.method.alarms], quiet_steps=quiet),
+            bell=AlarmBell(
+                [*COLLAPSE_ALARMS, *self.method.alarms],
+                quiet_steps=quiet,
+                late_step=self.total_steps // 2,
+            ),
             bar=bar,
         ) as reporter:
             if not self.total_steps:
@@ -165,14 +193,26 @@ class Trainer:
                 self._evaluate(
                     reporter, request
                 )  # the checkpoint was written before its evaluation
-            clock = Clock(self.step)
-            for batch in self._batches():
-                progress = self._progress()
-                self._take_step(batch, progress)
-                reporter.advance(self.step)
-                self._finish_step(reporter, progress, clock, request)
+            elif self.step == 0:
+                for prefix, found in self._before:
+                    reporter.log(0, 0, prefix, found.values, headline=found.headline)
+            if not self.selection.why_stopped:
+                self._train(reporter, request)
         distributed.on_main(self._mark_complete)
-        self._note(Event("complete", step=self.step))
+        self._note(Event("complete", step=self.step, reason=self.selection.why_stopped or None))
+        if distributed.is_main() and self.total_steps:
+            say_end(self.selection, self.step, seconds=reporter.seconds, warned=reporter.warned)
+
+    def _train(self, reporter: Reporter, request: StopRequest) -> None:
+        """Takes the remaining steps, as long as the scores improve."""
+        clock = Clock(self.step)
+        for batch in self._batches():
+            progress = self._progress()
+            self._take_step(batch, progress)
+            reporter.advance(self.step)
+            self._finish_step(reporter, progress, clock, request)
+            if self.selection.why_stopped:
+                return
 
     def losses(self) -> Iterator[float]:
         """Takes one step after the other without logging or saving, and yields the loss of each."""
@@ -184,6 +224,10 @@ class Trainer:
     def _mark_complete(self) -> None:
         self.folder.ownership.check()
         facts = {"step": self.step, "config_digest": self.config.digest()}
+        if self.selection.why_stopped:
+            facts["stopped_early"] = self.selection.why_stopped
+        if self.selection.best is not None:
+            facts["best"] = asdict(self.selection.best)
         self.folder.mark_complete({**facts, "provenance": self._provenance})
 
     def _note(self, event: Event) -> None:
@@ -242,11 +286,14 @@ class Trainer:
         """Returns what is due after this step."""
         last = self.step == self.total_steps
         every = self.config.checkpoint.every.steps(self.steps_per_epoch)
+        evaluates = (self.step > 0 or last) and self.online.is_due(self.step, last=last)
         return Due(
             last=last,
             logs=last or self.step % self.config.log_every == 0,
-            saves=last or (every > 0 and self.step % every == 0),
-            evaluates=(self.step > 0 or last) and self.online.is_due(self.step, last=last),
+            saves=last
+            or (every > 0 and self.step % every == 0)
+            or (evaluates and self.selection.is_on),
+            evaluates=evaluates,
         )
 
     def _finish_step(
@@ -284,6 +331,14 @@ class Trainer:
             found = self.online.evaluate(self.method)
         for prefix, scores in found:
             reporter.log(self.step, epoch, prefix, scores.values, headline=scores.headline)
+        if self.total_steps:
+            self.selection.note(self.step, *self._named(found))
+
+    def _named(self, found: list[tuple[str, Scores]]) -> tuple[Named, Named]:
+        """Returns all scores by full name, and the headlines of evaluators that use labels."""
+        every = {f"{key}/{name}": value for key, s in found for name, value in s.values.items()}
+        headlines = [f"{key}/{s.headline}" for key, s in found if self.online.needs_labels(key)]
+        return every, {name: every[name] for name in headlines if name in every}
 
     def _interrupted(self, signum: int) -> Interrupted:
         return Interrupted(self.folder.path, self.step, signum)

@@ -35,6 +35,8 @@ class WeightFacts(Config):
     """Format of the other project's file that it comes from."""
     normalisation: Normalisation | None = None
     """Of its input, where that is not the data set's own."""
+    selected_by: str | None = None
+    """Score during training by which the checkpoint was chosen, or the run was ended."""
     seed: int | None = None
     """Seed of untrained weights."""
 

@@ -253,10 +253,19 @@ def _from_checkpoint(what: str, path: Path) -> Opened:
         "step": manifest.step,
         "epoch": manifest.epoch,
         "config": config,
+        "selected_by": _selected_by(what, config),
     }
     facts = validate(WeightFacts, known, source=f"'{what}'")
     opened = _fill(what, facts, weights)
     return replace(opened, layers=partial(_layers, what, path, config), aside=tuple(aside))
+
+
+def _selected_by(what: str, config: dict[str, Any]) -> Any:
+    """Returns the score by which a checkpoint was chosen, or training was ended; None without one."""
+    settings = config.get("checkpoint") if what.endswith(BEST) else config.get("stop_early")
+    if not isinstance(settings, dict):
+        return None
+    return settings.get("best" if what.endswith(BEST) else "score")
 
 
 def _layers(what: str, path: Path, config: dict[str, Any]) -> dict[str, nn.Module]:

@@ -15,3 +15,15 @@ def test_a_value_within_bounds_starts_the_count_again() -> None:
     heard = [bell.hear(step, {"x": value}) for step, value in enumerate((-1.0, 1.0, -1.0), 1)]
     assert heard == [[], [], []]
     assert len(bell.hear(4, {"x": float("nan")})) == 1
+
+
+def test_a_loss_that_is_still_near_chance_in_the_second_half_rings() -> None:
+    bell = AlarmBell([Alarm.at_chance("do this")], quiet_steps=10, late_step=50)
+    heard = [bell.hear(step, {"loss_over_chance": 0.96}) for step in range(41, 60)]
+    rang = [step for step, lines in zip(range(41, 60), heard, strict=True) if lines]
+    assert rang == [55]
+
+
+def test_a_loss_near_chance_in_the_first_half_does_not_ring() -> None:
+    bell = AlarmBell([Alarm.at_chance("do this")], quiet_steps=10, late_step=50)
+    assert not any(bell.hear(step, {"loss_over_chance": 0.96}) for step in range(41, 50))

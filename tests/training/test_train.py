@@ -374,3 +374,50 @@ def test_a_groups_own_weight_decay_is_where_its_schedule_begins(
     trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
     trainer.rates.set(trainer._progress())
     assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.25
+
+
+def test_scores_before_and_during_training_change_no_weights(tmp_path: Path) -> None:
+    runs = [
+        train(
+            fast_config("simclr", *SHORT, f"evaluation.every={every}"), tmp_path / name, bar=False
+        )
+        for every, name in (("2 steps", "scored"), ("0", "plain"))
+    ]
+    one, other = (outcome(run)[0] for run in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_untrained_network_is_scored_once(uninterrupted: Path) -> None:
+    steps = [
+        line["step"] for line in RunFolder(uninterrupted).metrics() if "knn/top1@k=20" in line
+    ]
+    assert steps == [0, 44, 88, 132]
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("method.freeze_prototypes=5005 steps", "method.freeze_prototypes"),
+        ("method.queue_start=3 epochs", "method.queue_start"),
+    ],
+)
+def test_a_duration_that_is_not_shorter_than_the_run_is_refused(
+    tmp_path: Path, setting: str, name: str
+) -> None:
+    with pytest.raises(UserError, match="use at most 131 steps, for example") as found:
+        train(queue_config(setting), tmp_path / "run", bar=False)
+    assert str(found.value).startswith(name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_prototypes_that_are_never_trained_are_not_a_mistake(tmp_path: Path) -> None:
+    config = queue_config("method.freeze_prototypes=1000 epochs")
+    Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
+
+
+def test_the_header_has_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run = train(fast_config("simclr", *SHORT), tmp_path / "run", bar=False)
+    assert caplog.messages[0].startswith("simclr on digits_affine: 1438 training images, views of")
+    assert "backbone tiny_resnet, 6.07 k parameters" in caplog.messages[1]
+    assert caplog.messages[2] == f"1 epochs of 5 steps, 5 steps, in '{run}'"

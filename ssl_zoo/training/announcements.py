@@ -1,0 +1,94 @@
+"""What a run says at its start, and in its last line."""
+
+import logging
+import shlex
+from datetime import timedelta
+
+import torch
+
+from ssl_zoo import distributed
+from ssl_zoo.backbones.base import parameter_count
+from ssl_zoo.method import Method
+from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.selection import Selection
+
+logger = logging.getLogger(__name__)
+
+
+def say_start(
+    config: RunConfig, folder: RunFolder, method: Method, device: torch.device, *, from_step: int
+) -> None:
+    """Logs in three lines what is trained, on what, and where, on rank 0."""
+    if not distributed.is_main():
+        return
+    run, ranks = method.run, distributed.world_size()
+    views = " + ".join(f"{count} of {size} px" for size, count in config.view_counts.items())
+    logger.info(
+        "%s on %s: %d training images, views of each: %s, batches of %d%s",
+        config.method.name,
+        config.data.name,
+        run.n_samples,
+        views,
+        config.global_batch_size,
+        f" over {ranks} processes" if ranks > 1 else "",
+    )
+    logger.info(
+        "backbone %s, %s parameters (%s with all of the method), on %s",
+        config.backbone.name,
+        _count(parameter_count(method.backbone)),
+        _count(parameter_count(method)),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    )
+    logger.info(
+        "%d epochs of %d steps, %d steps%s, in '%s'",
+        config.epochs,
+        run.steps_per_epoch,
+        run.total_steps,
+        f", resuming from step {from_step}" if from_step else "",
+        folder.path,
+    )
+
+
+def say_end(selection: Selection, step: int, *, seconds: float, warned: bool) -> None:
+    """Logs in one line how training ended and what to do next.
+
+    Args:
+        selection: the scores of the run.
+        step: number of optimizer steps taken.
+        seconds: training time.
+        warned: whether an alarm rang.
+    """
+    first, last = selection.first, selection.last
+    said = [f"done: {step} steps in {timedelta(seconds=round(seconds))}"]
+    if selection.why_stopped:
+        said.append(f"stopped early, as {selection.why_stopped}")
+    said += [_score(name, value, first.get(name)) for name, value in last.items()]
+    path = selection.folder.path
+    if (best := selection.best) is not None:
+        said.append(f"best {best.score} {best.value:.1f} at step {best.step}: {path}@best")
+    worse = [name for name, value in last.items() if name in first and value < first[name]]
+    if worse:
+        what = "the network it started from" if selection.config.init else "the untrained network"
+        alarm = "see the alarms above; " if warned else ""
+        start = "" if selection.config.init else ", or start from released weights (init=WEIGHTS)"
+        said.append(
+            f"{worse[0]} ended below {what}: {alarm}try another optimizer.lr, weaker color jitter, or "
+            f"more epochs{start}"
+        )
+        logger.warning("%s", "; ".join(said))
+        return
+    where = shlex.quote(f"{path}@best" if best else str(path))
+    logger.info("%s", "; ".join([*said, f"next: ssl-zoo evaluate {where}"]))
+
+
+def _score(name: str, value: float, before: float | None) -> str:
+    return f"{name} {value:.1f}" + ("" if before is None else f" (before training {before:.1f})")
+
+
+def _count(n: int) -> str:
+    """Returns a number with three digits: `11.2 M`."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if n >= limit:
+            return f"{n / limit:.3g}{unit}"
+    return str(n)
