@@ -21,6 +21,7 @@ from tests.slurm import brief
 
 SCORING = "docs/scoring.md"
 IMAGES = "docs/images.md"
+TRAINING = "docs/training.md"
 
 
 FEW_STEPS = 4
@@ -77,7 +78,13 @@ def write_photos(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
-    [("README.md", 14, 2), (SCORING, 8, 0), (IMAGES, 18, 1), ("docs/pixels.md", 0, 1)],
+    [
+        ("README.md", 16, 2),
+        (SCORING, 8, 0),
+        (IMAGES, 18, 1),
+        (TRAINING, 9, 0),
+        ("docs/pixels.md", 0, 1),
+    ],
 )
 def test_every_command_of_a_page_runs(
     page: str, n_commands: int, n_programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -107,7 +114,7 @@ def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES]
+    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES, TRAINING]
 )
 def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

@@ -338,6 +338,7 @@ def test_metrics_of_uniform_targets() -> None:
         "teacher_entropy": pytest.approx(1),
         "mean_target_entropy": pytest.approx(1),
         "kl": pytest.approx(0, abs=1e-12),
+        "loss_over_chance": pytest.approx(1),
     }
 
 
@@ -348,6 +349,7 @@ def test_metrics_of_sharp_targets_that_use_all_prototypes() -> None:
         "teacher_entropy": 0,
         "mean_target_entropy": pytest.approx(1),
         "kl": 0.5,
+        "loss_over_chance": pytest.approx(0.5 / math.log(16)),
     }
 
 

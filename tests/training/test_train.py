@@ -419,5 +419,5 @@ def test_the_header_has_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFix
     caplog.set_level("INFO")
     run = train(fast_config("simclr", *SHORT), tmp_path / "run", bar=False)
     assert caplog.messages[0].startswith("simclr on digits_affine: 1438 training images, views of")
-    assert "backbone tiny_resnet, 6.07 k parameters" in caplog.messages[1]
+    assert "backbone tiny_resnet, 5.1 k parameters" in caplog.messages[1]
     assert caplog.messages[2] == f"1 epochs of 5 steps, 5 steps, in '{run}'"
