@@ -68,7 +68,9 @@ class Patches(nn.Module):
         training = self.training
         try:
             with torch.inference_mode():
-                tokens, grid = self.eval()._tokens(torch.zeros(1, 3, size, size, device=device))
+                tokens, grid = self.eval()._tokens(
+                    torch.zeros(1, self.backbone.in_channels, size, size, device=device)
+                )
         finally:
             self.train(training)
         return PatchShape(tokens.shape[1], tokens.shape[2], grid)

@@ -26,7 +26,7 @@ from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.runs.init_config import InitConfig, init_overrides
 from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
-from ssl_zoo.runs.selection import ScoreGoal, StopEarly
+from ssl_zoo.runs.score_goal import ScoreGoal, StopEarly
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
 

@@ -14,7 +14,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.runs.best import BestCheckpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.selection import ScoreGoal
+from ssl_zoo.runs.score_goal import ScoreGoal
 
 Named = dict[str, float]
 """Scores by evaluator and name, such as `knn/top1@k=20`."""

@@ -4,7 +4,7 @@ import pytest
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig, run_config
-from ssl_zoo.runs.selection import ScoreGoal
+from ssl_zoo.runs.score_goal import ScoreGoal
 
 
 def config(*overrides: str) -> RunConfig:
