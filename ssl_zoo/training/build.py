@@ -115,8 +115,9 @@ def check_durations(config: RunConfig, method: Method) -> None:
         steps = duration.steps(steps_per_epoch)
         if steps and steps >= total:
             fits = max(1, min(steps_per_epoch, total // 10))
+            text = f" ({steps} steps)" if duration.unit == "epochs" else ""
             raise UserError.everywhere(
-                f"{name} of {duration} ({steps} steps) is not shorter than the run, which has {total} "
+                f"{name} of {duration}{text} is not shorter than the run, which has {total} "
                 f"optimizer steps; use at most {total - 1} steps, for example {name}='{fits} steps'"
             )
 
