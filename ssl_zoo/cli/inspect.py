@@ -37,12 +37,10 @@ def inspect_command(what: tuple[str, ...], as_json: bool) -> None:
     if len(names) != 1:
         raise UserError(f"inspect takes one data set, but {len(names)} are given")
     settings = apply_overrides({"data": dict(DATASETS.expand(names[0]))}, overrides)["data"]
-    train = DATASETS.build(settings, split="train")
-    test = DATASETS.build(settings, split="test")
-    if test.fingerprint == train.fingerprint:
-        test = None
-    with _bar(len(train) + (len(test) if test else 0)) as advance:
-        found = inspect_images(train, test, advance=advance)
+    train, test = (DATASETS.build(settings, split=split) for split in ("train", "test"))
+    apart = test.listing != train.listing
+    with _bar(len(train) + apart * len(test)) as advance:
+        found = inspect_images(train, test if apart else None, advance=advance)
     if as_json:
         listed = [asdict(one) for one in found.findings]
         click.echo(json.dumps({"n_images": found.n_images, "findings": listed}, indent=1))

@@ -243,7 +243,9 @@ def _standardised(grey: Tensor) -> NDArray[np.float16]:
 
 def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Returns the number of bits that are set in each value."""
-    return np.unpackbits(values[:, None].view(np.uint8), axis=1).sum(axis=1, dtype=np.int64)
+    counts: NDArray[np.int64]
+    counts = np.unpackbits(values[:, None].view(np.uint8), axis=1).sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def _pairs(
