@@ -82,7 +82,7 @@ def test_a_method_without_recipes_is_offered_the_generic_ones(
     (info / "entry_points.txt").write_text("[ssl_zoo.plugins]\nbare = zoo_bare\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert completed("train", "bare_sketch@") == [
-        f"bare_sketch@{name}" for name in ("cifar10-200ep", "digits", "imagenet-100ep")
+        f"bare_sketch@{name}" for name in ("cifar10-200ep", "digits", "imagenet-100ep", "photos")
     ]
 
 

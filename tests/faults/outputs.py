@@ -8,6 +8,7 @@ FILES = {
     "explore outliers": ("explore", "outliers", "features.npz"),
     "explore subset": ("explore", "subset", "features.npz", "--size", "2"),
     "explore neighbours": ("explore", "neighbours", "features.npz", "1"),
+    "plan": ("plan", "photos"),
     "table": ("table", "scores.json"),
     "import": ("import", "weights.pth"),
     "export": ("export", "untrained:pixels", "--as", "torchvision"),
