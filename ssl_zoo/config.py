@@ -177,6 +177,25 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def override_texts(settings: Iterable[str] | Mapping[str, Any]) -> list[str]:
+    """Returns overrides as texts: as they are, or from a mapping such as `{"optimizer.lr": 0.1}`.
+
+    Raises:
+        UserError: a value of the mapping is not a setting.
+    """
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{key}={json.dumps(value, default=_as_json)}" for key, value in settings.items()]
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    raise UserError(f"{shown(value)} of type {type(value).__name__} is not a setting")
+
+
 def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Returns a copy of complete settings with each `a.b=value` applied.
 

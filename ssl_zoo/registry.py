@@ -44,6 +44,7 @@ class Registry(Generic[T]):
         self._discover = discover
         self._failures = failures
         self._at_path: Callable[[str], dict[str, Any] | None] = lambda text: None
+        self._or_path = ""
 
     def accept_paths(
         self, read: Callable[[str], dict[str, Any] | None]
@@ -53,6 +54,7 @@ class Registry(Generic[T]):
         The function returns the settings of the component at the path, or None if the text is not a path.
         """
         self._at_path = read
+        self._or_path = ", and there is no file or folder of that name"
         return read
 
     def register(self, cls: type[T]) -> type[T]:
@@ -130,7 +132,7 @@ class Registry(Generic[T]):
         known = sorted(self._classes)
         broken = "".join(f" (not loaded: {line})" for line in self._failures())
         return (
-            f"unknown {self.kind} '{name}'.{closest(str(name), known)} "
+            f"unknown {self.kind} '{name}'{self._or_path}.{closest(str(name), known)} "
             f"Known: {', '.join(known) or 'none'}{broken}"
         )
 

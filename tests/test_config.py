@@ -177,3 +177,14 @@ def test_the_nine_released_swav_recipes_are_there() -> None:
 
 def test_off_is_a_word_although_yaml_reads_false() -> None:
     assert run_config("swav", overrides=["sync_batch_norm=off"]).sync_batch_norm == "off"
+
+
+def test_overrides_may_be_a_mapping() -> None:
+    texts = ["epochs=3", "optimizer.lr=0.2", "method.n_prototypes=[30]"]
+    given = {"epochs": 3, "optimizer": {"lr": 0.2}, "method.n_prototypes": [30]}
+    assert run_config("swav", overrides=given) == run_config("swav", overrides=texts)
+
+
+def test_a_mapping_with_something_else_is_refused() -> None:
+    with pytest.raises(UserError, match="of type object is not a setting"):
+        run_config("swav", overrides={"epochs": object()})

@@ -127,7 +127,7 @@ def _planned(
 ) -> Callable[[str, list[str]], RunConfig]:
     """Returns a function that plans a method within its share of the budget."""
     data = data_of(overrides)
-    if data is None or recipe is not None:
+    if not isinstance(data, str) or recipe is not None:
         raise UserError(
             "a budget is for methods on a folder of images; add data=FOLDER, and leave out --recipe"
         )

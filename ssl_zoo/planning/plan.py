@@ -34,6 +34,8 @@ USED = 0.95
 """Share of the budget that is planned; the rest is for what cannot be foreseen."""
 SCORES = 10
 """Largest number of times that the network is scored during a run."""
+LEAST_IMAGES = 4
+"""Smallest number of images that a plan is made for."""
 _SAMPLED = 50  # images whose size is looked at
 _INSPECTED = 500  # images that are inspected
 
@@ -186,6 +188,10 @@ def _facts(dataset: Dataset) -> Images:
     loaded = [image for image in dataset.load(rows) if image is not None]
     if not loaded:
         raise UserError(f"none of {len(rows)} images can be read, such as {dataset.describe(0)}")
+    if count < LEAST_IMAGES:
+        raise UserError(
+            f"{count} images are too few to learn from; use {LEAST_IMAGES} or more, and better thousands"
+        )
     side = statistics.median(min(image.shape[-2:]) for image in loaded)
     return Images(count, int(side), not dataset.in_memory, dataset.labels is not None)
 
@@ -228,6 +234,8 @@ def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
             optimizer.name, optimizer.lr, batch, recipe.global_batch_size
         )
         draft.set("optimizer.lr", lr, reason)
+    if not images.labelled:
+        draft.set("evaluation.evaluators", ["health"], "the images have no labels")
     draft.set("num_workers", *choices.workers(images, machine))
     if machine.has_bf16:
         draft.set("precision", "bf16", "the GPU computes in bf16")

@@ -15,6 +15,7 @@ from ssl_zoo.config import (
     default,
     digest,
     identity,
+    override_texts,
     read_yaml,
     validate,
 )
@@ -208,7 +209,7 @@ def run_config(
     method: str | None = None,
     *,
     file: str | Path | None = None,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str] | Mapping[str, Any] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Resolves a run: a recipe or a file, with overrides on top.
@@ -218,14 +219,14 @@ def run_config(
     Args:
         method: `swav` or `swav@cifar10`; the default recipe is `digits`, or `photos` for data at a path.
         file: YAML file to use instead of a recipe.
-        overrides: strings such as `seed=3` or `method.temperature=0.2`.
+        overrides: strings such as `seed=3` or `method.temperature=0.2`, or a mapping of such keys.
         settings: a mapping to use instead of recipe and file.
 
     Raises:
         UserError: a setting is unknown, missing or out of bounds.
     """
     name, at, recipe = (method or "").partition("@")
-    overrides = list(overrides)
+    overrides = override_texts(overrides)
     if recipe == DEFAULT_RECIPE != recipe_for(overrides):
         raise UserError(
             f"recipe '{recipe}' is for digits of 32 pixels, not for image files; use {name}@{PHOTOS_RECIPE}"

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from ssl_zoo.config import closest, parse_yaml
+from ssl_zoo.config import closest, parse_override, parse_yaml
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
@@ -24,18 +24,16 @@ PHOTOS_RECIPE = "photos"
 def recipe_for(overrides: Iterable[str]) -> str:
     """Returns the recipe of a method that is given without one: `photos` if the data are image files."""
     data = data_of(overrides)
-    if data is None or data.startswith("{"):
+    if not isinstance(data, str):
         return DEFAULT_RECIPE
     name = data.partition(":")[0]
     return DEFAULT_RECIPE if name in DATASETS and DATASETS[name].in_memory else PHOTOS_RECIPE
 
 
-def data_of(overrides: Iterable[str]) -> str | None:
-    """Returns the value of an override such as `data=photos`; None without one."""
-    given = [text.partition("=") for text in overrides]
-    return next(
-        (value.strip() for key, _, value in reversed(given) if key.strip() == "data"), None
-    )
+def data_of(overrides: Iterable[str]) -> Any:
+    """Returns the value of the last override such as `data=photos`; None without one."""
+    given = [text for text in overrides if text.partition("=")[0].strip() == "data"]
+    return parse_override(given[-1])[1] if given else None
 
 
 def recipe_names(method: str) -> list[str]:

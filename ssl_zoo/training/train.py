@@ -24,7 +24,7 @@ from ssl_zoo.method import METHODS, Batch, StepOutput
 from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.arithmetic import arithmetic
-from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, host
 from ssl_zoo.runs.places import default_folder
@@ -60,13 +60,21 @@ QUIET_PART = 0.1
 """Initial fraction of a run without alarms."""
 
 
-def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | None = None) -> Path:
+def train(
+    config: RunConfig | str,
+    output: str | Path | None = None,
+    *,
+    bar: bool | None = None,
+    **settings: Any,
+) -> Path:
     """Trains a run, or resumes it, and returns the run folder.
 
     Args:
-        config: settings of the run.
+        config: settings of the run; or a method or recipe, as in `train("swav@photos", data="photos",
+            epochs=20)`.
         output: run folder; `runs/METHOD-DATA-DIGEST` by default.
         bar: whether to draw a progress bar; by default, if standard error is a terminal.
+        settings: settings that differ from the recipe, such as `optimizer={"lr": 0.1}`.
 
     Raises:
         UserError: the config does not match the data, the folder or the number of processes; the loss is
@@ -74,6 +82,12 @@ def train(config: RunConfig, output: str | Path | None = None, *, bar: bool | No
         Superseded: a later start of the same job is training in this folder.
         Interrupted: a signal requested a stop; everything is saved.
     """
+    if isinstance(config, str):
+        config = run_config(config, overrides=settings)
+    elif settings:
+        raise UserError(
+            f"'{next(iter(settings))}' is given beside complete settings; set it there"
+        )
     folder = RunFolder(output if output is not None else default_folder(config))
     with listen() as request, distributed.process_group() as device, ExitStack() as held:
         distributed.on_main(lambda: held.enter_context(folder.claim(config)))

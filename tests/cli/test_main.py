@@ -231,7 +231,7 @@ def test_the_version_is_printed(run: Run) -> None:
         ("evaluate untrained:pixels --evaluators ,", "choose from: clus"),
         (
             "evaluate untrained:pixels --dataset digit",
-            "unknown dataset 'digit'. Did you mean 'dig",
+            "Did you mean 'dig",
         ),
         (
             "compare swav simclr@cifar10",

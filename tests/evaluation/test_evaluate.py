@@ -107,7 +107,7 @@ def test_untrained_and_pixels_are_evaluated_at_the_size_of_the_images() -> None:
         ({"evaluators": []}, "no evaluator.*choose from: clustering, "),
         ({"evaluators": ["knn", "knn:dino"]}, "evaluator 'knn:dino' is given twice"),
         ({"evaluators": ["kmn"]}, r"unknown evaluator 'kmn'. Did you mean 'knn'\?"),
-        ({"data": "digit"}, r"unknown dataset 'digit'. Did you mean 'digits'\?"),
+        ({"data": "digit"}, r"Did you mean 'digits'\?"),
         ({"data": {"name": "digits", "men": 3}}, r"unknown key 'men'. Did you mean 'mean'"),
         ({"data": {"men": 3}}, r"unknown key 'men'. Did you mean 'mean'"),
         ({"evaluator": ["knn"]}, r"unknown key 'evaluator'. Did you mean 'evaluators'\?"),

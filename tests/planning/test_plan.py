@@ -107,10 +107,10 @@ def test_what_cannot_be_planned_is_refused(
 
 
 def test_images_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    for number in range(4):
+    for number in range(16):
         folders.write(tmp_path / f"{number}.png", number)
         folders.damage(tmp_path / f"{number}.png")
-    with pytest.raises(UserError, match="none of 4 images can be read, such as"):
+    with pytest.raises(UserError, match="none of 16 images can be read, such as"):
         plan_run(str(tmp_path), "simclr", budget=None)
 
 
@@ -121,3 +121,16 @@ def test_images_of_four_channels_are_planned_for(tmp_path: Path) -> None:
     config = plan_run(str(tmp_path), "simclr", budget=None).config.model_dump()
     assert (config["backbone"]["in_channels"], config["data"]["bits"]) == (4, 16)
     assert config["augmentation"]["color_jitter"]["hue"] == 0
+
+
+def test_images_without_labels_are_watched_by_their_health(tmp_path: Path) -> None:
+    for number in range(16):
+        folders.write(tmp_path / f"{number}.png", number)
+    config = plan_run(str(tmp_path), "simclr", budget=None).config
+    assert [each.name for each in config.evaluation.evaluators] == ["health"]
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    folders.write(tmp_path / "a.png", 0)
+    with pytest.raises(UserError, match="1 images are too few"):
+        plan_run(str(tmp_path), "simclr", budget=None)
