@@ -421,13 +421,3 @@ def test_the_header_has_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.messages[0].startswith("simclr on digits_affine: 1438 training images, views of")
     assert "backbone tiny_resnet, 5.1 k parameters" in caplog.messages[1]
     assert caplog.messages[2] == f"1 epochs of 5 steps, 5 steps, in '{run}'"
-
-
-def test_a_method_by_name_is_trained_with_settings(tmp_path: Path) -> None:
-    run = train("random_init", tmp_path / "run", seed=5, evaluation={"every": "0 epochs"})
-    assert RunFolder(run).config().seed == 5
-
-
-def test_settings_beside_complete_ones_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'seed' is given beside complete settings"):
-        train(run_config("random_init"), tmp_path / "run", seed=5)
