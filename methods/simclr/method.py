@@ -17,9 +17,7 @@ from ssl_zoo.schedule import Progress
 class SimCLR(Method):
     """Pulls views of the same image together and pushes views of other images apart."""
 
-    recommended: ClassVar[bool] = (
-        True  # learns from the fewest images and steps, and has few settings
-    )
+    recommended: ClassVar[bool] = True  # it has few settings and learns from few images
     paper: ClassVar[str] = "Chen et al., ICML 2020, arXiv:2002.05709"
     alarms: ClassVar[tuple[Alarm, ...]] = (
         Alarm.at_chance("lower optimizer.lr, or lengthen schedule.warmup"),

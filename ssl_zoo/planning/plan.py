@@ -34,6 +34,8 @@ USED = 0.95
 """Share of the budget that is planned; the rest is for what cannot be foreseen."""
 SCORES = 10
 """Largest number of times that the network is scored during a run."""
+LEAST_EPOCHS = 2
+"""Smallest number of epochs that is planned."""
 LEAST_IMAGES = 4
 """Smallest number of images that a plan is made for."""
 _SAMPLED = 50  # images whose size is looked at
@@ -263,10 +265,10 @@ def _within(found: RunPlan, draft: _Draft, limit: float, budget: str) -> RunPlan
     left = USED * limit - pace.start
     most = int(left / (epoch + scoring))
     most = max(most, int((left - SCORES * scoring) / epoch)) if most > SCORES else most
-    if most < 1:
+    if most < LEAST_EPOCHS:
         raise UserError(
-            f"an epoch takes about {time_text(epoch)} here ({steps} steps of {pace.step:.2g} s), longer "
-            f"than the budget of {budget}; raise --budget, or use smaller views "
+            f"an epoch takes about {time_text(epoch)} here ({steps} steps of {pace.step:.2g} s), and the "
+            f"budget of {budget} allows less than {LEAST_EPOCHS}; raise --budget, or use smaller views "
             "(augmentation.crops.0.size)"
         )
     epochs = min(most, MOST_EPOCHS)
@@ -281,10 +283,7 @@ def _fit_intervals(draft: _Draft, epochs: int, epoch_seconds: float) -> None:
     """Sets warm-up, scores and checkpoints for a number of epochs."""
     warmup = max(1, round(0.05 * epochs))
     unit = "epoch" if warmup == 1 else "epochs"
-    if epochs > 1:
-        draft.set("schedule.warmup", f"{warmup} {unit}", "a twentieth of the run")
-    else:
-        draft.set("schedule.warmup", "0", "the run has a single epoch")
+    draft.set("schedule.warmup", f"{warmup} {unit}", "a twentieth of the run")
     every = math.ceil(epochs / SCORES)
     draft.set("evaluation.every", f"{every} epochs", f"at most {SCORES} scores")
     every = max(1, min(epochs, round(300 / epoch_seconds)))
