@@ -22,6 +22,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
 from ssl_zoo.evaluation.data import merged_data, splits
+from ssl_zoo.evaluation.differences import Difference, difference
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
@@ -112,6 +113,7 @@ def compare(
         seeds=seeds,
         headline=headline,
         protocols=_one_protocol(rows),
+        differences=_differences(rows, compared, scored, headline) if seeds == 1 else (),
     )
     comparison.save(folder / COMPARISON_FILE)
     return comparison
@@ -371,6 +373,22 @@ def _row(name: str, scored: list[_Scored], config: RunConfig) -> Row:
 def _epochs(result: Result, config: RunConfig) -> int:
     """Returns the epochs of a run, fewer than in its settings if it ended early."""
     return config.epochs if config.stop_early is None else round(result.epoch or 0)
+
+
+def _differences(
+    rows: list[Row], compared: list[Contender], scored: list[list[_Scored]], headline: str
+) -> tuple[Difference, ...]:
+    """Returns the tests of the best contender against the others, by the names in the comparison."""
+    results = {one.name: found[0].result for one, found in zip(compared, scored, strict=True)}
+    best = rows[0].name
+    found = []
+    for row in rows[1:]:
+        try:
+            one = difference(results[best], results[row.name], score=headline)
+        except UserError:  # the score has no outcomes of single images
+            continue
+        found.append(one.model_copy(update={"ours": best, "theirs": row.name}))
+    return tuple(found)
 
 
 def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
+from ssl_zoo.evaluation.differences import Difference
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
 from ssl_zoo.evaluation.result import Fingerprint, overlap_text
 
@@ -72,6 +73,9 @@ class Comparison(Document):
     """The score used for ranking, such as `knn/top1@k=20`."""
     protocols: dict[str, str]
     """Digest of protocol and view of each evaluator, equal for all rows."""
+    differences: tuple[Difference, ...] = ()
+    """Tests of the best contender against each other one on the same images; none for several seeds, as
+    these tests do not account for the seed."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -113,7 +113,8 @@ def leaderboard(comparison: Comparison, *, width: int) -> Group:
     seeds = seeds_text(comparison.seeds)
     title = f"{comparison.backbone} on {comparison.data}, {seeds}{comparison.caution}"
     notes = map(Text, selection_notes(comparison))
-    return Group(Text(title), table, Text(f"protocols: {protocols}"), *notes)
+    tests = (Text(difference_line(one)) for one in comparison.differences)
+    return Group(Text(title), table, Text(f"protocols: {protocols}"), *tests, *notes)
 
 
 def _leaderboard(comparison: Comparison, scores: list[str], names: list[str]) -> Table:

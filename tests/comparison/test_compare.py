@@ -105,6 +105,15 @@ def test_a_single_seed_has_an_interval_over_test_images(result: Comparison, outp
     assert score.std is None
     assert score.interval is not None
     assert score.interval[0] < score.mean < score.interval[1]
+    assert [one.ours for one in once.differences] == ["simclr"] * 2
+    assert {one.theirs for one in once.differences} == {"random_init", "raw_pixels"}
+    by_hand = score.mean - once.row("raw_pixels").scores["knn/top1@k=20"].mean
+    (found,) = (one for one in once.differences if one.theirs == "raw_pixels")
+    assert found.difference == pytest.approx(by_hand)
+
+
+def test_several_seeds_are_not_tested_on_images(result: Comparison) -> None:
+    assert result.differences == ()
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, *methods: str, **options: Any) -> str:

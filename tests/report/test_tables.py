@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from ssl_zoo.comparison.ranking import Comparison, Row
+from ssl_zoo.evaluation.differences import Difference
 from ssl_zoo.report.score_table import table
 from ssl_zoo.report.tables import count_text, leaderboard, results_table, scores_table
 from tests.evaluation.results import small_result
@@ -63,6 +64,21 @@ def test_a_leaderboard_fits_and_no_word_is_cut(width: int, std: float | None) ->
     assert max(len(line) for line in shown) <= width
     assert len(shown) == 5  # title, headings, two rows, protocols
     assert "…" not in "".join(shown)
+
+
+def test_a_leaderboard_says_what_can_be_told_apart() -> None:
+    tested = {"score": "knn/top1@k=20", "n": 100, "difference": 1.5, "interval": (-0.5, 3.5)}
+    found = Difference.model_validate(
+        {"ours": "swav", "theirs": "simclr", "p": 0.2, "only_ours": 9, "only_theirs": 5, **tested}
+        | {"distinguishable": False}
+    )
+    shown = lines(
+        leaderboard(comparison().model_copy(update={"differences": (found,)}), width=200), 200
+    )
+    assert shown[-1] == (
+        "swav over simclr, knn/top1@k=20: +1.50 [-0.50, +3.50]; McNemar p = 0.2000 (9 images correct only "
+        "in the first, 5 only in the second): not distinguishable"
+    )
 
 
 def test_a_narrow_leaderboard_keeps_the_headline() -> None:
