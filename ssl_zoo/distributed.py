@@ -231,7 +231,7 @@ def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torc
     the launcher has already bound one GPU to each process.
 
     Raises:
-        UserError: there are more local ranks than GPUs.
+        UserError: there are more local ranks than GPUs, or other processes do not join.
     """
     cuda = torch.cuda.is_available()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -249,16 +249,16 @@ def init_from_environment(store: Any = None, *, timeout_s: float = 1800) -> torc
     n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if n_ranks > 1 and not is_distributed():
         backend, timeout = "cpu:gloo,cuda:nccl" if cuda else "gloo", timedelta(seconds=timeout_s)
-        if store is None:
-            dist.init_process_group(backend, timeout=timeout)
-        else:
-            dist.init_process_group(
-                backend,
-                timeout=timeout,
-                store=store,
-                rank=int(os.environ["RANK"]),
-                world_size=n_ranks,
-            )
+        given: dict[str, Any] = {}
+        if store is not None:
+            given = {"store": store, "rank": int(os.environ["RANK"]), "world_size": n_ranks}
+        try:
+            dist.init_process_group(backend, timeout=timeout, **given)
+        except dist.DistStoreError as error:
+            raise UserError(
+                f"not all of {n_ranks} processes have joined in {timeout_s:.0f} s ({error}); look for "
+                "one that was never started, or ended before"
+            ) from None
     return device
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -221,3 +222,15 @@ def test_ranks_stop_waiting_for_a_rank_0_that_was_killed(tmp_path: Path) -> None
     assert [process.returncode for process in ranks] == [-signal.SIGKILL, 2]
     assert "rank 0 has ended while rank 1 waited" in outputs[1]
     assert is_consequence(outputs[1])
+
+
+def test_a_process_that_nobody_joins_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"not all of 2 processes have joined in 1 s \(.*1/2"):
+        distributed.init_from_environment(timeout_s=1)
+    assert not distributed.is_distributed()

@@ -19,7 +19,8 @@ MARK = "SOAK_RUN"
 TIMINGS = ("seconds", "train/images_per_second")
 USUAL = {
     *("config.yaml", "checkpoints", "complete.json", "history.jsonl", "metrics.jsonl"),
-    *("owner.json", ".lock", "tensorboard"),
+    *("owner.json", ".lock", ".submitting", "tensorboard"),
+    "metrics.damaged",  # half a line that was left on purpose
     *("submit", "code"),
 }
 """What a run folder may hold at the end."""

@@ -224,7 +224,12 @@ class Story:
             self.damage(blow.move)
 
     def damage(self, how: str) -> None:
-        """Leaves what a power cut leaves: half a file, half a line, an unfinished checkpoint."""
+        """Leaves what a power cut leaves: half a file, half a line, an unfinished checkpoint.
+
+        Not in a complete run, which nobody starts again.
+        """
+        if (self.folder / "complete.json").is_file():
+            return
         found = checkpoint.found(self.folder / "checkpoints")
         metrics = self.folder / "metrics.jsonl"
         if how == "cut_newest" and len(found) == 2:

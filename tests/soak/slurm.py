@@ -109,7 +109,8 @@ class JobStory(Story):
             if last == "terminal" or attempt == 3:
                 super().finish()
                 break
-            if last == "folder" and attempt == 0:
+            has_job = status(self.folder).job is not None  # a copy has none
+            if last == "folder" and attempt == 0 and has_job:
                 said = requeue(self.folder)
                 self.seen[-1]["again"] = said
             else:
