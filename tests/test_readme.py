@@ -79,7 +79,7 @@ def write_photos(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
     [
-        ("README.md", 16, 2),
+        ("README.md", 11, 2),
         (SCORING, 8, 0),
         (IMAGES, 18, 1),
         (TRAINING, 9, 0),
