@@ -119,7 +119,7 @@ def logs_command(run: str, follow: bool, lines: int, rank: int | None) -> None:
     from ssl_zoo.jobs import logs
     from ssl_zoo.jobs.finding import find_run
 
-    reader = logs.Reader(rank=rank, lines=lines, out=click.echo, note=_note)
+    reader = logs.Reader(rank=rank, lines=lines, out=_say, note=_note)
     if follow:
         logs.follow_log(find_run(run), reader)
     else:
@@ -244,6 +244,11 @@ def _show(found: "list[RunStatus]", as_json: bool) -> None:
         from ssl_zoo.report.job_table import jobs_table
 
         show(jobs_table(found, width=width()))
+
+
+def _say(text: str) -> None:
+    """Prints a line of a log; what it contains does not control the terminal."""
+    click.echo(printable(text))
 
 
 def _note(text: str) -> None:

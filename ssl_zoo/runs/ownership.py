@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.errors import Superseded
-from ssl_zoo.files import write_text
+from ssl_zoo.files import set_aside, write_text
 from ssl_zoo.runs.history import History, host
 from ssl_zoo.runs.job import Job, current_job
 
@@ -55,6 +55,8 @@ class Ownership:
         job = current_job()
         facts = {"token": self.token, "host": host(), "pid": os.getpid(), "time": time.time()}
         where = {"job": job.id, "restart": job.restart} if job else {"job": None, "restart": 0}
+        if self.file.is_dir():  # nothing of ours
+            set_aside(self.file)
         write_text(self.file, json.dumps({**facts, **where}))
 
     def is_lost(self, *, look: bool = True) -> bool:

@@ -243,6 +243,12 @@ def test_logs_are_shown_with_options(slurm: FakeSlurm) -> None:
     assert "--rank of 'first'" in wrong
 
 
+def test_a_log_cannot_control_the_terminal(slurm: FakeSlurm) -> None:
+    run = make_run(Path("runs/one"), started("727"), job="727")
+    write_log(run, "727", "\x1b]0;title\x07 done")
+    assert call(commands.logs_command, "runs/one").stdout == "\\x1b]0;title\\x07 done\n"
+
+
 def test_what_is_said_of_the_job_goes_to_standard_error(slurm: FakeSlurm) -> None:
     make_run(Path("runs/one"), job="742")
     result = call(commands.logs_command, "runs/one")

@@ -34,6 +34,14 @@ def test_the_newest_owner_is_the_owner(tmp_path: Path) -> None:
     assert not second.is_lost()
 
 
+def test_a_folder_in_place_of_the_file_is_set_aside(tmp_path: Path) -> None:
+    owner = Ownership(tmp_path)
+    (owner.file / "inside").mkdir(parents=True)
+    owner.take()
+    assert owner.file.is_file()
+    assert (tmp_path / "owner.json.damaged" / "inside").is_dir()
+
+
 def test_an_unreadable_file_takes_nothing_away(tmp_path: Path) -> None:
     owner = Ownership(tmp_path)
     owner.take()
