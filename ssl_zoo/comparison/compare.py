@@ -2,9 +2,7 @@
 
 import logging
 import os
-import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,7 +12,8 @@ from torch import nn
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.comparison.contenders import Contender, contenders
-from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row, ScoreSummary
+from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
+from ssl_zoo.comparison.rows import Scored, headline_of, one_protocol, row_of, tested
 from ssl_zoo.config import digest
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.record import changes_since
@@ -22,7 +21,6 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
 from ssl_zoo.evaluation.data import merged_data, splits
-from ssl_zoo.evaluation.differences import Difference, difference
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
@@ -92,18 +90,28 @@ def compare(
     folder = Path(output)
     _check_output(folder)
     data = _check(compared, first, evaluation, folder)
-    scored: list[list[_Scored]] = []
+    scored: list[list[Scored]] = []
     for one in compared:
         scored.append([_run(one, each, folder, evaluation, data) for each in one.configs])
         for found in scored[-1]:
             _same_data(one.name, found.result, data)
-    result = scored[0][0].result
-    headline = _headline(result)
+    comparison = _ranked(compared, scored, data, seeds)
+    comparison.save(folder / COMPARISON_FILE)
+    return comparison
+
+
+def _ranked(
+    compared: list[Contender], scored: list[list[Scored]], data: Fingerprint, seeds: int
+) -> Comparison:
+    """Returns the leaderboard of contenders that were scored."""
+    first, result = compared[0].configs[0], scored[0][0].result
+    headline = headline_of(result)
     rows = [
-        _row(one.name, found, one.configs[0]) for one, found in zip(compared, scored, strict=True)
+        row_of(one.name, found, one.configs[0])
+        for one, found in zip(compared, scored, strict=True)
     ]
     rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean))
-    comparison = Comparison(
+    return Comparison(
         rows=tuple(rows),
         data=first.data.name,
         fingerprint=data,
@@ -112,11 +120,9 @@ def compare(
         backbone=first.backbone.name,
         seeds=seeds,
         headline=headline,
-        protocols=_one_protocol(rows),
-        differences=_differences(rows, compared, scored, headline) if seeds == 1 else (),
+        protocols=one_protocol(rows),
+        differences=tested(rows, compared, scored, headline) if seeds == 1 else (),
     )
-    comparison.save(folder / COMPARISON_FILE)
-    return comparison
 
 
 def _planned(
@@ -136,14 +142,6 @@ def _planned(
     _check_output(folder)
     trained = [name for name in dict.fromkeys(methods) if name in METHODS and METHODS[name].trains]
     return shared_budget(data, budget, runs=len(trained) * seeds, folder=folder)
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """A run with its scores and its training cost."""
-
-    result: Result
-    training_seconds: float
 
 
 def _check_output(folder: Path) -> None:
@@ -270,7 +268,7 @@ def _run(
     folder: Path,
     evaluation: EvaluationConfig,
     data: Fingerprint,
-) -> _Scored:
+) -> Scored:
     run = contender.run_folder(config, folder)
     logger.info("%s, seed %d: %s", contender.name, config.seed, run.path)
     if contender.folder is None:
@@ -278,7 +276,7 @@ def _run(
     result = _scored(run, evaluation, data)
     trains = METHODS[config.method.name].trains
     seconds = [line["seconds"] for line in run.metrics()] if trains else []
-    return _Scored(result, seconds[-1] if seconds else 0.0)
+    return Scored(result, seconds[-1] if seconds else 0.0)
 
 
 def _scored(run: RunFolder, evaluation: EvaluationConfig, data: Fingerprint) -> Result:
@@ -346,85 +344,3 @@ def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> li
         for name in METHODS
         if not METHODS[name].trains and name not in named
     ]
-
-
-def _row(name: str, scored: list[_Scored], config: RunConfig) -> Row:
-    """Returns a row of the leaderboard: mean and spread of each score over seeds."""
-    first = scored[0].result
-    trains = METHODS[config.method.name].trains
-    return Row(
-        name=name,
-        scores={
-            f"{evaluator}/{score}": _summary([one.result for one in scored], evaluator, score)
-            for evaluator, found in first.evaluators.items()
-            for score in found.scores
-        },
-        protocols={key: found.protocol_digest for key, found in first.evaluators.items()},
-        parameters=first.backbone.parameters,
-        epochs=_epochs(first, config) if trains else 0,
-        views_seen=_views_seen(config, _epochs(first, config), first.data.n_train)
-        if trains
-        else 0,
-        training_seconds=statistics.fmean(one.training_seconds for one in scored),
-        selected_by=first.selected_by,
-    )
-
-
-def _epochs(result: Result, config: RunConfig) -> int:
-    """Returns the epochs of a run, fewer than in its settings if it ended early."""
-    return config.epochs if config.stop_early is None else round(result.epoch or 0)
-
-
-def _differences(
-    rows: list[Row], compared: list[Contender], scored: list[list[_Scored]], headline: str
-) -> tuple[Difference, ...]:
-    """Returns the tests of the best contender against the others, by the names in the comparison."""
-    results = {one.name: found[0].result for one, found in zip(compared, scored, strict=True)}
-    best = rows[0].name
-    found = []
-    for row in rows[1:]:
-        try:
-            one = difference(results[best], results[row.name], score=headline)
-        except UserError:  # the score has no outcomes of single images
-            continue
-        found.append(one.model_copy(update={"ours": best, "theirs": row.name}))
-    return tuple(found)
-
-
-def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
-    values = tuple(result.evaluators[evaluator].scores[score] for result in results)
-    if len(values) > 1:
-        return ScoreSummary(
-            mean=statistics.fmean(values), std=statistics.stdev(values), values=values
-        )
-    interval = results[0].evaluators[evaluator].intervals.get(score)
-    return ScoreSummary(mean=values[0], interval=interval, values=values)
-
-
-def _views_seen(config: RunConfig, epochs: int, n_train: int) -> int:
-    """Returns the number of views of all sizes processed in training."""
-    steps = epochs * (n_train // config.global_batch_size)
-    return steps * config.global_batch_size * sum(config.view_counts.values())
-
-
-def _headline(result: Result) -> str:
-    """Returns the score used for ranking: the headline of the first evaluator."""
-    evaluator, found = next(iter(result.evaluators.items()))
-    return f"{evaluator}/{found.headline}"
-
-
-def _one_protocol(rows: list[Row]) -> dict[str, str]:
-    """Returns the protocol digest of each evaluator, which must be equal for all rows.
-
-    Raises:
-        UserError: rows were scored under different protocols.
-    """
-    for row in rows:
-        for evaluator, protocol in row.protocols.items():
-            expected = rows[0].protocols[evaluator]
-            if protocol != expected:
-                raise UserError(
-                    f"'{row.name}' was scored by {evaluator} protocol {protocol}, "
-                    f"'{rows[0].name}' by {expected}: their scores are not comparable"
-                )
-    return rows[0].protocols
