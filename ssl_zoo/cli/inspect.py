@@ -1,9 +1,6 @@
 """`ssl-zoo inspect`."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
@@ -31,6 +28,7 @@ def inspect_command(what: tuple[str, ...], as_json: bool) -> None:
     from ssl_zoo.config import apply_overrides
     from ssl_zoo.data.base import DATASETS
     from ssl_zoo.data.inspection import inspect_images
+    from ssl_zoo.evaluation.bar import progress_bar
 
     overrides = [each for each in what if is_override(each)]
     names = [each for each in what if each not in overrides]
@@ -39,7 +37,7 @@ def inspect_command(what: tuple[str, ...], as_json: bool) -> None:
     settings = apply_overrides({"data": dict(DATASETS.expand(names[0]))}, overrides)["data"]
     train, test = (DATASETS.build(settings, split=split) for split in ("train", "test"))
     apart = test.listing != train.listing
-    with _bar(len(train) + apart * len(test)) as advance:
+    with progress_bar("images", len(train) + apart * len(test)) as advance:
         found = inspect_images(train, test if apart else None, advance=advance)
     if as_json:
         listed = [asdict(one) for one in found.findings]
@@ -48,17 +46,3 @@ def inspect_command(what: tuple[str, ...], as_json: bool) -> None:
     for line in found.lines():
         say(line)
     say(f"{found.n_images:,} images, {len(found.findings):,} findings")
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that advances a progress bar, drawn if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("images", total=total)
-        yield lambda n: bar.advance(task, n)

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import evaluation_batches
 from ssl_zoo.data.reader import CorruptImages, faults_of
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.bar import progress_bar
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
 from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features
@@ -130,7 +130,10 @@ def _pass(
             num_workers=num_workers,
             indices=indices,
         )
-        with _frozen(network, device), _bar(progress, len(indices)) as advance:
+        with (
+            _frozen(network, device),
+            progress_bar("features", len(indices), wanted=progress) as advance,
+        ):
             for views, index in batches:
                 yield _computed(network, views, index, dataset, device, view.precision)
                 advance(len(index))
@@ -333,20 +336,6 @@ def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-@contextmanager
-def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that advances a progress bar; it does nothing unless stderr is a terminal."""
-    if not (wanted and distributed.is_main() and sys.stderr.isatty()):
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("features", total=total)
-        yield lambda n: bar.advance(task, n)
 
 
 def _gather(part: _Part, *, device: torch.device) -> _Part:
