@@ -33,7 +33,7 @@ MOST_EPOCHS = 1000
 USED = 0.95
 """Share of the budget that is planned; the rest is for what cannot be foreseen."""
 SCORES = 10
-"""Largest number of times that the network is scored during a run."""
+"""Largest number of scores after the first step."""
 LEAST_EPOCHS = 2
 """Smallest number of epochs that is planned."""
 LEAST_IMAGES = 4
@@ -63,11 +63,6 @@ class RunPlan:
     machine: Machine
     pace: Pace | None = None
     seconds: float | None = None
-
-    @property
-    def views_per_image(self) -> int:
-        """Number of views of each image, of all sizes, that training will see."""
-        return self.config.epochs * sum(self.config.view_counts.values())
 
     def summary(self) -> str:
         """Returns the plan in one line."""
@@ -117,7 +112,7 @@ def plan_run(
         overrides: settings that take precedence, such as `epochs=20` or `data.labels=none`.
 
     Raises:
-        UserError: the data cannot be read, the budget is too small for an epoch, or a setting is wrong.
+        UserError: the data cannot be read, the budget is too small for two epochs, or a setting is wrong.
     """
     if method is None:
         method = next(name for name in METHODS if METHODS[name].recommended)
@@ -262,7 +257,7 @@ def _within(found: RunPlan, draft: _Draft, limit: float, budget: str) -> RunPlan
     # A score runs each image forwards; training does that for each view, and backwards at twice the cost.
     areas = [count * (size / config.image_size) ** 2 for size, count in config.view_counts.items()]
     scoring = epoch / (3 * sum(areas)) if images.labelled else 0.0
-    left = USED * limit - pace.start
+    left = USED * limit - pace.start - scoring  # the untrained network is scored first
     most = int(left / (epoch + scoring))
     most = max(most, int((left - SCORES * scoring) / epoch)) if most > SCORES else most
     if most < LEAST_EPOCHS:
@@ -275,7 +270,7 @@ def _within(found: RunPlan, draft: _Draft, limit: float, budget: str) -> RunPlan
     draft.set("epochs", epochs, f"what {budget} allows at {time_text(epoch)} an epoch")
     epochs = draft.config().epochs
     _fit_intervals(draft, epochs, epoch)
-    seconds = pace.start + epochs * epoch + min(SCORES, epochs) * scoring
+    seconds = pace.start + epochs * epoch + (1 + min(SCORES, epochs)) * scoring
     return replace(found, config=draft.config(), pace=pace, seconds=seconds)
 
 

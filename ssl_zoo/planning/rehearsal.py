@@ -1,6 +1,5 @@
 """Times a few real steps of a run, without leaving a trace."""
 
-import logging
 import math
 import statistics
 import tempfile
@@ -14,10 +13,10 @@ from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import Trainer
 
-logger = logging.getLogger(__name__)
-
 STEPS = 6
 """Number of steps that are timed, after a first one that is not."""
+IMPORTS = 5.0
+"""Seconds that a new process takes until it builds a run: importing torch, mostly."""
 MOST_SECONDS = 60.0
 """Time after which no further step is begun."""
 
@@ -62,4 +61,4 @@ def rehearse(config: RunConfig, *, steps: int = STEPS) -> Pace:
             if len(seconds) > steps or now - begun > MOST_SECONDS:
                 break
     timed = seconds[1:] or seconds
-    return Pace(start=seconds[0] + 5.0, step=statistics.median(timed), n_steps=len(timed))
+    return Pace(start=seconds[0] + IMPORTS, step=statistics.median(timed), n_steps=len(timed))
