@@ -7,7 +7,7 @@ requeues are handled in the same way, exact to the step.
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from ssl_zoo.training.build import (
     to_batch,
     wrap,
 )
+from ssl_zoo.training.due import Due
 from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
@@ -296,7 +297,7 @@ class Trainer:
     def _no_sync(self) -> Any:
         return self.wrapped.no_sync() if distributed.world_size() > 1 else nullcontext()  # type: ignore[operator]
 
-    def _due(self) -> "Due":
+    def _due(self) -> Due:
         """Returns what is due after this step."""
         last = self.step == self.total_steps
         every = self.config.checkpoint.every.steps(self.steps_per_epoch)
@@ -326,7 +327,7 @@ class Trainer:
             self._evaluate(reporter, request)
             clock.restart(self.step)
 
-    def _agree(self, due: "Due", request: StopRequest) -> int:
+    def _agree(self, due: Due, request: StopRequest) -> int:
         """Returns the signal on which all ranks stop after this step, 0 for none."""
         signum = 0
         if due.saves:
@@ -377,25 +378,3 @@ class Trainer:
             "lr": self.rates.lr,
             "images_per_second": clock.rate(self.step, self.config.global_batch_size),
         }
-
-
-@dataclass(frozen=True)
-class Due:
-    """What to do after a step.
-
-    Attributes:
-        last: whether it is the last step of the run.
-        logs: whether metrics are written.
-        saves: whether a checkpoint is written.
-        evaluates: whether the weights are scored.
-    """
-
-    last: bool
-    logs: bool
-    saves: bool
-    evaluates: bool
-
-    @property
-    def any(self) -> bool:
-        """Whether ranks synchronise after this step anyway."""
-        return self.logs or self.saves or self.evaluates

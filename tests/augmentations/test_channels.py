@@ -157,7 +157,8 @@ def test_a_run_names_each_setting_that_needs_three_colours() -> None:
 
 def test_a_jitter_that_never_happens_needs_no_colours() -> None:
     never = "augmentation.color_jitter={probability: 0}"
-    run_config("simclr", overrides=[*FOUR, never, "augmentation.grayscale=0"])
+    config = run_config("simclr", overrides=[*FOUR, never, "augmentation.grayscale=0"])
+    assert config.channels == 4
 
 
 def test_one_channel_cannot_be_dropped() -> None:

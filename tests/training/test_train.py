@@ -412,7 +412,8 @@ def test_a_duration_that_is_not_shorter_than_the_run_is_refused(
 
 def test_prototypes_that_are_never_trained_are_not_a_mistake(tmp_path: Path) -> None:
     config = queue_config("method.freeze_prototypes=1000 epochs")
-    Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
+    trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
+    assert "freeze_prototypes" not in trainer.method.durations()
 
 
 def test_the_header_has_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
