@@ -1,4 +1,4 @@
-"""First layers for images of other than three channels: built anew, or adapted from weights of three."""
+"""First layers for images without three channels: newly initialised, or adapted from weights for three."""
 
 from collections.abc import Mapping
 

@@ -160,7 +160,7 @@ def _read_png(path: Path) -> Raster:
     """Returns a PNG of 16 bits.
 
     Of several channels Pillow keeps one byte, the first of big-endian values. The other one it takes to be
-    the first if values are said to be little-endian.
+    the first if the values are declared little-endian.
     """
     Image = _pillow()
     bytes_of: list[NDArray[np.uint8]] = []

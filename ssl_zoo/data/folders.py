@@ -109,7 +109,7 @@ def _of_file(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _paths_of(table: Path, rows: list[str]) -> list[Path]:
-    """Returns the files of some rows; those that do not exist are told of later, by their number."""
+    """Returns the files of some rows; files that do not exist are reported when the data set is built."""
     return [table.parent / row for row in rows[:_LISTED] if (table.parent / row).is_file()]
 
 
