@@ -48,7 +48,7 @@ class CheckpointConfig(Config):
     """When checkpoints are written, and how many are kept."""
 
     every: Duration = default("1 epoch")
-    """Interval between checkpoints; the last step always writes one."""
+    """Interval between checkpoints; the last step and every step that is scored write one, too."""
     keep: int = Field(default=2, ge=2)
     """Number of newest checkpoints to keep; two, so that one is intact while the next is written."""
     best: ScoreGoal | None = None

@@ -61,11 +61,6 @@ class Selection:
     _stop: Watched = field(default_factory=Watched)
 
     @property
-    def is_on(self) -> bool:
-        """Whether scored weights must be saved."""
-        return self.config.checkpoint.best is not None or self.config.stop_early is not None
-
-    @property
     def best(self) -> BestCheckpoint | None:
         """The best checkpoint so far."""
         goal = self.config.checkpoint.best

@@ -305,9 +305,8 @@ class Trainer:
         return Due(
             last=last,
             logs=last or self.step % self.config.log_every == 0,
-            saves=last
-            or (every > 0 and self.step % every == 0)
-            or (evaluates and self.selection.is_on),
+            # What is scored is saved first: an evaluation may be interrupted.
+            saves=last or evaluates or (every > 0 and self.step % every == 0),
             evaluates=evaluates,
         )
 
