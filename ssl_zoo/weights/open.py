@@ -3,6 +3,7 @@ card."""
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ from ssl_zoo.weights.downloads import Downloads, is_address, without_secrets
 from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
+
+logger = logging.getLogger(__name__)
 
 PATHS = PathManager()
 PATHS.register_handler(Downloads())
@@ -162,7 +165,7 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
 
 
 def newest_checkpoint(run: RunFolder) -> Path:
-    """Returns the newest complete checkpoint of a run.
+    """Returns the newest intact checkpoint of a run; a warning names damaged ones that are newer.
 
     Raises:
         UserError: there is none.
@@ -174,6 +177,8 @@ def newest_checkpoint(run: RunFolder) -> Path:
         except checkpoint.DamagedCheckpoint as error:
             problems.append(str(error))
             continue
+        for problem in problems:
+            logger.warning("%s; '%s' is used instead", problem, path.name)
         return path
     reason = f": {problems[0]}" if problems else "; train it first"
     raise UserError(f"run '{run.path}' has no complete checkpoint{reason}")

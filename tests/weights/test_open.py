@@ -190,12 +190,15 @@ def test_a_header_of_128_bytes_is_not_taken_for_pickle(tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(small_run: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    small_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     latest, earlier = checkpoint.found(run / "checkpoints")
     (latest / checkpoint.MODEL).write_bytes(b"")
     assert open_checkpoint(run).digest == open_checkpoint(earlier).digest
+    assert f"(checksum differs); '{earlier.name}' is used instead" in caplog.text
     with pytest.raises(UserError, match="model.safetensors is cut off or changed"):
         open_checkpoint(latest)
 
