@@ -51,11 +51,11 @@ def test_each_choice_has_its_reason_above_the_setting(photos: str) -> None:
 def test_the_epochs_fit_the_budget(photos: str) -> None:
     """32 training images are 8 steps of 4: 4 s an epoch, and a score takes a sixth of that."""
     found = plan_run(photos, "simclr", budget="10min")
-    seconds_left = 0.95 * 600 - 10 - 11 * 4 / 6  # the untrained network is scored, too
+    seconds_left = 0.8 * 600 - 10 - 11 * 4 / 6  # the untrained network is scored, too
     assert found.config.epochs == int(seconds_left / 4)
     assert found.seconds is not None
     assert found.seconds <= 600
-    assert str(found.config.evaluation.every) == "14 epochs"
+    assert str(found.config.evaluation.every) == "12 epochs"
 
 
 @pytest.mark.usefixtures("half_a_second_a_step")
