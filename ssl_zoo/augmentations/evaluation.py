@@ -1,15 +1,18 @@
 """The view used for evaluation, and the normalisation of views."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.augmentations.base import Augmentation
+from ssl_zoo.augmentations.geometry import as_batch
 from ssl_zoo.augmentations.pillow import pixels_of, with_channels
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 PHOTO_MARGIN = 256 / 224
 """Ratio of a photograph's shorter side, before its centre is cropped, to the side of the crop."""
+_CACHED_VALUES = 2**17
 
 
 def evaluation_view(
@@ -48,7 +52,7 @@ def evaluation_view(
             f"resize of {side} is smaller than the view of {size}; make it {size} or more"
         )
     if not isinstance(images, Tensor):
-        views = [_view(image[None], size, side, interpolation) for image in images]
+        views = [_view(as_batch(image), size, side, interpolation) for image in images]
         return torch.cat(views) if views else torch.empty((0, 3, size, size), dtype=torch.uint8)
     return _view(images, size, side, interpolation)
 
@@ -170,7 +174,31 @@ def normalize(
     """
     top = 1 if views.is_floating_point() else 255
     scale, shift = _affine(tuple(mean), tuple(std), top, views.device)
-    return views.to(torch.float32, copy=True).mul_(scale).sub_(shift).to(dtype)
+    last = views.movedim(-3, -1)
+    if views.device.type != "cpu" or not last.is_contiguous() or not last.numel():
+        return views.to(torch.float32, copy=True).mul_(scale).sub_(shift).to(dtype)
+    # channels last: whole lines at once, as torch works on three values at a time otherwise, and in
+    # pieces that stay in the processor's cache
+    width = last.shape[-2]
+    scale, shift = scale.flatten().repeat(width), shift.flatten().repeat(width)
+    found = _large_pages(last.shape, dtype)
+    rows, out = last.view(-1, len(scale)), found.view(-1, len(scale))
+    n_rows = max(1, _CACHED_VALUES // len(scale))
+    for part, wanted in zip(rows.split(n_rows), out.split(n_rows), strict=True):
+        if dtype == torch.float32:
+            wanted.copy_(part).mul_(scale).sub_(shift)
+        else:
+            wanted.copy_(part.to(torch.float32, copy=True).mul_(scale).sub_(shift))
+    return found.movedim(-1, -3)
+
+
+def _large_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Returns memory as `torch.empty` does, a batch of it in a quarter of the time.
+
+    numpy asks Linux for large pages, torch only if the environment sets THP_MEM_ALLOC_ENABLE.
+    """
+    memory = np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(memory).view(dtype).view(*shape)
 
 
 @lru_cache(maxsize=8)

@@ -128,6 +128,30 @@ def _round_(values: Tensor) -> Tensor:
     return values.add_(0.5).floor_()
 
 
+def as_batch(image: Tensor) -> Tensor:
+    """Returns an image `(C, H, W)` as `(1, C, H, W)` in a memory order that torch recognises.
+
+    `image[None]` hides that channels are last: torch looks at the stride of the new axis too, and then
+    resizes three times slower.
+    """
+    return image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+
+
+def resized_crop(image: Tensor, box: Sequence[int], size: int) -> Tensor:
+    """Returns a box of an image `(C, H, W)`, resized to `(C, size, size)` as Pillow does.
+
+    It is fastest, and the result in the same order, for an image in channels-last memory order.
+
+    Args:
+        image: uint8 or float32.
+        box: top, left, height and width.
+        size: height and width of the result.
+    """
+    top, left, height, width = box
+    part = as_batch(image)[..., top : top + height, left : left + width]
+    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+
+
 def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) -> Tensor:
     """Crops one box of each image of any size, resizes it, and mirrors some.
 
@@ -144,8 +168,6 @@ def crop_list(images: Sequence[Tensor], box: Tensor, flip: Tensor, size: int) ->
     for row, (image, corners, mirrored) in enumerate(
         zip(images, box.tolist(), flip.tolist(), strict=True)
     ):
-        top, left, height, width = corners
-        part = image[None, :, top : top + height, left : left + width]
-        view = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+        view = resized_crop(image, corners, size)
         out[:, row] = view.flip(2) if mirrored else view
     return out.mul_(255) if first.is_floating_point() else out

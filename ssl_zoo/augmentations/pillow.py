@@ -1,5 +1,6 @@
 """Pillow images as arrays: upright, with the colours that a viewer shows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ORIENTATION = 0x0112  # tag of EXIF
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda values: values[:, ::-1],
+    3: lambda values: values[::-1, ::-1],
+    4: lambda values: values[::-1],
+    5: lambda values: values.swapaxes(0, 1),
+    6: lambda values: values[::-1].swapaxes(0, 1),
+    7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
+    8: lambda values: values[:, ::-1].swapaxes(0, 1),
+}
+"""What each EXIF orientation asks for; 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,15 @@ def pixels_of(image: "Image") -> Raster:
     if image.mode == "RGBX":
         return Raster(np.array(image))
     return Raster(np.array(image.convert("RGB")))
+
+
+def turned(values: NDArray[Any], image: "Image") -> NDArray[Any]:
+    """Returns values `(H, W, C)` that were decoded elsewhere, turned as an image's EXIF orientation says."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises a dozen types on damaged metadata
+        return values
+    return values if turn is None else np.ascontiguousarray(turn(values))
 
 
 def upright(image: "Image") -> "Image":

@@ -2,7 +2,8 @@
 
 A row is one view of one image. Rows are sorted by the position of hue among the colour operations, by
 blur and by grayscale, so each operation applies to a slice and no row is processed needlessly. Chunks
-are small enough for the CPU's cache. The other rows of a chunk do not affect a row, except for the
+are small enough for the CPU's cache. Separate 8-bit images, such as those from files, are left to OpenCV
+if it is installed. The other rows of a chunk do not affect a row, except for the
 order of floating-point sums: about one value in ten million is off by one.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations import opencv
 from ssl_zoo.augmentations.blur import blur_, blur_coefficients
 from ssl_zoo.augmentations.color import (
     adjust_,
@@ -67,6 +69,8 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     n_views, batch = params.flip.shape
     device, channels = images[0].device, images[0].shape[0]
     _check_colours(params, channels)
+    if opencv.can_paint(images):
+        return opencv.painted(images, params, size=size)
     order, chunks = plan(params.rows(), _chunk_rows(channels, size, device))
     rows = params.rows().take(order)
     crop = _cropper(images, rows, order, size)

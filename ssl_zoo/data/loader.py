@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations import opencv, random
 from ssl_zoo.augmentations.base import Augmentation
 from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
 from ssl_zoo.data.base import Dataset
@@ -123,6 +123,16 @@ class ViewLoader:
     def image_size(self) -> int:
         """Height and width of the global crops."""
         return next(iter(self.augmentation.view_counts))
+
+    @property
+    def views_by(self) -> str | None:
+        """`OpenCV` with its version, or `torch`, for image files whose views either can make."""
+        if self._images is not None:
+            return None
+        config = self.dataset.config
+        if (config.channels, config.bits) != (3, 8):
+            return None
+        return f"OpenCV {opencv.version()}" if opencv.installed() else "torch"
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[LoadedBatch]:
         """Yields this rank's batches of an epoch, starting at `start_step`.

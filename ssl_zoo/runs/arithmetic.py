@@ -9,11 +9,12 @@ import torch
 from ssl_zoo import distributed
 
 
-def arithmetic(device: torch.device) -> dict[str, str]:
+def arithmetic(device: torch.device, *, views_by: str | None = None) -> dict[str, str]:
     """Returns what the rounding of a run depends on, over all ranks; all ranks must call it.
 
     Args:
         device: device that this rank trains on.
+        views_by: what makes the views, if that is a choice.
     """
     own = {
         "number of threads": str(torch.get_num_threads()),
@@ -21,6 +22,8 @@ def arithmetic(device: torch.device) -> dict[str, str]:
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
+    if views_by is not None:
+        own["views by"] = views_by
     ranks = distributed.all_gather_object(own)
     return {name: " and ".join(sorted({one[name] for one in ranks})) for name in own}
 

@@ -50,6 +50,14 @@ def say_start(
     )
 
 
+def say_slow_views() -> None:
+    """Logs that views could be made in less time, on rank 0."""
+    if distributed.is_main():
+        logger.info(
+            "views are made without OpenCV, which takes about twice the time: pip install 'ssl-zoo[fast]'"
+        )
+
+
 def say_end(selection: Selection, step: int, *, seconds: float, warned: bool) -> None:
     """Logs in one line how training ended and what to do next.
 

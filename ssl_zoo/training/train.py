@@ -33,7 +33,7 @@ from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
 from ssl_zoo.training.alarms import COLLAPSE_ALARMS, AlarmBell
-from ssl_zoo.training.announcements import say_end, say_start
+from ssl_zoo.training.announcements import say_end, say_slow_views, say_start
 from ssl_zoo.training.build import (
     LoadedEpoch,
     build_loader,
@@ -141,7 +141,7 @@ class Trainer:
             self.optimizer,
             self.scaler,
             self.steps_per_epoch,
-            arithmetic=arithmetic(device),
+            arithmetic=arithmetic(device, views_by=self.loader.views_by),
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
             selection=self.selection,
         )
@@ -180,6 +180,8 @@ class Trainer:
             )
         if self.total_steps:
             say_start(self.config, self.folder, self.method, self.device, from_step=self.step)
+            if self.loader.views_by == "torch":
+                say_slow_views()
         self._note(
             Event(
                 "started",

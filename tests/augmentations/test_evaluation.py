@@ -12,6 +12,7 @@ from ssl_zoo.augmentations.evaluation import (
     evaluation_view,
     normalize,
 )
+from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from tests.augmentations import reference
 
 
@@ -76,3 +77,24 @@ def test_a_transform_makes_grey_images_colour() -> None:
 def test_what_is_not_an_image_is_refused(image: Any) -> None:
     with pytest.raises(TypeError, match="is not an image"):
         EvaluationTransform(4, 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))(image)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 3, 3, 40, 24), (3, 3, 200, 300), (3, 5, 7), (0, 3, 4, 4)])
+def test_views_in_channels_last_order_are_normalised_to_the_same_values(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    views = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    last = views.movedim(-3, -1).contiguous().movedim(-1, -3)
+    expected = normalize(views, IMAGENET_MEAN, IMAGENET_STD, dtype)
+    found = normalize(last, IMAGENET_MEAN, IMAGENET_STD, dtype)
+    assert torch.equal(found, expected)
+    assert found.movedim(-3, -1).is_contiguous() or not found.numel()
+
+
+def test_normalising_keeps_the_views() -> None:
+    views = torch.rand(2, 8, 8, 3).movedim(-1, -3)
+    before = views.clone()
+    normalize(views, IMAGENET_MEAN, IMAGENET_STD)
+    assert torch.equal(views, before)

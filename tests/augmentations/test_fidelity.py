@@ -17,7 +17,7 @@ from PIL import ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from ssl_zoo.augmentations import color, random
+from ssl_zoo.augmentations import color, opencv, random
 from ssl_zoo.augmentations.blur import blur_, blur_coefficients
 from ssl_zoo.augmentations.geometry import crop_batch, crop_list
 from ssl_zoo.augmentations.multicrop import MultiCrop
@@ -27,6 +27,12 @@ from tests.augmentations import reference
 N = 24
 MAKERS = {"photographs": reference.small_photographs, "noise": reference.noise}
 images_of_both_kinds = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+@pytest.fixture(autouse=True)
+def without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What OpenCV makes is compared in test_opencv.py."""
+    monkeypatch.setattr(opencv, "installed", lambda: False)
 
 
 def planes_of(images: Tensor) -> Tensor:

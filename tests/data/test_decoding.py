@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from ssl_zoo.data import decoding
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.decoding import check_packages, read_image
 from ssl_zoo.data.other_files import BadImage
@@ -53,6 +54,42 @@ def test_a_turned_photograph_comes_upright(tmp_path: Path) -> None:
     assert found.shape == (3, 32, 16)
     assert float(found[:, :12].float().mean()) > 250
     assert float(found[:, 20:].float().mean()) < 5
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_that_of_pillow(
+    orientation: int, fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PHOTO).save(tmp_path / "a.jpg", exif=exif)
+    if not fast:
+        monkeypatch.setattr(decoding, "_simplejpeg", lambda: None)
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg").permute(1, 2, 0), np.array(expected))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [True, False])
+def test_jpeg_is_decoded_to_the_values_of_pillow(
+    mode: str, subsampling: int, progressive: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jpg"
+    big = RNG.integers(0, 256, (5, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(big).resize((83, 51)).convert(mode)
+    image.save(path, quality=80, subsampling=subsampling, progressive=progressive)
+    expected = np.array(Image.open(path).convert("RGB"))
+    np.testing.assert_array_equal(read(path).permute(1, 2, 0).numpy(), expected)
+
+
+def test_a_jpeg_that_is_cut_off_is_bad(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(PHOTO, (20, 20, 1))).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadImage):
+        read(tmp_path / "a.jpg")
 
 
 def test_an_upright_photograph_is_read_bit_for_bit_as_pillow_does(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations import opencv
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import Sampling, ViewLoader, evaluation_batches
@@ -107,6 +108,16 @@ def test_labels_come_only_when_asked_for() -> None:
     batch = next(loader(Memory(), with_labels=True).epoch(0))
     assert batch.labels is not None
     assert torch.equal(batch.labels, batch.index % 7)
+
+
+def test_what_makes_views_of_photographs_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = loader(files(tmp_path))
+    assert photographs.views_by == f"OpenCV {opencv.version()}"
+    monkeypatch.setattr(opencv, "installed", lambda: False)
+    assert photographs.views_by == "torch"
+    assert loader(Memory()).views_by is None
 
 
 def test_image_size_is_that_of_the_global_crops() -> None:

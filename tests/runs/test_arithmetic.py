@@ -13,6 +13,12 @@ def test_the_facts_of_this_process() -> None:
     assert found["processor"].endswith(f"({torch.backends.cpu.get_cpu_capability()})")
 
 
+def test_what_makes_views_is_a_fact() -> None:
+    here = torch.device("cpu")
+    assert "views by" not in arithmetic(here)
+    assert arithmetic(here, views_by="torch")["views by"] == "torch"
+
+
 def test_only_what_differs_is_reported() -> None:
     before = {"torch": "1", "device": "cpu"}
     assert changes(before, before) == ""

@@ -1,6 +1,6 @@
-"""Compares multi-crop with the SwAV transform of lightly: same views, same operations, one thread.
+"""Compares the input of training with the SwAV transform of lightly: same views, same operations, one thread.
 
-    python experiments/benchmarks/augmentations.py --json experiments/benchmarks/augmentations.json
+    python experiments/benchmarks/input.py --files FOLDER --json experiments/benchmarks/input.json
 
 Both make 2x32 + 4x16 views of images of 32x32 pixels in memory and, with `--files FOLDER`,
 2x224 + 6x96 views of image files, decoding included. Rounds alternate between the two, so that
@@ -11,6 +11,7 @@ Needs lightly (https://github.com/lightly-ai/lightly); run it from the root of t
 """
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -19,16 +20,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from figures import processor
 from torch import Tensor
 
-from ssl_zoo.augmentations import random
+from ssl_zoo.augmentations import opencv, random
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.augmentations.multicrop import Crop, MultiCrop
+from ssl_zoo.data import decoding
 from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
-from ssl_zoo.data.image_files import decode
+from ssl_zoo.data.decoding import read_image
+from ssl_zoo.data.image_folder import ImageFolder
+from ssl_zoo.data.loader import Sampling, ViewLoader
 from ssl_zoo.data.walk import EXTENSIONS
 
 Run = Callable[[], object]
@@ -100,7 +105,7 @@ def in_memory(n: int, rounds: int) -> dict[str, Any]:
         return ours.apply(images, ours.draw(sizes, keys))
 
     def run_ours_normalised() -> list[Tensor]:
-        return [normalize(views, IMAGENET_MEAN, IMAGENET_STD) for views in run_ours()]
+        return normalised(run_ours())
 
     def run_theirs() -> list[list[Tensor]]:
         return [theirs(image) for image in pil]
@@ -114,33 +119,89 @@ def in_memory(n: int, rounds: int) -> dict[str, Any]:
 
 
 def from_files(folder: Path, n: int, rounds: int) -> dict[str, Any]:
-    """Times 2x224 + 6x96 views of image files, decoding included."""
+    """Times 2x224 + 6x96 views of image files, decoding included, and decoding alone."""
     from PIL import Image
 
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    paths = found[:: max(1, len(found) // n)][:n]
+    paths = image_files(folder, n)
     ours, theirs = multicrop((224, 96), (2, 6)), lightly_transform((224, 96), (2, 6))
+    settings = ImageFolder.Config(root=str(folder))
     epochs = iter(range(10**9))
 
-    def run_ours() -> list[Tensor]:
-        keys = random.sample_keys(0, next(epochs), torch.arange(len(paths)))
-        images = [image for path in paths if (image := decode(path)) is not None]
+    def decode() -> list[Tensor]:
+        return [read_image(path, settings) for path in paths]
+
+    decoded = decode()
+
+    def views_of(images: list[Tensor]) -> list[Tensor]:
+        keys = random.sample_keys(0, next(epochs), torch.arange(len(images)))
         sizes = torch.tensor([image.shape[1:] for image in images])
         return ours.apply(images, ours.draw(sizes, keys))
 
-    def run_ours_normalised() -> list[Tensor]:
-        return [normalize(views, IMAGENET_MEAN, IMAGENET_STD) for views in run_ours()]
-
-    def run_theirs() -> list[list[Tensor]]:
-        return [theirs(Image.open(path).convert("RGB")) for path in paths]
+    def run_without_extra() -> list[Tensor]:
+        with mock.patch.object(opencv, "installed", return_value=False):
+            return without_simplejpeg(lambda: views_of(decode()))
 
     runs: dict[str, Run] = {
-        "lightly": run_theirs,
-        "ours": run_ours,
-        "ours + normalise": run_ours_normalised,
+        "lightly": lambda: [theirs(Image.open(path).convert("RGB")) for path in paths],
+        "ours": lambda: views_of(decode()),
+        "ours + normalise": lambda: normalised(views_of(decode())),
+        "ours, without the extra": run_without_extra,
+        "ours, decoded before": lambda: views_of(decoded),
+        "decoding alone": decode,
+        "decoding by Pillow": lambda: without_simplejpeg(decode),
     }
     title = "image files -> 2x224 + 6x96"
     return summary(title, len(paths), time_alternately(runs, rounds))
+
+
+def through_loaders(folder: Path, n: int, rounds: int) -> dict[str, Any]:
+    """Times batches of 32 images, 2x224 + 6x96, from two loader processes, normalised in this one."""
+    from lightly.data import LightlyDataset
+    from torch.utils.data import DataLoader, Subset
+
+    paths = image_files(folder, n)
+    data = ImageFolder(
+        ImageFolder.Config(root=str(folder), train=".", labels="none"), split="train"
+    )
+    loader = ViewLoader(
+        data, multicrop((224, 96), (2, 6)), Sampling(global_batch_size=32), num_workers=2
+    )
+    theirs = LightlyDataset(str(folder), transform=lightly_transform((224, 96), (2, 6)))
+    subset = Subset(theirs, range(0, len(theirs), max(1, len(theirs) // n)))
+    epochs = iter(range(10**9))
+    n_steps = min(len(paths) // 32, loader.steps_per_epoch)
+
+    def run_ours() -> None:
+        batches = loader.epoch(next(epochs))
+        for batch in itertools.islice(batches, n_steps):
+            normalised(batch.views)
+
+    def run_theirs() -> None:
+        batches = DataLoader(subset, batch_size=32, shuffle=True, drop_last=True, num_workers=2)
+        for _ in itertools.islice(batches, n_steps):
+            pass
+
+    title = "loaders with 2 processes, 2x224 + 6x96"
+    return summary(
+        title, n_steps * 32, time_alternately({"lightly": run_theirs, "ours": run_ours}, rounds)
+    )
+
+
+def image_files(folder: Path, n: int) -> list[Path]:
+    """Returns about n image files of a folder, evenly spaced."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    return found[:: max(1, len(found) // n)][:n]
+
+
+def normalised(groups: list[Tensor]) -> list[Tensor]:
+    """Returns views as a network takes them."""
+    return [normalize(views, IMAGENET_MEAN, IMAGENET_STD) for views in groups]
+
+
+def without_simplejpeg(run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Runs as if simplejpeg were not installed."""
+    with mock.patch.object(decoding, "_simplejpeg", return_value=None):
+        return run()
 
 
 def summary(title: str, n: int, seconds: Seconds) -> dict[str, Any]:
@@ -166,10 +227,10 @@ def summary(title: str, n: int, seconds: Seconds) -> dict[str, Any]:
 def show(table: dict[str, Any]) -> None:
     """Prints a table."""
     print(f"\n{table['title']}: {table['images']} images, {table['rounds']} rounds, one thread")
-    print(f"{'':18}{'images/s':>10}{'x lightly':>11}{'min':>7}{'max':>7}{'by CPU time':>20}")
+    print(f"{'':25}{'images/s':>10}{'x lightly':>11}{'min':>7}{'max':>7}{'by CPU time':>20}")
     for name, row in table["rows"].items():
         print(
-            f"{name:18}{row['images_per_second']:10.0f}{row['ratio_median']:11.2f}"
+            f"{name:25}{row['images_per_second']:10.0f}{row['ratio_median']:11.2f}"
             f"{row['ratio_min']:7.2f}{row['ratio_max']:7.2f}"
             f"{row['images_per_cpu_second']:12.0f}{row['cpu_ratio_median']:8.2f}"
         )
@@ -188,14 +249,17 @@ def main() -> None:
     tables = [in_memory(options.images, options.rounds)]
     if options.files is not None:
         tables.append(from_files(options.files, options.n_files, options.rounds))
+        tables.append(through_loaders(options.files, options.n_files, options.rounds))
     for table in tables:
         show(table)
     if options.json is not None:
+        import cv2
         import lightly
         import PIL
+        import simplejpeg
         import torchvision
 
-        packages = (torch, torchvision, PIL, lightly)
+        packages = (torch, torchvision, PIL, cv2, simplejpeg, lightly)
         facts = {
             "processor": processor(),
             "python": platform.python_version(),
