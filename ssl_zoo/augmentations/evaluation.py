@@ -184,7 +184,8 @@ def normalize(
     found = _large_pages(last.shape, dtype)
     rows, out = last.view(-1, len(scale)), found.view(-1, len(scale))
     n_rows = max(1, _CACHED_VALUES // len(scale))
-    for part, wanted in zip(rows.split(n_rows), out.split(n_rows), strict=True):
+    for start in range(0, len(rows), n_rows):
+        part, wanted = rows[start : start + n_rows], out[start : start + n_rows]
         if dtype == torch.float32:
             wanted.copy_(part).mul_(scale).sub_(shift)
         else:

@@ -69,7 +69,7 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     n_views, batch = params.flip.shape
     device, channels = images[0].device, images[0].shape[0]
     _check_colours(params, channels)
-    if opencv.can_paint(images):
+    if not isinstance(images, Tensor) and opencv.can_paint(images):
         return opencv.painted(images, params, size=size)
     order, chunks = plan(params.rows(), _chunk_rows(channels, size, device))
     rows = params.rows().take(order)

@@ -9,6 +9,8 @@ import torch
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files with the memory limit of a container, in version 2 and 1 of Linux's control groups."""
 
+_PROCESSORS = Path("/proc/cpuinfo")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -19,12 +21,14 @@ class Machine:
         memory_gb: main memory in GB, or a container's share of it; 0 if unknown.
         gpu: name of the GPU; empty without one.
         has_bf16: whether the GPU computes in bf16.
+        cpu_has_bf16: whether the processor has instructions for bf16.
     """
 
     cores: int
     memory_gb: float
     gpu: str = ""
     has_bf16: bool = False
+    cpu_has_bf16: bool = False
 
     def __str__(self) -> str:
         """Describes it, as in `2 cores, 24 GB, no GPU`."""
@@ -39,7 +43,16 @@ def this_machine() -> Machine:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     has_bf16 = bool(gpu) and torch.cuda.is_bf16_supported(including_emulation=False)
-    return Machine(cores, _memory_bytes() / 1e9, gpu, has_bf16)
+    return Machine(cores, _memory_bytes() / 1e9, gpu, has_bf16, _cpu_has_bf16())
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        lines = _PROCESSORS.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def _memory_bytes() -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from ssl_zoo.planning import plan as module
 from ssl_zoo.planning.kept import shared_budget
+from ssl_zoo.planning.machine import Machine
 from ssl_zoo.planning.rehearsal import Pace
 from tests.data import folders
 
@@ -17,6 +18,7 @@ def test_runs_share_a_budget_and_keep_their_plan(
         folders.write(tmp_path / "photos" / ("a", "b")[number % 2] / f"{number}.png", number)
     steps = iter((0.5, 0.1))
     monkeypatch.setattr(module, "rehearse", lambda config: Pace(10, next(steps), 6))
+    monkeypatch.setattr(module, "this_machine", lambda: Machine(2, 24))
     data, out = str(tmp_path / "photos"), tmp_path / "out"
     planned = shared_budget(data, "20min", runs=2, folder=out)
     first = planned("simclr", [f"data={data}", "seed=0"])

@@ -22,3 +22,17 @@ def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "memory.max").write_text("2000000000\n")
     monkeypatch.setattr(machine, "_LIMITS", ("/nowhere", str(tmp_path / "memory.max")))
     assert this_machine().memory_gb == 2.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("fpu avx512f avx512_bf16", True), ("amx_bf16", True), ("fpu avx2", False)],
+)
+def test_a_processor_that_computes_in_bf16_is_known_by_its_flags(
+    flags: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(machine, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert this_machine().cpu_has_bf16 is expected
+    monkeypatch.setattr(machine, "_PROCESSORS", tmp_path / "missing")
+    assert not this_machine().cpu_has_bf16

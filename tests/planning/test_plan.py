@@ -1,5 +1,6 @@
 """Plans of runs on somebody's own images."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
 from ssl_zoo.planning import plan as module
+from ssl_zoo.planning.machine import Machine
 from ssl_zoo.planning.plan import plan_run
 from ssl_zoo.planning.rehearsal import Pace, rehearse
-from ssl_zoo.runs.config import run_config
+from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.training.train import train
 from tests.data import folders
 
@@ -28,6 +30,35 @@ def photos(tmp_path: Path) -> str:
 @pytest.fixture
 def half_a_second_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "rehearse", lambda config: Pace(start=10, step=0.5, n_steps=6))
+
+
+def step_of(fp32: float, bf16: float) -> Callable[[RunConfig], Pace]:
+    return lambda config: Pace(10, bf16 if config.precision == "bf16" else fp32, 6)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "known", "overrides", "expected"),
+    [
+        (0.3, True, (), ("bf16", 0.3)),
+        (0.45, True, (), ("fp32", 0.5)),
+        (0.3, False, (), ("fp32", 0.5)),
+        (0.3, True, ("precision=fp32",), ("fp32", 0.5)),
+    ],
+    ids=["faster", "hardly faster", "not known to the processor", "set by the user"],
+)
+def test_a_cpu_computes_in_bf16_if_steps_are_faster(
+    bf16: float,
+    known: bool,
+    overrides: tuple[str, ...],
+    expected: tuple[str, float],
+    photos: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "rehearse", step_of(0.5, bf16))
+    monkeypatch.setattr(module, "this_machine", lambda: Machine(2, 24, cpu_has_bf16=known))
+    found = plan_run(photos, "simclr", budget="10min", overrides=overrides)
+    assert found.pace is not None
+    assert (found.config.precision, found.pace.step) == expected
 
 
 def test_a_plan_reads_back_as_the_run_it_describes(photos: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_the_package_that_makes_views_sooner_is_named_if_it_is_missing(
 ) -> None:
     monkeypatch.setattr(opencv, "installed", lambda: installed)
     caplog.set_level(logging.INFO)
-    settings = {
+    settings: dict[str, Any] = {
         "data": folders.two_classes(tmp_path / "photos", 8),
         "backbone": "tiny_resnet",
         "epochs": 1,
