@@ -151,6 +151,10 @@ class Memory(nn.Module):
     def commit(self, progress: Progress) -> None:
         """Writes the values kept in this step; called on all ranks."""
 
+    def age_share(self) -> float | None:
+        """Returns how much the age of the embeddings explains of them, in [0, 1]; None if it has none."""
+        return None
+
     def state(self) -> dict[str, Tensor]:
         """Returns this rank's share of the state for `load`, by names without dots."""
         return {}

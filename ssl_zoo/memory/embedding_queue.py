@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.memory.age import age_share
 from ssl_zoo.method import Memory, RunInfo
 from ssl_zoo.schedule import Progress
 
@@ -60,6 +61,12 @@ class EmbeddingQueue(Memory):
         self._rows[:, self._position : self._position + n_new] = embeddings
         self._position = (self._position + n_new) % self.length
         self._filled = min(self._filled + n_new, self.length)
+
+    def age_share(self) -> float | None:
+        """Returns the share of the variance that age explains, of the first view; None until full."""
+        if not self.is_full or self._rows is None:
+            return None
+        return age_share(self._rows[0].roll(-self._position, dims=0))
 
     def state(self) -> dict[str, Tensor]:
         """Returns the state for `load`; empty before the first batch."""

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
+from ssl_zoo.memory.age import age_share
 from ssl_zoo.method import Memory
 from ssl_zoo.schedule import Progress
 
@@ -25,6 +26,7 @@ class SharedQueue(Memory):
         super().__init__()
         self._rows = functional.normalize(torch.randn(length, dim), dim=1)
         self._position = 0
+        self._filled = 0  # rows that are no longer random
         self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
 
     def __len__(self) -> int:
@@ -59,12 +61,23 @@ class SharedQueue(Memory):
         self._rows = self._rows.to(gathered).clone()  # a backward pass may still need the old rows
         self._rows[self._position : self._position + len(gathered)] = gathered
         self._position = (self._position + len(gathered)) % len(self)
+        self._filled = min(self._filled + len(gathered), len(self))
+
+    def age_share(self) -> float | None:
+        """Returns the share of the variance that age explains; None while rows are random."""
+        if self._filled < len(self):
+            return None
+        return age_share(self._rows.roll(-self._position, dims=0))
 
     def state(self) -> dict[str, Tensor]:
         """Returns the state for `load` on rank 0; empty on other ranks."""
         if not distributed.is_main():
             return {}
-        return {"rows": self._rows.cpu(), "position": torch.tensor(self._position)}
+        return {
+            "rows": self._rows.cpu(),
+            "position": torch.tensor(self._position),
+            "filled": torch.tensor(self._filled),
+        }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
         """Takes the queue from the states of all ranks that saved it, for any number of ranks.
@@ -82,3 +95,4 @@ class SharedQueue(Memory):
             )
         self._rows = rows.clone()
         self._position = int(states[0]["position"])
+        self._filled = int(states[0].get("filled", len(rows)))  # earlier versions did not say

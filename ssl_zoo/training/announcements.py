@@ -11,6 +11,7 @@ from ssl_zoo.backbones.base import parameter_count
 from ssl_zoo.method import Method
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.alarms import better_start, ended_below
 from ssl_zoo.training.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -75,15 +76,12 @@ def say_end(selection: Selection, step: int, *, seconds: float, warned: bool) ->
     path = selection.folder.path
     if (best := selection.best) is not None:
         said.append(f"best {best.score} {best.value:.1f} at step {best.step}: {path}@best")
-    worse = [name for name, value in last.items() if name in first and value < first[name]]
+    worse = ended_below(first, last)
     if worse:
         what = "the network it started from" if selection.config.init else "the untrained network"
         alarm = "see the alarms above; " if warned else ""
-        start = "" if selection.config.init else ", or start from released weights (init=WEIGHTS)"
-        said.append(
-            f"{worse[0]} ended below {what}: {alarm}try another optimizer.lr, weaker color jitter, or "
-            f"more epochs{start}"
-        )
+        change = better_start(has_init=selection.config.init is not None)
+        said.append(f"{worse[0]} ended below {what}: {alarm}{change}")
         logger.warning("%s", "; ".join(said))
         return
     where = shlex.quote(f"{path}@best" if best else str(path))

@@ -1,12 +1,17 @@
-"""The speed of training, and how often ranks check for requests."""
+"""The speed of training, what its time goes to, and how often ranks check for requests."""
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 MOST_STEPS_BETWEEN_CHECKS = 10
 SECONDS_BETWEEN_CHECKS = 5.0
 """Limits of the interval between checks for stop requests and non-finite losses. A check synchronises
 with the GPU, so it is not done in every step, but often enough for a launcher's notice, however long
 steps take."""
+
+_Item = TypeVar("_Item")
 
 
 def steps_between_checks(seconds_a_step: float) -> int:
@@ -17,16 +22,49 @@ def steps_between_checks(seconds_a_step: float) -> int:
 
 
 class Clock:
-    """Images per second since the last reading."""
+    """Images per second since the last reading, and the parts of that time that were not computation."""
 
     def __init__(self, step: int) -> None:
+        self._saving = 0.0  # seconds
+        self._before = 0.0  # seconds of saving before the last restart
         self.restart(step)
 
     def restart(self, step: int) -> None:
+        """Leaves out the time since the last reading, except what was spent on saving."""
         self._step, self._time = step, time.monotonic()
+        self._waiting = 0.0  # seconds
+        self._before = self._saving
 
-    def rate(self, step: int, images_a_step: int) -> float:
+    def waiting(self, batches: Iterable[_Item]) -> Iterator[_Item]:
+        """Yields batches, and counts the time until each is there."""
+        source = iter(batches)
+        while True:
+            begin = time.monotonic()
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
+            finally:
+                self._waiting += time.monotonic() - begin
+            yield batch
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Counts the time of a `with` block as saving."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._saving += time.monotonic() - begin
+
+    def read(self, step: int, images_a_step: int) -> dict[str, float]:
+        """Returns the speed since the last reading, and the shares of waiting and saving in it."""
         seconds = max(time.monotonic() - self._time, 1e-9)
-        rate = (step - self._step) * images_a_step / seconds
+        found = {
+            "images_per_second": round((step - self._step) * images_a_step / seconds, 1),
+            "data_share": round(min(self._waiting / seconds, 1.0), 4),
+            "saving_share": round(min(self._saving / (seconds + self._before), 1.0), 4),
+        }
+        self._saving = 0.0
         self.restart(step)
-        return round(rate, 1)
+        return found

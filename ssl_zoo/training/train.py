@@ -32,7 +32,7 @@ from ssl_zoo.runs.provenance import provenance
 from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
-from ssl_zoo.training.alarms import COLLAPSE_ALARMS, AlarmBell
+from ssl_zoo.training.alarms import bell_of
 from ssl_zoo.training.announcements import say_end, say_slow_views, say_start
 from ssl_zoo.training.build import (
     LoadedEpoch,
@@ -56,9 +56,6 @@ from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
-
-QUIET_PART = 0.1
-"""Initial fraction of a run without alarms."""
 
 
 def train(
@@ -148,6 +145,7 @@ class Trainer:
         self.agreement = Agreement(folder, device)
         self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)
         self._provenance = provenance()  # now, as the checkout may change during training
+        self._clock = Clock(0)
         self._output: StepOutput | None = None
         self._before: list[tuple[str, Scores]] = []  # scores of the untrained network
 
@@ -191,17 +189,12 @@ class Trainer:
                 host=host(),
             )
         )
-        quiet = int(QUIET_PART * self.total_steps)
         with Reporter(
             self.folder,
             total_steps=self.total_steps,
             start_step=self.step,
             seconds_before=seconds_before,
-            bell=AlarmBell(
-                [*COLLAPSE_ALARMS, *self.method.alarms],
-                quiet_steps=quiet,
-                late_step=self.total_steps // 2,
-            ),
+            bell=bell_of(self.method.alarms, self.total_steps),
             bar=bar,
         ) as reporter:
             if not self.total_steps:
@@ -222,12 +215,12 @@ class Trainer:
 
     def _train(self, reporter: Reporter, request: StopRequest) -> None:
         """Takes the remaining steps, as long as the scores improve."""
-        clock = Clock(self.step)
+        self._clock.restart(self.step)
         for batch in self._batches():
             progress = self._progress()
             self._take_step(batch, progress)
             reporter.advance(self.step)
-            self._finish_step(reporter, progress, clock, request)
+            self._finish_step(reporter, progress, request)
             if self.selection.why_stopped:
                 return
 
@@ -258,7 +251,7 @@ class Trainer:
             if start == 0:
                 data = LoadedEpoch(self.loader, epoch, self.config, self.device)
                 self.method.before_epoch(self._progress(), data)
-            yield from self.loader.epoch(epoch, start)
+            yield from self._clock.waiting(self.loader.epoch(epoch, start))
 
     def _progress(self) -> Progress:
         return Progress(
@@ -312,21 +305,22 @@ class Trainer:
             evaluates=evaluates,
         )
 
-    def _finish_step(
-        self, reporter: Reporter, progress: Progress, clock: Clock, request: StopRequest
-    ) -> None:
+    def _finish_step(self, reporter: Reporter, progress: Progress, request: StopRequest) -> None:
         """Logs, saves and evaluates after a step, and raises if training must end."""
         due = self._due()
         signum = self._agree(due, request)
         if due.logs:
-            reporter.log(self.step, progress.epoch, "train", self._metrics(clock))
+            reporter.log(self.step, progress.epoch, "train", self._metrics())
         if due.saves or signum:
-            self.state.save()  # before evaluation, which may take longer than a launcher waits
+            with (
+                self._clock.saving()
+            ):  # before evaluation, which may take longer than a launcher waits
+                self.state.save()
         if signum and (due.evaluates or not due.last):
             raise self._interrupted(signum)
         if due.evaluates:
             self._evaluate(reporter, request)
-            clock.restart(self.step)
+            self._clock.restart(self.step)
 
     def _agree(self, due: Due, request: StopRequest) -> int:
         """Returns the signal on which all ranks stop after this step, 0 for none."""
@@ -359,7 +353,13 @@ class Trainer:
     def _interrupted(self, signum: int) -> Interrupted:
         return Interrupted(self.folder.path, self.step, signum)
 
-    def _metrics(self, clock: Clock) -> dict[str, float]:
+    def _queue_ages(self) -> dict[str, float]:
+        """Returns how stale the queue is, if there is a full one."""
+        ages = [memory.age_share() for memory in self.method.memories().values()]
+        known = [age for age in ages if age is not None]
+        return {"queue_age_share": max(known)} if known else {}
+
+    def _metrics(self) -> dict[str, float]:
         assert self._output is not None
         features = self._output.features.float()
         values = {
@@ -367,6 +367,7 @@ class Trainer:
             "feature_std": feature_std(features),
             "effective_rank": effective_rank(features),
             **self._output.metrics(),
+            **self._queue_ages(),
         }
         means = (
             distributed.all_reduce(
@@ -374,8 +375,10 @@ class Trainer:
             )
             / distributed.world_size()
         )
+        scale = {"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
         return {
             **dict(zip(values, means.tolist(), strict=True)),
             "lr": self.rates.lr,
-            "images_per_second": clock.rate(self.step, self.config.global_batch_size),
+            **scale,
+            **self._clock.read(self.step, self.config.global_batch_size),
         }

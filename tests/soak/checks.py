@@ -16,7 +16,7 @@ from tests.soak.plan import STEPS
 
 MARK = "SOAK_RUN"
 """Environment variable that all processes of a run inherit."""
-TIMINGS = ("seconds", "train/images_per_second")
+TIMINGS = ("seconds", "train/images_per_second", "train/data_share", "train/saving_share")
 USUAL = {
     *("config.yaml", "checkpoints", "complete.json", "history.jsonl", "metrics.jsonl"),
     *("owner.json", ".lock", ".submitting", "tensorboard"),

@@ -1,7 +1,7 @@
 """Alarms: metrics out of bounds are reported once, with advice."""
 
 from ssl_zoo.method import Alarm
-from ssl_zoo.training.alarms import AlarmBell
+from ssl_zoo.training.alarms import AlarmBell, Decline, Ring
 
 
 def test_an_alarm_rings_once_after_its_patience() -> None:
@@ -27,3 +27,29 @@ def test_a_loss_that_is_still_near_chance_in_the_second_half_rings() -> None:
 def test_a_loss_near_chance_in_the_first_half_does_not_ring() -> None:
     bell = AlarmBell([Alarm.at_chance("do this")], quiet_steps=10, late_step=50)
     assert not any(bell.hear(step, {"loss_over_chance": 0.96}) for step in range(41, 50))
+
+
+def ranks(bell: AlarmBell, values: list[float]) -> list[int]:
+    """Returns the positions at which the bell rings."""
+    return [step for step, value in enumerate(values, 1) if bell.hear(step, {"rank": value})]
+
+
+def test_a_metric_that_falls_below_half_of_its_highest_level_rings_once() -> None:
+    falling = Decline("rank", "do this", window=3)
+    # Medians of three: 10 at the third step, and 4 at the seventh.
+    values = [10.0, 10.0, 90.0, 10.0, 10.0, 4.0, 4.0, 4.0]
+    assert ranks(AlarmBell([], quiet_steps=0, declines=[falling]), values) == [7]
+
+
+def test_a_metric_that_is_low_from_the_start_has_not_fallen() -> None:
+    falling = Decline("rank", "do this", window=3)
+    assert ranks(AlarmBell([], quiet_steps=0, declines=[falling]), [1.0] * 9) == []
+
+
+def test_an_alarm_rings_until_the_metric_is_within_bounds() -> None:
+    bell = AlarmBell([Alarm(metric="x", above=1, patience=2, advice="do this")], quiet_steps=0)
+    for step, value in enumerate((2.0, 2.0, 3.0), 1):
+        bell.hear(step, {"x": value})
+    assert bell.ringing == [Ring(2, "x", 3.0, "do this")]
+    bell.hear(4, {"x": 0.5})
+    assert bell.ringing == []

@@ -29,7 +29,7 @@ from ssl_zoo.training.train import Trainer, train
 from tests.small import SHORT, fast_config
 from tests.waiting import until
 
-TIMINGS = ("seconds", "train/images_per_second")
+TIMINGS = ("seconds", "train/images_per_second", "train/data_share", "train/saving_share")
 
 
 def queue_config(*overrides: str) -> RunConfig:
