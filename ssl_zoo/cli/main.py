@@ -12,6 +12,7 @@ from ssl_zoo.cli.classify import classify_command
 from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.cli.compare import card_command, compare_command
 from ssl_zoo.cli.convert import export_command, import_command
+from ssl_zoo.cli.doctor import doctor_command
 from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.cli.evaluate import evaluate_command, table_command
 from ssl_zoo.cli.exits import run
@@ -57,6 +58,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, also of other projects
     ssl-zoo embed FILE photos -o features.parquet    features of your own images
+    ssl-zoo doctor runs/swav         what is wrong with a run, and what to do
     ssl-zoo submit swav              train on a SLURM cluster; then: ssl-zoo jobs
     ssl-zoo new method mine          a package template for your own method
     ssl-zoo train mine --plugin mine.py    a method from a single file
@@ -87,6 +89,7 @@ for _command in (
     embed_command,
     classify_command,
     preview_command,
+    doctor_command,
 ):
     cli.add_command(takes_plugins(_command))
 for _command in (

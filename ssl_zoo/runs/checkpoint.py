@@ -330,6 +330,16 @@ def verify(path: Path, manifest: Manifest, names: list[str] | None = None) -> No
             )
 
 
+def selection_of(path: Path) -> dict[str, Any]:
+    """Returns what a checkpoint remembers of the scores of its run; tensors are not read.
+
+    Raises:
+        DamagedCheckpoint: the file cannot be read.
+    """
+    found = _read_torch(path / OPTIMIZER, mmap=True).get("selection")
+    return found if isinstance(found, dict) else {}
+
+
 def load_exported(path: Path) -> tuple[Manifest, dict[str, Tensor], list[str]]:
     """Returns the manifest, the weights of the network to evaluate, and the names of all others.
 
@@ -360,9 +370,9 @@ def _finish(path: Path) -> str:
     return sha256(path)
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch's readers raise a dozen types on damaged files
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # not a seek to nowhere
             raise
