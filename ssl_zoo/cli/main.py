@@ -8,6 +8,7 @@ import sys
 import click
 
 from ssl_zoo._version import __version__
+from ssl_zoo.cli.bench import bench_command
 from ssl_zoo.cli.classify import classify_command
 from ssl_zoo.cli.cluster import cluster_command
 from ssl_zoo.cli.compare import card_command, compare_command
@@ -55,6 +56,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo show method swav         its description and settings
     ssl-zoo train swav               a small run, a few minutes on a CPU
     ssl-zoo plan photos              settings for your own images, within a budget
+    ssl-zoo bench swav               how fast it trains here, and what bounds it
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo evaluate FILE            score any checkpoint, also of other projects
     ssl-zoo embed FILE photos -o features.parquet    features of your own images
@@ -78,6 +80,7 @@ for _command in (
     schema_command,
     config_command,
     plan_command,
+    bench_command,
     inspect_command,
     train_command,
     compare_command,

@@ -4,6 +4,7 @@ It resumes from the newest intact checkpoint in the run folder, so crashes, Ctrl
 requeues are handled in the same way, exact to the step.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -224,9 +225,14 @@ class Trainer:
             if self.selection.why_stopped:
                 return
 
-    def losses(self) -> Iterator[float]:
-        """Takes one step after the other without logging or saving, and yields the loss of each."""
-        for batch in self._batches():
+    def losses(self, *, again: bool = False) -> Iterator[float]:
+        """Takes one step after the other without logging or saving, and yields the loss of each.
+
+        Args:
+            again: whether all steps see the first batch, so that none waits for the next.
+        """
+        batches = self._batches()
+        for batch in itertools.repeat(next(batches)) if again else batches:
             self._take_step(batch, self._progress())
             assert self._output is not None
             yield float(self._output.loss.detach())
