@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ssl_zoo.augmentations import opencv
 from ssl_zoo.cli.main import cli
-from ssl_zoo.data import image_files
+from ssl_zoo.data.decoding import read_image
 from ssl_zoo.errors import UserError
 from ssl_zoo.planning import bench as module
 from ssl_zoo.planning.bench import Bench, bench
@@ -28,13 +28,11 @@ def of_files(tmp_path: Path, *overrides: str) -> RunConfig:
 
 
 def test_a_slow_disk_bounds_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = image_files.read_image
-
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.05)
-        return read(*arguments)
+        return read_image(*arguments)
 
-    monkeypatch.setattr(image_files, "read_image", slowly)
+    monkeypatch.setattr("ssl_zoo.data.image_files.read_image", slowly)
     monkeypatch.setattr(module, "this_machine", lambda: LARGE)
     found = bench(of_files(tmp_path, "num_workers=0"), steps=2)
     assert found.bound == "loading"
