@@ -17,7 +17,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,6 +35,7 @@ from ssl_zoo.data.decoding import read_image
 from ssl_zoo.data.image_folder import ImageFolder
 from ssl_zoo.data.loader import Sampling, ViewLoader
 from ssl_zoo.data.walk import EXTENSIONS
+from ssl_zoo.data.workers import Grant
 
 Run = Callable[[], object]
 
@@ -157,34 +158,46 @@ def from_files(folder: Path, n: int, rounds: int) -> dict[str, Any]:
 def through_loaders(folder: Path, n: int, rounds: int) -> dict[str, Any]:
     """Times batches of 32 images, 2x224 + 6x96, from two loader processes, normalised in this one."""
     from lightly.data import LightlyDataset
-    from torch.utils.data import DataLoader, Subset
+    from torch.utils.data import DataLoader
 
-    paths = image_files(folder, n)
     data = ImageFolder(
         ImageFolder.Config(root=str(folder), train=".", labels="none"), split="train"
     )
     loader = ViewLoader(
-        data, multicrop((224, 96), (2, 6)), Sampling(global_batch_size=32), num_workers=2
+        data, multicrop((224, 96), (2, 6)), Sampling(global_batch_size=32), grant=Grant(2)
     )
+    batches = loader.stream(0, 10**6)
     theirs = LightlyDataset(str(folder), transform=lightly_transform((224, 96), (2, 6)))
-    subset = Subset(theirs, range(0, len(theirs), max(1, len(theirs) // n)))
-    epochs = iter(range(10**9))
-    n_steps = min(len(paths) // 32, loader.steps_per_epoch)
+    peer = endless(
+        DataLoader(
+            theirs,
+            batch_size=32,
+            shuffle=True,
+            drop_last=True,
+            num_workers=2,
+            persistent_workers=True,
+        )
+    )
+    n_steps = max(1, n // 32)
 
     def run_ours() -> None:
-        batches = loader.epoch(next(epochs))
         for batch in itertools.islice(batches, n_steps):
             normalised(batch.views)
 
     def run_theirs() -> None:
-        batches = DataLoader(subset, batch_size=32, shuffle=True, drop_last=True, num_workers=2)
-        for _ in itertools.islice(batches, n_steps):
+        for _ in itertools.islice(peer, n_steps):
             pass
 
     title = "loaders with 2 processes, 2x224 + 6x96"
     return summary(
         title, n_steps * 32, time_alternately({"lightly": run_theirs, "ours": run_ours}, rounds)
     )
+
+
+def endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches of one epoch after the other."""
+    while True:
+        yield from loader
 
 
 def image_files(folder: Path, n: int) -> list[Path]:

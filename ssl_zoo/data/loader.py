@@ -5,25 +5,26 @@ each rank takes its part. Training can therefore stop at any step and resume wit
 and workers without changing a batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_zoo import distributed
 from ssl_zoo.augmentations import opencv, random
 from ssl_zoo.augmentations.base import Augmentation
 from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.reader import (
-    CorruptImages,
-    LoadedBatch,
-    faults_of,
-    in_processes,
-    load_readable,
-)
+from ssl_zoo.data.order import Order
+from ssl_zoo.data.parts import Jobs, Part, ViewMaker, image_bytes, joined
+from ssl_zoo.data.processes import in_processes
+from ssl_zoo.data.reader import CorruptImages, LoadedBatch, faults_of
 from ssl_zoo.data.tensor_dataset import TensorDataset
+from ssl_zoo.data.workers import ALONE, Cut, Grant, cut, shared_memory
 from ssl_zoo.errors import UserError
 
 __all__ = ["LoadedBatch", "Sampling", "ViewLoader", "evaluation_batches"]
@@ -51,29 +52,6 @@ class Sampling:
         return self.global_batch_size // self.world_size
 
 
-@dataclass(frozen=True)
-class _ViewMaker:
-    """The work of a loader process; called with the position of a batch in an epoch's order."""
-
-    dataset: Dataset
-    augmentation: Augmentation[Any]
-    with_labels: bool
-    order: Tensor
-    keys: Tensor
-    batch_size: int
-
-    def __call__(self, start: int) -> LoadedBatch:
-        wanted = self.order[start : start + self.batch_size]
-        keys = self.keys[start : start + self.batch_size]
-        images, index, corrupt = load_readable(self.dataset, wanted)
-        if len(images) < len(wanted):
-            return LoadedBatch([], index, None, corrupt)
-        sizes = torch.tensor([image.shape[1:] for image in images])
-        views = self.augmentation.apply(images, self.augmentation.draw(sizes, keys))
-        labels = _labels(self.dataset, index, self.with_labels)
-        return LoadedBatch(views, index, labels, corrupt, self.augmentation.draw_masks(keys))
-
-
 class ViewLoader:
     """Iterates over the batches of each epoch for one rank.
 
@@ -84,13 +62,14 @@ class ViewLoader:
         dataset: the training images.
         augmentation: makes the views.
         sampling: images of this rank.
-        num_workers: loader processes, for images read from files.
+        grant: loader processes and their shared memory, for images read from files.
         device: device on which the views are used.
         with_labels: whether batches contain labels.
 
     Raises:
         UserError: there are fewer images than one batch needs, an image has no label although
-            labels are requested, or a batch cannot be split over the ranks.
+            labels are requested, a batch cannot be split over the ranks, or there is no shared memory
+            for loader processes.
     """
 
     def __init__(
@@ -99,7 +78,7 @@ class ViewLoader:
         augmentation: Augmentation[Any],
         sampling: Sampling,
         *,
-        num_workers: int = 0,
+        grant: Grant = ALONE,
         device: torch.device | str = "cpu",
         with_labels: bool = False,
     ) -> None:
@@ -108,10 +87,11 @@ class ViewLoader:
         self.augmentation = augmentation
         self.sampling = sampling
         self.batch_size = sampling.batch_size
-        self.num_workers = num_workers
+        self.grant = ALONE if dataset.in_memory else grant
         self.device = torch.device(device)
         self.with_labels = with_labels
         self.corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
+        self.cut = self._cut(augmentation)
         self._images = _all_images(dataset).to(self.device) if dataset.in_memory else None
 
     @property
@@ -134,17 +114,29 @@ class ViewLoader:
             return None
         return f"OpenCV {opencv.version()}" if opencv.installed() else "torch"
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[LoadedBatch]:
+    def stream(self, first: int, last: int) -> Generator[LoadedBatch]:
+        """Yields this rank's batches of steps `first` to `last - 1` of a run, over all its epochs.
+
+        The loader processes are the same from the first batch to the last. They end if the iterator is
+        closed.
+
+        Raises:
+            UserError: more images fail to decode than the data set allows, or a process was killed.
+        """
+        return self._batches(range(first, last), self.augmentation, self.cut)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[LoadedBatch]:
         """Yields this rank's batches of an epoch, starting at `start_step`.
 
         Raises:
-            UserError: more images fail to decode than the data set allows.
+            UserError: as `stream`.
         """
-        return self._batches(epoch, start_step, self.augmentation)
+        return self._batches(self._steps(epoch, start_step), self.augmentation, self.cut)
 
-    def plain_epoch(self, epoch: int) -> Iterator[LoadedBatch]:
+    def plain_epoch(self, epoch: int) -> Generator[LoadedBatch]:
         """Yields the images of `epoch`, each as its evaluation view."""
-        return self._batches(epoch, 0, PlainView(self.image_size))
+        plain = PlainView(self.image_size)
+        return self._batches(self._steps(epoch, 0), plain, self._cut(plain))
 
     def first(self, n_images: int) -> LoadedBatch:
         """Returns the first images of this rank's first batch, with the same views as in the batch.
@@ -152,52 +144,80 @@ class ViewLoader:
         Raises:
             UserError: more images fail to decode than the data set allows.
         """
-        n_images = min(n_images, self.batch_size)
-        return next(self._batches(0, 0, self.augmentation, n_images=n_images))
+        index = self._order().part(0, self._offset, self._offset + min(n_images, self.batch_size))
+        if self._images is not None:
+            return self._from_memory(self._images, self.augmentation, 0, index)
+        work = ViewMaker(self.dataset, self.augmentation, self.sampling.seed)
+        return self._joined([work((0, index.numpy()))], len(index))
+
+    @property
+    def _offset(self) -> int:
+        return self.sampling.rank * self.batch_size
+
+    def _steps(self, epoch: int, start: int) -> range:
+        return range(epoch * self.steps_per_epoch + start, (epoch + 1) * self.steps_per_epoch)
+
+    def _order(self) -> Order:
+        return Order(len(self.dataset), self.sampling.seed)
+
+    def _cut(self, augmentation: Augmentation[Any]) -> Cut:
+        if not self.grant.num_workers:
+            return Cut(self.batch_size, 1)
+        n_bytes = image_bytes(augmentation.view_counts, self.dataset.config)
+        return cut(self.batch_size, n_bytes, self.grant)
 
     def _batches(
-        self,
-        epoch: int,
-        start_step: int,
-        augmentation: Augmentation[Any],
-        *,
-        n_images: int | None = None,
-    ) -> Iterator[LoadedBatch]:
-        order = random.permutation(len(self.dataset), self.sampling.seed, epoch)
-        keys = random.sample_keys(self.sampling.seed, epoch, order)
-        first = self.sampling.rank * self.batch_size
-        steps = range(start_step, self.steps_per_epoch)
-        starts = [step * self.sampling.global_batch_size + first for step in steps]
-        n_images = self.batch_size if n_images is None else n_images
-        work = _ViewMaker(self.dataset, augmentation, self.with_labels, order, keys, n_images)
+        self, steps: range, augmentation: Augmentation[Any], how: Cut
+    ) -> Generator[LoadedBatch]:
+        jobs = Jobs(
+            self._order(),
+            steps,
+            steps_per_epoch=self.steps_per_epoch,
+            step_size=self.sampling.global_batch_size,
+            offset=self._offset,
+            batch_size=self.batch_size,
+            job_size=how.job,
+        )
         if self._images is not None:
-            return self._from_memory(self._images, work, starts)
-        return self._from_files(work, starts)
+            for epoch, index in jobs:
+                yield self._from_memory(self._images, augmentation, epoch, torch.from_numpy(index))
+            return
+        work = ViewMaker(self.dataset, augmentation, self.sampling.seed)
+        parts = in_processes(
+            work,
+            jobs,
+            num_workers=self.grant.num_workers,
+            ahead=how.ahead,
+            pin_memory=self.device.type == "cuda",
+        )
+        with closing(parts):
+            for _ in steps:
+                yield self._joined(islice(parts, jobs.per_batch), self.batch_size)
 
     def _from_memory(
-        self, images: Tensor, work: _ViewMaker, starts: list[int]
-    ) -> Iterator[LoadedBatch]:
-        sizes = torch.tensor(images.shape[2:]).expand(work.batch_size, 2)
-        for start in starts:
-            index = work.order[start : start + work.batch_size]
-            keys = work.keys[start : start + work.batch_size]
-            params = work.augmentation.draw(sizes, keys)
-            views = work.augmentation.apply(images[index.to(self.device)], params)
-            labels = _labels(self.dataset, index, self.with_labels)
-            masks = work.augmentation.draw_masks(keys)
-            yield LoadedBatch(views, index, labels, masks=masks)
+        self, images: Tensor, augmentation: Augmentation[Any], epoch: int, index: Tensor
+    ) -> LoadedBatch:
+        sizes = torch.tensor(images.shape[2:]).expand(len(index), 2)
+        keys = random.sample_keys(self.sampling.seed, epoch, index)
+        params = augmentation.draw(sizes, keys)
+        views = augmentation.apply(images[index.to(self.device)], params)
+        return LoadedBatch(views, index, self._labels(index), masks=augmentation.draw_masks(keys))
 
-    def _from_files(self, work: _ViewMaker, starts: list[int]) -> Iterator[LoadedBatch]:
-        on_gpu = self.device.type == "cuda"
-        loaded: LoadedBatch
-        for loaded in in_processes(work, starts, num_workers=self.num_workers, pin_memory=on_gpu):
-            self.corrupt.add(loaded.corrupt)
-            if not loaded.views:
-                raise UserError(
-                    f"none of the {len(self.dataset)} images can be decoded; check data.root"
-                )
-            views = [view.to(self.device, non_blocking=True) for view in loaded.views]
-            yield replace(loaded, views=views)
+    def _joined(self, parts: Iterable[Part], n_images: int) -> LoadedBatch:
+        """Returns the batch that jobs made, on the device."""
+        batch = joined(parts, n_images, self.device)
+        self.corrupt.add(batch.corrupt)
+        if len(batch.index) < n_images:
+            raise UserError(
+                f"none of the {len(self.dataset)} images can be decoded; check data.root"
+            )
+        return replace(batch, labels=self._labels(batch.index))
+
+    def _labels(self, index: Tensor) -> Tensor | None:
+        if not self.with_labels:
+            return None
+        assert self.dataset.labels is not None
+        return self.dataset.labels[index]
 
 
 def _all_images(dataset: Dataset) -> Tensor:
@@ -206,10 +226,6 @@ def _all_images(dataset: Dataset) -> Tensor:
     images = dataset.load(torch.arange(len(dataset)))
     assert isinstance(images, Tensor)
     return images
-
-
-def _labels(dataset: Dataset, index: Tensor, wanted: bool) -> Tensor | None:
-    return dataset.labels[index] if wanted and dataset.labels is not None else None
 
 
 def _check(dataset: Dataset, sampling: Sampling, with_labels: bool) -> None:
@@ -249,23 +265,25 @@ def _check_labels(dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class _PlainReader:
-    """The work of a loader process for scoring; called with the position of a batch in `positions`."""
+    """The work of a loader process for scoring; called with a part of `positions`."""
 
     dataset: Dataset
     positions: Tensor
-    batch_size: int
     size: int
     resize: int | None
     interpolation: Interpolation
 
-    def __call__(self, start: int) -> tuple[Tensor, Tensor, dict[str, str]]:
-        index = self.positions[start : start + self.batch_size]
+    def __call__(self, job: range) -> Part:
+        index = self.positions[job.start : job.stop]
         loaded = self.dataset.load(index)
         if isinstance(loaded, Tensor):
-            return self._views(loaded), index, {}
+            return Part([self._views(loaded)[None]], index.numpy())
         found = torch.tensor([image is not None for image in loaded])
         corrupt = faults_of(self.dataset, index[~found].tolist())
-        return self._views([image for image in loaded if image is not None]), index[found], corrupt
+        if not found.any():
+            return Part([], index[found].numpy(), corrupt)
+        views = self._views([image for image in loaded if image is not None])
+        return Part([views[None]], index[found].numpy(), corrupt)
 
     def _views(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         return evaluation_view(
@@ -298,14 +316,29 @@ def evaluation_batches(
         Views `(B, C, size, size)`, uint8 or float32 in [0, 1], and their positions in the data set, `(B,)`.
 
     Raises:
-        UserError: more images fail to decode than the data set allows.
+        UserError: more images fail to decode than the data set allows, or a process was killed.
     """
     positions = torch.arange(len(dataset)) if indices is None else indices
-    work = _PlainReader(dataset, positions, batch_size, size, resize, interpolation)
+    work = _PlainReader(dataset, positions, size, resize, interpolation)
     corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
-    workers = 0 if dataset.in_memory else num_workers
-    jobs = range(0, len(positions), batch_size)
-    for views, index, names in in_processes(work, jobs, num_workers=workers):
-        corrupt.add(names)
-        if len(index):
-            yield views, index
+    how, workers = Cut(batch_size, 1), 0 if dataset.in_memory else num_workers
+    if workers:
+        memory = shared_memory() / distributed.world_size()
+        how = cut(batch_size, image_bytes({size: 1}, dataset.config), Grant(workers, memory))
+    batches = [
+        range(start, min(start + batch_size, len(positions)))
+        for start in range(0, len(positions), batch_size)
+    ]
+    jobs = [
+        batch[start : start + how.job]
+        for batch in batches
+        for start in range(0, len(batch), how.job)
+    ]
+    parts = in_processes(work, jobs, num_workers=workers, ahead=how.ahead)
+    with closing(parts):
+        for batch in batches:
+            n_jobs = -(-len(batch) // how.job)
+            found = joined(islice(parts, n_jobs), len(batch), torch.device("cpu"))
+            corrupt.add(found.corrupt)
+            if len(found.index):
+                yield found.views[0][0], found.index

@@ -1,16 +1,11 @@
-"""Reads image files in loader processes and turns them into views there."""
+"""Loads images that may be damaged, and counts and names those that are."""
 
 import logging
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
@@ -18,8 +13,6 @@ from ssl_zoo.errors import UserError
 logger = logging.getLogger(__name__)
 
 _NAMED = 5  # corrupt images named in a message
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""Signals that ask a run to stop; launchers send them to all its processes."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +32,6 @@ class LoadedBatch:
     labels: Tensor | None = None
     corrupt: dict[str, str] = field(default_factory=dict)
     masks: Tensor | None = None
-
-    def pin_memory(self) -> "LoadedBatch":
-        """Returns the batch with views and masks in page-locked memory; torch's loader calls this."""
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return replace(self, views=[view.pin_memory() for view in self.views], masks=masks)
 
 
 @dataclass
@@ -114,77 +102,3 @@ def load_readable(dataset: Dataset, index: Tensor) -> tuple[list[Tensor], Tensor
             images.append(image)
             places.append(place)
     return images, torch.tensor(places), faults_of(dataset, dict.fromkeys(corrupt))
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """A user's mistake that a worker process found; torch would wrap the error in a traceback."""
-
-    message: str
-
-
-class _Jobs(TorchDataset[Any]):
-    """Lets torch's loader call any function of a job in its worker processes."""
-
-    def __init__(self, work: Any) -> None:
-        self.work = work
-
-    def __getitem__(self, job: Any) -> Any:
-        try:
-            return self.work(job)
-        except UserError as error:
-            return _Refusal(str(error))
-
-
-def in_processes(
-    work: Any, jobs: Sequence[Any], *, num_workers: int, pin_memory: bool = False
-) -> Iterator[Any]:
-    """Yields `work(job)` for each job, in order; in this process if there are no workers.
-
-    Workers ignore these signals: they end with their parent process, which may need them until it
-    has saved.
-
-    Args:
-        work: a function or callable object; results are tensors, or containers of them.
-        jobs: arguments of the calls.
-        num_workers: processes, each with one thread.
-        pin_memory: whether results are in page-locked memory, for copies to a GPU.
-
-    Raises:
-        UserError: a call raised one.
-    """
-    if num_workers == 0 or not jobs:
-        yield from map(work, jobs)
-        return
-    loader: DataLoader[Any] = DataLoader(
-        _Jobs(work),
-        batch_size=None,
-        sampler=jobs,
-        num_workers=min(num_workers, len(jobs)),
-        prefetch_factor=2,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # otherwise it draws from the global generator
-        worker_init_fn=_ignore_stops,
-    )
-    with _stops_held_back():
-        batches = iter(loader)  # starts the workers
-    for found in batches:
-        if isinstance(found, _Refusal):
-            raise UserError(found.message)
-        yield found
-
-
-@contextmanager
-def _stops_held_back() -> Iterator[None]:
-    """Blocks stop signals during a `with` block, also in processes started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ignore_stops(worker: int) -> None:
-    for signum in _STOPS:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)

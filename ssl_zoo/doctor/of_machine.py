@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from ssl_zoo.data.cores import granted_cores
 from ssl_zoo.doctor.diagnosis import Diagnosis
 from ssl_zoo.evaluators.search.faiss_import import faiss
-from ssl_zoo.planning.machine import granted_cores, this_machine
+from ssl_zoo.planning.machine import this_machine
 
 PART = "machine"
 SHARED_MEMORY = Path("/dev/shm")

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.data.cores import granted_cores
 from ssl_zoo.doctor.diagnosis import Diagnosis
 from ssl_zoo.doctor.of_machine import SHARED_MEMORY, cores_in_words, free_bytes, free_disk
 from ssl_zoo.errors import UserError
 from ssl_zoo.jobs.status import Phase, status
 from ssl_zoo.method import METHODS
-from ssl_zoo.planning.machine import granted_cores
 from ssl_zoo.runs import checkpoint, metrics
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder

@@ -112,10 +112,10 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
             raise UserError(
                 f"method '{config.method.name}' does not train; there is nothing to time"
             )
-        first_batch, loading = _paces(_endless(trainer), steps)
+        first_batch, loading = _paces(trainer.loader.stream(0, steps + 1), steps)
         _, computing = _paces(trainer.losses(again=True), steps)
         _, training = _paces(trainer.losses(), steps)
-        loads = trainer.loader.num_workers
+        loads = trainer.loader.grant.num_workers
         views_by = trainer.loader.views_by
     bound = _bound(loading, computing)
     on_gpu = device.type == "cuda"
@@ -136,14 +136,6 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
             _advice(config, bound, this_machine(), ratio=loading / computing, views_by=views_by)
         ),
     )
-
-
-def _endless(trainer: Trainer) -> Iterator[Any]:
-    """Yields the batches of one epoch after the other."""
-    epoch = 0
-    while True:
-        yield from trainer.loader.epoch(epoch)
-        epoch += 1
 
 
 def _paces(things: Iterable[Any], steps: int) -> tuple[float, float]:

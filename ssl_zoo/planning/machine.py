@@ -1,18 +1,15 @@
 """What a machine offers to training: processors, memory and device."""
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ssl_zoo.data.cores import granted_cores
+
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files with the memory limit of a container, in version 2 and 1 of Linux's control groups."""
-_QUOTA = "/sys/fs/cgroup/cpu.max"
-_QUOTA_1 = ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-"""Files with the share of the processors that a container may use, in version 2 and 1."""
-
 _PROCESSORS = Path("/proc/cpuinfo")
 
 
@@ -56,36 +53,6 @@ def _cpu_has_bf16() -> bool:
         return False
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
-
-
-def granted_cores() -> dict[str, int]:
-    """Returns the number of cores that this process may use, by who grants them.
-
-    The smallest counts: `affinity` is what the system lets it run on, `control group` the quota of a
-    container, and `SLURM` what the job asked for (`SLURM_CPUS_PER_TASK`).
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    found = {"affinity": len(affinity(0)) if affinity else os.cpu_count() or 1}
-    quota = _quota()
-    if quota is not None:
-        found["control group"] = max(1, math.floor(quota))
-    asked = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if asked.isdigit() and int(asked):
-        found["SLURM"] = int(asked)
-    return found
-
-
-def _quota() -> float | None:
-    """Returns the processors' worth of time that a container may use; None without a limit."""
-    for files in ((_QUOTA,), _QUOTA_1):
-        try:
-            words = " ".join(Path(file).read_text() for file in files).split()
-            quota, period = int(words[0]), int(words[1])
-        except (OSError, ValueError, IndexError):  # not there, or `max`
-            continue
-        if quota > 0 and period > 0:
-            return quota / period
-    return None
 
 
 def _memory_bytes() -> int:

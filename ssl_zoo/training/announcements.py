@@ -8,6 +8,8 @@ import torch
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import parameter_count
+from ssl_zoo.data.loader import ViewLoader
+from ssl_zoo.data.workers import shortage
 from ssl_zoo.method import Method
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
@@ -18,9 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def say_start(
-    config: RunConfig, folder: RunFolder, method: Method, device: torch.device, *, from_step: int
+    config: RunConfig,
+    folder: RunFolder,
+    method: Method,
+    loader: ViewLoader,
+    *,
+    from_step: int,
 ) -> None:
-    """Logs in three lines what is trained, on what, and where, on rank 0."""
+    """Logs in three lines what is trained, on what, and where, on rank 0; and if loading lacks anything."""
     if not distributed.is_main():
         return
     run, ranks = method.run, distributed.world_size()
@@ -39,8 +46,11 @@ def say_start(
         config.backbone.name,
         _count(parameter_count(method.backbone)),
         _count(parameter_count(method)),
-        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        torch.cuda.get_device_name(loader.device)
+        if loader.device.type == "cuda"
+        else loader.device.type,
     )
+    _say_what_lacks(config, loader)
     logger.info(
         "%d epochs of %d steps, %d steps%s, in '%s'",
         config.epochs,
@@ -51,9 +61,20 @@ def say_start(
     )
 
 
-def say_slow_views() -> None:
-    """Logs that views could be made in less time, on rank 0."""
-    if distributed.is_main():
+def _say_what_lacks(config: RunConfig, loader: ViewLoader) -> None:
+    """Logs if the machine grants less to loader processes than they are meant to use."""
+    count = loader.grant.num_workers
+    if not loader.dataset.in_memory and count < config.num_workers:
+        logger.info(
+            "%d loader process%s%s instead of num_workers=%d, one for each core",
+            count,
+            "" if count == 1 else "es",
+            " for each rank" if distributed.world_size() > 1 else "",
+            config.num_workers,
+        )
+    if lack := shortage(loader.cut, loader.grant):
+        logger.warning("%s", lack)
+    if loader.views_by == "torch":
         logger.info(
             "views are made without OpenCV, which takes about twice the time: pip install 'ssl-zoo[fast]'"
         )

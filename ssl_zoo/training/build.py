@@ -14,6 +14,7 @@ from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader
+from ssl_zoo.data.workers import granted
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig
@@ -22,7 +23,7 @@ from ssl_zoo.training.sync_batch_norm import synchronize
 
 
 def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> ViewLoader:
-    """Returns this rank's loader.
+    """Returns this rank's loader; all ranks must call it.
 
     Raises:
         UserError: the batch cannot be split evenly, or the data set is too small.
@@ -50,7 +51,7 @@ def build_loader(config: RunConfig, dataset: Dataset, device: torch.device) -> V
             world_size=world_size,
             seed=config.seed,
         ),
-        num_workers=config.num_workers,
+        grant=granted(config.num_workers),
         device=device,
         with_labels=needs_labels,
     )

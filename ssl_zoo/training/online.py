@@ -25,10 +25,17 @@ class OnlineEvaluator:
         steps_per_epoch: converts epochs to steps.
         device: device of the network.
         train: the training images.
+        num_workers: loader processes, for images read from files.
     """
 
     def __init__(
-        self, config: RunConfig, steps_per_epoch: int, device: torch.device, train: Dataset
+        self,
+        config: RunConfig,
+        steps_per_epoch: int,
+        device: torch.device,
+        train: Dataset,
+        *,
+        num_workers: int,
     ) -> None:
         self._config, self._device = config, device
         self._every = config.evaluation.every.steps(steps_per_epoch)
@@ -37,7 +44,7 @@ class OnlineEvaluator:
             self._request = EvaluationConfig(
                 evaluators=tuple(config.evaluation.evaluators),
                 precision=config.precision,
-                num_workers=config.num_workers,
+                num_workers=num_workers,
             )
             if train.labels is None:
                 self._without_labels()

@@ -6,8 +6,8 @@ requeues are handled in the same way, exact to the step.
 
 import itertools
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from collections.abc import Generator
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
 from ssl_zoo.training.alarms import bell_of
-from ssl_zoo.training.announcements import say_end, say_slow_views, say_start
+from ssl_zoo.training.announcements import say_end, say_start
 from ssl_zoo.training.build import (
     LoadedEpoch,
     build_loader,
@@ -144,7 +144,13 @@ class Trainer:
             selection=self.selection,
         )
         self.agreement = Agreement(folder, device)
-        self.online = OnlineEvaluator(config, self.steps_per_epoch, device, dataset)
+        self.online = OnlineEvaluator(
+            config,
+            self.steps_per_epoch,
+            device,
+            dataset,
+            num_workers=self.loader.grant.num_workers,
+        )
         self._provenance = provenance()  # now, as the checkout may change during training
         self._clock = Clock(0)
         self._output: StepOutput | None = None
@@ -178,9 +184,7 @@ class Trainer:
                 f"data the run has {self.total_steps} steps; restore the data, or use another --output"
             )
         if self.total_steps:
-            say_start(self.config, self.folder, self.method, self.device, from_step=self.step)
-            if self.loader.views_by == "torch":
-                say_slow_views()
+            say_start(self.config, self.folder, self.method, self.loader, from_step=self.step)
         self._note(
             Event(
                 "started",
@@ -217,25 +221,26 @@ class Trainer:
     def _train(self, reporter: Reporter, request: StopRequest) -> None:
         """Takes the remaining steps, as long as the scores improve."""
         self._clock.restart(self.step)
-        for batch in self._batches():
-            progress = self._progress()
-            self._take_step(batch, progress)
-            reporter.advance(self.step)
-            self._finish_step(reporter, progress, request)
-            if self.selection.why_stopped:
-                return
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                progress = self._progress()
+                self._take_step(batch, progress)
+                reporter.advance(self.step)
+                self._finish_step(reporter, progress, request)
+                if self.selection.why_stopped:
+                    return
 
-    def losses(self, *, again: bool = False) -> Iterator[float]:
+    def losses(self, *, again: bool = False) -> Generator[float]:
         """Takes one step after the other without logging or saving, and yields the loss of each.
 
         Args:
             again: whether all steps see the first batch, so that none waits for the next.
         """
-        batches = self._batches()
-        for batch in itertools.repeat(next(batches)) if again else batches:
-            self._take_step(batch, self._progress())
-            assert self._output is not None
-            yield float(self._output.loss.detach())
+        with closing(self._batches()) as batches:
+            for batch in itertools.repeat(next(batches)) if again else batches:
+                self._take_step(batch, self._progress())
+                assert self._output is not None
+                yield float(self._output.loss.detach())
 
     def _mark_complete(self) -> None:
         self.folder.ownership.check()
@@ -251,13 +256,16 @@ class Trainer:
         if distributed.is_main():
             self.folder.history.add(event)
 
-    def _batches(self) -> Iterator[LoadedBatch]:
-        while self.step < self.total_steps:
-            epoch, start = divmod(self.step, self.steps_per_epoch)
-            if start == 0:
-                data = LoadedEpoch(self.loader, epoch, self.config, self.device)
-                self.method.before_epoch(self._progress(), data)
-            yield from self._clock.waiting(self.loader.epoch(epoch, start))
+    def _batches(self) -> Generator[LoadedBatch]:
+        """Yields the batches of the remaining steps; loader processes end when it is closed."""
+        with closing(self.loader.stream(self.step, self.total_steps)) as stream:
+            batches = self._clock.waiting(stream)
+            while self.step < self.total_steps:
+                epoch, start = divmod(self.step, self.steps_per_epoch)
+                if start == 0:
+                    data = LoadedEpoch(self.loader, epoch, self.config, self.device)
+                    self.method.before_epoch(self._progress(), data)
+                yield next(batches)
 
     def _progress(self) -> Progress:
         return Progress(

@@ -1,4 +1,5 @@
 import logging
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from ssl_zoo.augmentations import opencv
 from ssl_zoo.augmentations.multicrop import MultiCrop
+from ssl_zoo.data import workers
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import Sampling, ViewLoader, evaluation_batches
 from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.data.tensor_dataset import TensorDataset
+from ssl_zoo.data.workers import Grant
 from ssl_zoo.errors import UserError
 from tests.data import folders
 
@@ -88,19 +91,74 @@ def test_ranks_share_the_batch_that_one_process_sees(dataset: Dataset) -> None:
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     found = files(tmp_path)
-    assert_equal(list(loader(found, num_workers=2).epoch(0)), list(loader(found).epoch(0)))
+    assert_equal(list(loader(found, grant=Grant(2)).epoch(0)), list(loader(found).epoch(0)))
+
+
+@pytest.mark.parametrize("job", [1, 3, 8])
+def test_the_size_of_jobs_changes_nothing(
+    job: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = files(tmp_path)
+    whole = list(loader(found, with_labels=True).epoch(1))
+    monkeypatch.setattr(workers, "JOB", job)
+    cut_up = loader(found, with_labels=True, grant=Grant(2))
+    assert cut_up.cut.job <= job
+    parts = list(cut_up.epoch(1))
+    assert_equal(parts, whole)
+    for part, wanted in zip(parts, whole, strict=True):
+        assert part.labels is not None
+        assert wanted.labels is not None
+        assert torch.equal(part.labels, wanted.labels)
+
+
+def test_a_stream_is_all_epochs_in_a_row(dataset: Dataset) -> None:
+    made = loader(dataset, 6)
+    epochs = [batch for epoch in range(3) for batch in made.epoch(epoch)]
+    assert_equal(list(made.stream(0, len(epochs))), epochs)
+    assert_equal(list(made.stream(3, len(epochs) - 1)), epochs[3:-1])
+
+
+def test_a_stream_keeps_its_workers_from_epoch_to_epoch(tmp_path: Path) -> None:
+    made = loader(files(tmp_path), grant=Grant(2))
+    before, seen = set(multiprocessing.active_children()), list[set[Any]]()
+    stream = made.stream(0, 6)
+    for _ in range(4):  # two steps an epoch
+        next(stream)
+        seen.append(set(multiprocessing.active_children()) - before)
+    assert len(seen[0]) == 2
+    assert seen == seen[:1] * 4
+    stream.close()
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_an_error_in_a_worker_names_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = files(tmp_path)
+    load = found.load
+
+    def fails(indices: Tensor) -> list[Tensor | None] | Tensor:
+        if 3 in indices:
+            raise RuntimeError("no ink")
+        return load(indices)
+
+    monkeypatch.setattr(found, "load", fails)
+    with pytest.raises(
+        RuntimeError, match=r"no ink\nwhile loading '.*cat/3.png'\nin loader process"
+    ):
+        list(loader(found, grant=Grant(1)).epoch(0))
 
 
 def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     found = files(tmp_path)
     before = torch.random.get_rng_state()
     for num_workers in (0, 1):
-        list(loader(found, num_workers=num_workers).epoch(0))
+        list(loader(found, grant=Grant(num_workers)).epoch(0))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_an_epoch_that_is_over_yields_nothing(tmp_path: Path) -> None:
-    assert list(loader(files(tmp_path), num_workers=1).epoch(0, start_step=2)) == []
+    assert list(loader(files(tmp_path), grant=Grant(1)).epoch(0, start_step=2)) == []
 
 
 def test_labels_come_only_when_asked_for() -> None:
@@ -158,7 +216,7 @@ def test_too_many_corrupt_images_stop_the_run(tmp_path: Path, num_workers: int) 
     with pytest.raises(
         UserError, match=r"2 of 16 images cannot be decoded.*max_corrupt=1"
     ) as caught:
-        list(loader(found, num_workers=num_workers).epoch(0))
+        list(loader(found, grant=Grant(num_workers)).epoch(0))
     assert "2.png" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -230,6 +288,20 @@ def test_evaluation_with_workers_is_the_same(tmp_path: Path) -> None:
     alone = read(found, batch_size=5, size=12, resize=14)
     helped = read(found, batch_size=5, size=12, resize=14, num_workers=2)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(helped, alone, strict=True))
+
+
+def test_evaluation_with_parts_of_batches_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = files(tmp_path)
+    folders.damage(tmp_path / "train" / "cat" / "2.png")
+    alone = list(evaluation_batches(found, batch_size=5, size=12))
+    monkeypatch.setattr(workers, "JOB", 2)
+    parts = list(evaluation_batches(found, batch_size=5, size=12, num_workers=2))
+    assert [len(index) for _, index in parts] == [4, 5, 5, 1]
+    for (views, index), (wanted, places) in zip(parts, alone, strict=True):
+        assert torch.equal(views, wanted)
+        assert torch.equal(index, places)
 
 
 def test_evaluation_skips_corrupt_images_with_a_warning(

@@ -1,6 +1,7 @@
 """Loader processes: the main process alone decides what a signal means."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssl_zoo.config import dump_yaml
-from ssl_zoo.data.reader import in_processes
+from ssl_zoo.data.processes import in_processes
+from ssl_zoo.errors import UserError
 from ssl_zoo.runs.folder import RunFolder
 from tests.data import folders
 from tests.small import fast_config
@@ -104,3 +107,97 @@ def test_workers_end_when_the_main_process_is_killed(training: subprocess.Popen[
     training.kill()
     training.wait()
     wait_until(lambda: not group_of(training), seconds=60)
+
+
+def die(job: int) -> int:
+    if job == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def fail(job: int) -> int:
+    raise RuntimeError("out of paper")
+
+
+def pid(job: int) -> int:
+    return os.getpid()
+
+
+def test_a_killed_worker_is_one_line_that_names_it() -> None:
+    found = in_processes(die, range(20), num_workers=N_WORKERS)
+    said = r"loader process 2 of 2 \(process \d+\) was killed by SIGKILL, often because memory ran out"
+    with pytest.raises(UserError, match=said) as caught:
+        list(found)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_in_a_worker_names_it() -> None:
+    with pytest.raises(RuntimeError, match="out of paper\n.*in loader process 1 of 2"):
+        next(in_processes(fail, range(20), num_workers=N_WORKERS))
+
+
+def test_workers_live_until_the_last_job() -> None:
+    found = set(in_processes(pid, range(40), num_workers=N_WORKERS))
+    assert len(found) == N_WORKERS
+    assert os.getpid() not in found
+
+
+@pytest.mark.parametrize("work", [pid, fail])
+def test_workers_end_when_their_results_are_not_wanted_any_more(
+    work: Callable[[int], int],
+) -> None:
+    before = set(multiprocessing.active_children())
+    found = in_processes(work, range(40), num_workers=N_WORKERS)
+    with contextlib.suppress(RuntimeError):
+        next(found)
+    found.close()
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_process_that_an_error_ends_does_not_wait_for_its_workers() -> None:
+    """Python waits for what is left at exit, and an error that is shown keeps everything alive."""
+    code = (
+        "from tests.data.test_processes import *\n"
+        "found = in_processes(fail, range(40), num_workers=2)\n"
+        "next(found)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "out of paper" in ended.stderr
+
+
+def test_a_death_leaves_the_handlers_of_signals_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    next(in_processes(pid, range(4), num_workers=N_WORKERS))
+    assert signal.getsignal(signal.SIGCHLD) == before
+
+
+def test_workers_start_after_work_on_many_threads() -> None:
+    """Processes that fork after OpenMP has started its threads hang if they use more than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(600, 600) @ torch.ones(600, 600)
+        assert list(in_processes(product, range(4), num_workers=N_WORKERS)) == [600.0] * 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def product(job: int) -> float:
+    return float((torch.ones(600, 600) @ torch.ones(600, 600))[0, 0])
+
+
+def test_work_in_the_main_process_uses_one_thread() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(in_processes(threads, range(2), num_workers=0)) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads(job: int) -> int:
+    return torch.get_num_threads()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_zoo.data import cores
 from ssl_zoo.doctor import of_machine
 from ssl_zoo.doctor.diagnosis import Diagnosis
 from ssl_zoo.doctor.of_machine import machine_findings
-from ssl_zoo.planning import machine
 
 
 def found(place: Path, check: str) -> Diagnosis:
@@ -21,7 +21,7 @@ def test_more_threads_than_cores_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(machine, "_quota", lambda: 2.5)
+    monkeypatch.setattr(cores, "_quota", lambda: 2.5)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     fault = found(tmp_path, "threads")

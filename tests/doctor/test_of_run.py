@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from ssl_zoo.data import cores
 from ssl_zoo.doctor import of_run
 from ssl_zoo.doctor.diagnosis import Diagnosis
 from ssl_zoo.doctor.of_run import run_findings
-from ssl_zoo.planning import machine
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.outcome import NonFiniteLoss
@@ -182,7 +182,7 @@ def test_more_loaders_than_cores_are_found(run: Path, monkeypatch: pytest.Monkey
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("num_workers: 0", "num_workers: 10"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr(machine, "_quota", lambda: None)
+    monkeypatch.setattr(cores, "_quota", lambda: None)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     found = faults(run)["loaders"]
     assert found.says == "num_workers=10 on 3 cores (affinity)"

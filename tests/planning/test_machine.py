@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_zoo.data import cores
 from ssl_zoo.planning import machine
-from ssl_zoo.planning.machine import Machine, granted_cores, this_machine
+from ssl_zoo.planning.machine import Machine, this_machine
 
 
 def test_a_machine_is_described_in_a_few_words() -> None:
@@ -16,38 +17,9 @@ def test_a_machine_is_described_in_a_few_words() -> None:
 
 def test_this_machine_has_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5})
-    monkeypatch.setattr(machine, "_quota", lambda: None)
+    monkeypatch.setattr(cores, "_quota", lambda: None)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     assert this_machine().cores == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"),
-    [("150000 100000", 1), ("400000 100000", 4), ("max 100000", None), ("", None)],
-)
-def test_a_container_has_its_own_share_of_the_processors(
-    text: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpu.max").write_text(text + "\n")
-    monkeypatch.setattr(machine, "_QUOTA", str(tmp_path / "cpu.max"))
-    monkeypatch.setattr(machine, "_QUOTA_1", ("/nowhere", "/nowhere"))
-    assert granted_cores().get("control group") == cores
-
-
-def test_an_older_container_says_its_share_in_two_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in (("quota", "200000\n"), ("period", "100000\n")):
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "_QUOTA", "/nowhere")
-    monkeypatch.setattr(machine, "_QUOTA_1", (str(tmp_path / "quota"), str(tmp_path / "period")))
-    assert granted_cores()["control group"] == 2
-
-
-def test_a_job_has_the_cores_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
-    assert granted_cores()["SLURM"] == 1
-    assert this_machine().cores == 1
 
 
 def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

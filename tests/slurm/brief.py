@@ -5,12 +5,10 @@ fifth of a second or more, so that there is something to requeue. The environmen
 `BRIEF_STEPS` and `BRIEF_PACE_S` change both.
 """
 
-import itertools
 import os
 import runpy
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,18 @@ def install(most_steps: int = MOST_STEPS, pace_s: float = PACE_S) -> None:
     from ssl_zoo.runs.config import RunConfig
     from ssl_zoo.training.train import Trainer
 
-    build, batches, finish_step = Trainer.__init__, Trainer._batches, Trainer._finish_step
+    build, finish_step = Trainer.__init__, Trainer._finish_step
 
     def build_small(self: Trainer, config: RunConfig, *arguments: Any, **named: Any) -> None:
         build(self, config.model_copy(update={"global_batch_size": BATCH}), *arguments, **named)
         self.config = self.state.config = config
         self.total_steps = min(most_steps, self.total_steps)
 
-    def few_batches(self: Trainer) -> Iterator[Any]:
-        return itertools.takewhile(lambda _: self.step < self.total_steps, batches(self))
-
     def finish_slowly(self: Trainer, *arguments: Any, **named: Any) -> None:
         time.sleep(pace_s)
         finish_step(self, *arguments, **named)
 
     Trainer.__init__ = build_small  # type: ignore[method-assign]
-    Trainer._batches = few_batches  # type: ignore[method-assign]
     Trainer._finish_step = finish_slowly  # type: ignore[method-assign]
 
 

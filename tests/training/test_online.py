@@ -15,7 +15,7 @@ def online(evaluators: str, *, labelled: bool) -> OnlineEvaluator:
     train = DigitsAffine(DigitsAffine.Config(), split="train")
     if not labelled:
         train.labels = None
-    return OnlineEvaluator(config, 5, torch.device("cpu"), train)
+    return OnlineEvaluator(config, 5, torch.device("cpu"), train, num_workers=0)
 
 
 def test_without_labels_only_evaluators_that_need_none_are_left(

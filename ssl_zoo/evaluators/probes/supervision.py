@@ -4,7 +4,9 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, normalize
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader, evaluation_batches
+from ssl_zoo.data.workers import granted
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
 from ssl_zoo.evaluators.base import Subject
@@ -131,7 +134,7 @@ def train_and_test(
             world_size=distributed.world_size(),
             seed=seed,
         ),
-        num_workers=subject.num_workers,
+        grant=granted(subject.num_workers),
         device=subject.device,
         with_labels=True,
     )
@@ -182,18 +185,8 @@ def _train(
         weight_decay=recipe.weight_decay,
     )
     network.train()
-    losses = []
-    for epoch in range(recipe.epochs):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * recipe.factor(epoch)
-        losses.append(_epoch(network, loader, optimizer, epoch))
-        if not math.isfinite(losses[-1]):
-            raise UserError.everywhere(
-                f"the loss is {losses[-1]} in epoch {epoch + 1} of {recipe.epochs}; lower the "
-                "learning rate"
-            )
-        if (epoch + 1) % max(1, recipe.epochs // 10) == 0:
-            logger.info("epoch %d of %d: loss %.4f", epoch + 1, recipe.epochs, losses[-1])
+    with closing(loader.stream(0, recipe.epochs * loader.steps_per_epoch)) as batches:
+        losses = _losses(network, loader, batches, recipe, optimizer, rates)
     if losses[-1] > math.log(network.head.out_features):
         logger.warning(
             "the last loss, %.2f, is above chance level, %.2f; lower the learning rate",
@@ -202,13 +195,40 @@ def _train(
     return losses
 
 
+def _losses(
+    network: TrainedNetwork,
+    loader: ViewLoader,
+    batches: Iterator[LoadedBatch],
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    rates: list[float],
+) -> list[float]:
+    """Trains, and returns the mean loss of each epoch."""
+    losses = list[float]()
+    for epoch in range(recipe.epochs):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * recipe.factor(epoch)
+        losses.append(_epoch(network, loader, islice(batches, loader.steps_per_epoch), optimizer))
+        if not math.isfinite(losses[-1]):
+            raise UserError.everywhere(
+                f"the loss is {losses[-1]} in epoch {epoch + 1} of {recipe.epochs}; lower the "
+                "learning rate"
+            )
+        if (epoch + 1) % max(1, recipe.epochs // 10) == 0:
+            logger.info("epoch %d of %d: loss %.4f", epoch + 1, recipe.epochs, losses[-1])
+    return losses
+
+
 def _epoch(
-    network: TrainedNetwork, loader: ViewLoader, optimizer: torch.optim.Optimizer, epoch: int
+    network: TrainedNetwork,
+    loader: ViewLoader,
+    batches: Iterator[LoadedBatch],
+    optimizer: torch.optim.Optimizer,
 ) -> float:
     """Returns the mean loss over steps and ranks."""
     mean, std = loader.dataset.config.mean, loader.dataset.config.std
     total = torch.zeros((), dtype=torch.float64, device=loader.device)
-    for batch in _batches(loader, epoch):
+    for batch in _agreed(batches):
         assert batch.labels is not None
         images = normalize(batch.views[0][0], mean, std)
         loss = functional.cross_entropy(network(images), batch.labels.to(loader.device))
@@ -221,9 +241,9 @@ def _epoch(
     return float(total) / (loader.steps_per_epoch * distributed.world_size())
 
 
-def _batches(loader: ViewLoader, epoch: int) -> Iterator[LoadedBatch]:
-    """Yields the batches of an epoch; a read error on one rank is raised on all."""
-    batches, error = iter(loader.epoch(epoch)), None
+def _agreed(batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+    """Yields batches; a read error on one rank is raised on all."""
+    error = None
     while True:
         batch = None
         try:
