@@ -35,6 +35,7 @@ KINDS = {
     "optimizers": "ssl_zoo.optim.base:OPTIMIZERS",
     "evaluators": "ssl_zoo.evaluators.base:EVALUATORS",
     "formats": "ssl_zoo.formats.base:FORMATS",
+    "trackers": "ssl_zoo.trackers.base:TRACKERS",
 }
 """The registry of each kind of component, by its plural on the command line."""
 PARTS = tuple(

@@ -13,6 +13,7 @@ from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
 from ssl_zoo.plugins import KINDS as PLACES
 from ssl_zoo.registry import Registry
+from ssl_zoo.trackers.base import TRACKERS
 
 __all__ = [
     "AUGMENTATIONS",
@@ -24,6 +25,7 @@ __all__ = [
     "KINDS",
     "METHODS",
     "OPTIMIZERS",
+    "TRACKERS",
 ]
 
 

@@ -23,7 +23,7 @@ GROUND = {
 }
 PARTS = {
     *("assignment", "augmentations", "backbones", "data", "heads", "losses", "memory", "optim"),
-    *("method", "teacher"),
+    *("method", "teacher", "trackers"),
 }
 RUNS = {*GROUND, *PARTS, "evaluators", "runs"}
 SCORES = {*RUNS, "formats", "weights", "evaluation"}
@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "augmentations": {*GROUND, "backbones"},
     "data": {*GROUND, "augmentations"},
     "losses": {*GROUND, "assignment"},
+    "trackers": GROUND,
     "method": {*GROUND, "backbones"},
     "teacher": {*GROUND, "method"},
     "memory": {*GROUND, "assignment", "method"},
@@ -90,7 +91,10 @@ ROLES = {"base", "config", "folder", "method", "official"}
 LIBRARIES = {"timm", "torchvision"}
 """Modules that bear the name of the library that they adapt."""
 KNN_NAMES = set(PROTOCOLS)  # protocols bear the names of the methods that made them known
-HEAVY = {"faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"}
+HEAVY = {
+    *("faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"),
+    *("mlflow", "tensorboard", "trackio", "wandb"),
+}
 APART = {
     *("ssl_zoo.backbones.torchvision_resnet", "ssl_zoo.launch.executors"),
     "ssl_zoo.launch.controller",

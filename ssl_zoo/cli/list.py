@@ -40,8 +40,8 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]
 def list_command(kind: str | None, as_json: bool) -> None:
     """Lists the available components of one KIND, or of all kinds.
 
-    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators or formats; or
-    recipes; or models, the weights that come with ssl-zoo.
+    KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators, formats or
+    trackers; or recipes; or models, the weights that come with ssl-zoo.
 
     \b
     ssl-zoo list methods

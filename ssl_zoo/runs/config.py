@@ -30,8 +30,9 @@ from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, rec
 from ssl_zoo.runs.score_goal import ScoreGoal, StopEarly
 from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, ScheduleConfig
+from ssl_zoo.trackers.base import TRACKERS
 
-OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log_every", "slurm"})
+OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log", "log_every", "slurm"})
 """Settings that can change when a run resumes, as they do not affect its weights."""
 
 
@@ -102,6 +103,8 @@ class RunConfig(Config):
     """When to end before the last epoch; the schedule is that of all epochs."""
     log_every: int = Field(default=10, ge=1)
     """Steps between logged metrics."""
+    log: list[Annotated[NamedConfig, TRACKERS]] | None = None
+    """Trackers that draw curves, such as `[tensorboard, wandb]`; by default TensorBoard, if installed."""
     slurm: SlurmConfig = SlurmConfig()
     """Settings of SLURM jobs of this run; see `ssl-zoo submit`."""
     plugins: list[PluginFile] = []
@@ -111,6 +114,11 @@ class RunConfig(Config):
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads `off` as false
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Mapping) else value
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
@@ -138,6 +146,10 @@ class RunConfig(Config):
                 "checkpoint.best and stop_early need scores during training; set evaluation.every, for "
                 "example evaluation.every='1 epoch', and evaluation.evaluators"
             )
+        names = [tracker.name for tracker in self.log or []]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"log: {twice} is given twice; leave one out")
         self._check_views()
         self._check_channels()
         for part in (self.method, self.backbone, self.data, self.augmentation, self.optimizer):

@@ -5,6 +5,7 @@ checkpoints/     the newest ones        complete.json    written when the run is
 history.jsonl    starts, stops, jobs    owner.json       the process that is allowed to write
 code/, submit/   of submitted runs: a copy of the code, and the launcher's files
 plugins/         copies of the plug-in files of the run
+trackers.json    the id of its curves   tensorboard/, wandb/, mlflow/    curves of trackers
 metrics.damaged  lines of metrics.jsonl that were damaged when the run resumed
 """
 

@@ -1,4 +1,4 @@
-"""Output of training: progress bar, metrics.jsonl, TensorBoard and alarms."""
+"""Output of training: progress bar, metrics.jsonl, trackers and alarms."""
 
 import logging
 import sys
@@ -19,7 +19,8 @@ from rich.progress import (
 from ssl_zoo import distributed
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.alarms import AlarmBell
-from ssl_zoo.training.side_files import MetricsFile, TensorBoard
+from ssl_zoo.training.side_files import MetricsFile
+from ssl_zoo.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Reporter:
         start_step: step that the run resumes from.
         seconds_before: training time of earlier starts of the run.
         bell: checks metrics for alarms.
+        tracking: the trackers, on rank 0.
         bar: whether to draw a progress bar; by default, if standard error is a terminal.
 
     Attributes:
@@ -51,6 +53,7 @@ class Reporter:
         start_step: int,
         seconds_before: float,
         bell: AlarmBell,
+        tracking: Tracking | None = None,
         bar: bool | None = None,
     ) -> None:
         self._is_main = distributed.is_main()
@@ -60,8 +63,7 @@ class Reporter:
         self._total_steps, self._from = total_steps, (start_step, time.monotonic())
         self._said = time.monotonic()
         self._file = MetricsFile(folder.metrics_file) if self._is_main else None
-        curves = folder.path / "tensorboard"
-        self._tensorboard = TensorBoard(curves, start_step + 1) if self._is_main else None
+        self._tracking = tracking
         draw = sys.stderr.isatty() if bar is None else bar
         self._bar = self._open_bar() if draw and self._is_main else None
         if self._bar is not None:
@@ -84,8 +86,8 @@ class Reporter:
             self._bar.stop()
         if self._file is not None:
             self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        if self._tracking is not None:
+            self._tracking.close()
 
     @property
     def seconds(self) -> float:
@@ -118,8 +120,8 @@ class Reporter:
             **{f"{prefix}/{name}": value for name, value in metrics.items()},
         }
         self._file.write(record)
-        if self._tensorboard is not None:
-            self._tensorboard.write({f"{prefix}/{name}": metrics[name] for name in metrics}, step)
+        if self._tracking is not None:
+            self._tracking.write({f"{prefix}/{name}": metrics[name] for name in metrics}, step)
         for line in self._bell.hear(step, metrics):
             logger.warning(line)
             self.warned = True

@@ -1,6 +1,5 @@
 """Files that a run writes but does not need: whatever happens to them, training continues."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -43,58 +42,6 @@ class MetricsFile:
             with suppress(OSError):  # what could not be written before
                 self._file.close()
         self._file = None
-
-
-class TensorBoard:
-    """Writes curves for TensorBoard, if it is installed.
-
-    Args:
-        folder: folder of the event files; if it is removed during training, it is created again.
-        purge_step: step from which curves of an earlier start are hidden.
-    """
-
-    def __init__(self, folder: Path, purge_step: int) -> None:
-        self._folder = folder
-        self._is_there = importlib.util.find_spec("tensorboard") is not None
-        self._has_failed = False
-        self._writer: Any = None
-        self._open(purge_step)
-
-    def write(self, scores: Mapping[str, float], step: int) -> None:
-        """Writes scores; warns once if that is not possible."""
-        if self._writer is None or not self._folder.is_dir():
-            self._open(step)
-        try:
-            if self._writer is not None:
-                for name, value in scores.items():
-                    self._writer.add_scalar(name, value, step)
-                self._writer.flush()  # otherwise a thread would write later, and print its errors
-        except Exception as error:  # whatever its thread raised
-            self._fail(error)
-
-    def close(self) -> None:
-        """Closes the event file."""
-        if self._writer is not None:
-            with suppress(Exception):
-                self._writer.close()
-        self._writer = None
-
-    def _open(self, purge_step: int) -> None:
-        self.close()
-        if not self._is_there:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        try:
-            self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
-        except Exception as error:  # libraries raise different errors for the same problem
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        if not self._has_failed:
-            _warn(self._folder, error)
-        self._has_failed = True
-        self.close()
 
 
 def _warn(path: Path, error: Exception) -> None:

@@ -49,12 +49,14 @@ from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock
+from ssl_zoo.training.preview import draw
 from ssl_zoo.training.rates import Rates
 from ssl_zoo.training.reporter import Reporter
 from ssl_zoo.training.same_data import TrainingData
 from ssl_zoo.training.selection import Named, Selection
 from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.state import TrainingState
+from ssl_zoo.training.tracking import Tracking, trackers_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, folder: RunFolder, device: torch.device) -> None:
         self.config, self.folder, self.device = config, folder, device
+        self._trackers = trackers_of(config)
         dataset: Dataset = DATASETS.build(config.data, split="train")
         self.loader = build_loader(config, dataset, device)
         self.steps_per_epoch = self.loader.steps_per_epoch
@@ -200,6 +203,7 @@ class Trainer:
             start_step=self.step,
             seconds_before=seconds_before,
             bell=bell_of(self.method.alarms, self.total_steps),
+            tracking=self._tracking(),
             bar=bar,
         ) as reporter:
             if not self.total_steps:
@@ -217,6 +221,18 @@ class Trainer:
         self._note(Event("complete", step=self.step, reason=self.selection.why_stopped or None))
         if distributed.is_main() and self.total_steps:
             say_end(self.selection, self.step, seconds=reporter.seconds, warned=reporter.warned)
+
+    def _tracking(self) -> Tracking | None:
+        """Opens the trackers on rank 0."""
+        if not distributed.is_main():
+            return None
+        return Tracking(
+            self.config,
+            self.folder,
+            self._trackers,
+            start_step=self.step,
+            sheet=lambda n: draw(self.loader.dataset, self.loader.first(n)),
+        )
 
     def _train(self, reporter: Reporter, request: StopRequest) -> None:
         """Takes the remaining steps, as long as the scores improve."""

@@ -1,13 +1,10 @@
 """Files that training can do without."""
 
-import importlib
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ssl_zoo.training.side_files import MetricsFile, TensorBoard
+from ssl_zoo.training.side_files import MetricsFile
 
 
 def test_metrics_are_lines(tmp_path: Path) -> None:
@@ -33,31 +30,3 @@ def test_metrics_that_cannot_be_written_are_reported_once(
     assert [each.message for each in caplog.records] == [
         f"'{place}' cannot be written (Is a directory); training continues without it"
     ]
-
-
-def test_curves_that_cannot_be_written_are_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pytest.importorskip("tensorboard")
-    (tmp_path / "tensorboard").write_text("")
-    curves = TensorBoard(tmp_path / "tensorboard", 1)
-    for step in (1, 2):
-        curves.write({"loss": 1.0}, step)
-    curves.close()
-    assert len(caplog.records) == 1
-    assert "tensorboard' cannot be written (" in caplog.text
-
-
-def test_a_removed_folder_of_curves_is_made_again(tmp_path: Path, capsys: Any) -> None:
-    pytest.importorskip("tensorboard")
-    events: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
-
-    curves = TensorBoard(tmp_path / "tensorboard", 1)
-    for step in (1, 2, 3):
-        curves.write({"loss": float(step)}, step)
-        if step == 2:
-            shutil.rmtree(tmp_path / "tensorboard")
-    curves.close()
-    found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(each.step, each.value) for each in found.Scalars("loss")] == [(3, 3.0)]
-    assert capsys.readouterr().err == ""
