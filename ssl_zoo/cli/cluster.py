@@ -7,9 +7,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_zoo.cli.options import how_features_are_taken, with_cache
+from ssl_zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_zoo.explore.clustered import Clusters
+    from ssl_zoo.explore.clustered import ClusterFacts, Clusters
+
+MOST_NAMED = 20
+"""Number of clusters, the largest, whose names are printed."""
+
+
+class Count(click.ParamType):  # type: ignore[type-arg]
+    """A number of clusters, or `auto`."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        if isinstance(value, int) or value == "auto":
+            return value  # type: ignore[no-any-return]
+        if not str(value).isdigit() or int(value) < 2:
+            raise UserError(
+                f"--clusters of {value!r} is no number of clusters; give 2 or more, or 'auto'"
+            )
+        return int(value)
 
 
 @click.command("cluster")
@@ -22,9 +41,14 @@ if TYPE_CHECKING:
 @click.option(
     "--clusters",
     "n_clusters",
-    type=click.IntRange(2),
-    metavar="N",
-    help="Number of clusters; by default the number of classes.",
+    type=Count(),
+    metavar="N|auto",
+    help="Number of clusters; by default the number of classes. 'auto' takes the most stable number.",
+)
+@click.option(
+    "--names",
+    metavar="FILE",
+    help="Table with labels of some images of a folder (path, label), which name the clusters.",
 )
 @click.option(
     "--split",
@@ -94,9 +118,15 @@ def cluster_command(
     Writes to DIR: a table of assignments, clusters.json (sizes, scores, settings), the centroids, a
     contact sheet of the images nearest to each centroid, and index.html, which shows all sheets.
 
+    With --clusters auto, numbers from 2 to 50 are tried: five random parts of the images are clustered,
+    and the number is taken whose clusters agree best (mean adjusted Rand index). It tends to few
+    clusters; all candidates are told. A cluster is named by the most frequent label of its images, with
+    its share; it is 'unnamed' if none of them has a label.
+
     \b
     ssl-zoo cluster runs/swav digits_affine -o clusters
     ssl-zoo cluster runs/swav photos --clusters 50 -o clusters
+    ssl-zoo cluster runs/swav photos --clusters auto --names labels.csv -o clusters
     ssl-zoo cluster runs/swav photos --prototypes -o clusters
     ssl-zoo cluster runs/swav photos data.labels=folders -o clusters --overwrite
     ssl-zoo cluster runs/swav cifar10 data.root=data --clusters 100 --split train -o clusters
@@ -117,9 +147,23 @@ def cluster_command(
 def _told(result: "Clusters", output: str) -> str:
     from ssl_zoo.explore.folder import PAGE
     from ssl_zoo.explore.page import scores_line
+    from ssl_zoo.explore.stability import told
 
     sizes = [one.size for one in result.clusters]
-    return (
+    lines = [
         f"{result.n_clusters} clusters of {result.n_images} images, {sizes[-1]} to "
-        f"{sizes[0]} images each\n{scores_line(result.scores)}\n{Path(output) / PAGE}"
-    )
+        f"{sizes[0]} images each",
+        scores_line(result.scores),
+    ]
+    if result.stability:
+        lines.insert(1, told(result.stability))
+    if any(one.n_labelled is not None for one in result.clusters):
+        lines += [_named(one) for one in result.clusters[:MOST_NAMED]]
+    return "\n".join([*lines, str(Path(output) / PAGE)])
+
+
+def _named(one: "ClusterFacts") -> str:
+    """Returns number, size and name of a cluster, with the share of its labels."""
+    n = one.n_labelled or 0
+    share = f", {100 * one.majority.share:.0f} % of {n} labelled" if one.majority else ""
+    return f"  cluster {one.cluster}: {one.size} images, {one.name}{share}"

@@ -32,10 +32,11 @@ from ssl_zoo.evaluators.search.exact import unit_rows
 from ssl_zoo.explore import folder
 from ssl_zoo.explore.assignment_table import check_format, write_table
 from ssl_zoo.explore.clustered import ClusteredData, ClusterFacts, Clusters, FoundBy
-from ssl_zoo.explore.config import ClusterConfig, ClusterFields
+from ssl_zoo.explore.config import AUTO, ClusterConfig, ClusterFields
 from ssl_zoo.explore.groups import Groups, group, group_by_scores, majority
 from ssl_zoo.explore.page import page
 from ssl_zoo.explore.sheets import write_sheet
+from ssl_zoo.explore.stability import Stability, most_stable, stabilities
 from ssl_zoo.runs.provenance import provenance
 from ssl_zoo.weights.open import Opened
 
@@ -80,7 +81,7 @@ def cluster(
     target = Path(output)
     _check_apart(target, data)
     opened = open_for(what, config)
-    settings = data_settings(opened, data, config.data)
+    settings = data_settings(opened, data, _named(config, data))
     found: list[Clusters] = []
     with distributed.process_group() as device, ExitStack() as held:
         place = folder.writing_alone(target, overwrite=overwrite)
@@ -88,8 +89,11 @@ def cluster(
         images = _look(opened, settings, config, device)
 
         def write() -> None:
-            groups = _groups(images, config)
+            check_values("image", images.features.values)
+            tried = _tried(images, config)
+            groups = _groups(images, config, tried)
             result = _summary(images, groups, opened, settings, config, name=str(data))
+            result = result.model_copy(update={"stability": tried})
             with folder.written_whole(target, overwrite=overwrite) as place:
                 found.append(_write(place, result, groups, images, config, start))
 
@@ -104,7 +108,8 @@ def _look(
     """Returns the images with their features, and the scores of prototypes if requested."""
     dataset = DATASETS.build(settings, split=config.split)
     size = image_size_for(opened, dataset, config)
-    count = None if config.prototypes else _n_clusters(config.n_clusters, dataset)
+    is_given = not config.prototypes and config.n_clusters != AUTO
+    count = _n_clusters(config.n_clusters, dataset) if is_given else None
     opened.backbone.to(device)
     source = FeatureSource(opened, (dataset, dataset), config, size, device)
     features = source.of(dataset, config.layer, VIEW)
@@ -120,7 +125,7 @@ class _Images:
         dataset: data set of the images.
         features: features of the images.
         view: how the images were presented to the network.
-        n_clusters: number of clusters of k-means; None for prototypes.
+        n_clusters: number of clusters of k-means; None for prototypes, or if it is to be chosen.
         scores: scores of images and prototypes, `(N, K)`; None for k-means.
     """
 
@@ -173,14 +178,44 @@ def _check_apart(target: Path, data: str | Path) -> None:
         )
 
 
-def _n_clusters(wanted: int | None, dataset: Dataset) -> int:
+def _named(config: ClusterConfig, data: str | Path) -> dict[str, Any]:
+    """Returns the fields of the data set, with the labels that name clusters.
+
+    Raises:
+        UserError: names are given for data with labels of its own.
+    """
+    fields = dict(config.data)
+    if config.names is None:
+        return fields
+    if not Path(data).is_dir():
+        raise UserError(
+            f"--names is for a folder of images, and '{data}' is none; its own labels name clusters"
+        )
+    if "labels" in fields:
+        raise UserError("--names and data.labels both give labels; give one of them")
+    return {**fields, "labels": config.names}
+
+
+def _tried(images: "_Images", config: ClusterConfig) -> tuple[Stability, ...]:
+    """Returns the numbers of clusters that were tried; empty if the number is given."""
+    if config.n_clusters != AUTO:
+        return ()
+    return stabilities(
+        unit_rows(images.features.values),
+        n_iterations=config.n_iterations,
+        n_restarts=config.n_restarts,
+        seed=config.seed,
+    )
+
+
+def _n_clusters(wanted: int | str | None, dataset: Dataset) -> int:
     n_classes = len(dataset.class_names)
     if wanted is None and dataset.labels is None:
         raise UserError(
             "the images have no labels, so the number of clusters is not known; set it with "
             "--clusters N"
         )
-    count = n_classes if wanted is None else wanted
+    count = n_classes if wanted is None else int(wanted)
     if count < 2:
         raise UserError(f"{count} clusters are too few; set 2 or more with --clusters N")
     if count > len(dataset):
@@ -190,21 +225,21 @@ def _n_clusters(wanted: int | None, dataset: Dataset) -> int:
     return count
 
 
-def _groups(images: _Images, config: ClusterConfig) -> Groups:
+def _groups(images: _Images, config: ClusterConfig, tried: tuple[Stability, ...]) -> Groups:
     values = images.features.values
-    check_values("image", values)
     if images.scores is not None:
         check_values("prototype", images.scores)
         return group_by_scores(unit_rows(values), images.scores)
-    assert images.n_clusters is not None
-    if images.n_clusters > len(values):
+    n_clusters = most_stable(tried) if tried else images.n_clusters
+    assert n_clusters is not None
+    if n_clusters > len(values):
         raise UserError(
-            f"{images.n_clusters} clusters cannot be made of the {len(values)} images that can be "
+            f"{n_clusters} clusters cannot be made of the {len(values)} images that can be "
             "decoded; use fewer"
         )
     return group(
         unit_rows(values),
-        n_clusters=images.n_clusters,
+        n_clusters=n_clusters,
         n_iterations=config.n_iterations,
         n_restarts=config.n_restarts,
         seed=config.seed,
@@ -253,6 +288,7 @@ def _facts(groups: Groups, images: _Images, config: ClusterConfig) -> Iterator[C
             size=len(members),
             mean_similarity=float(own.mean(dtype=np.float64)) if len(own) else 0.0,
             majority=None if labels is None else majority(labels[members], names),
+            n_labelled=None if labels is None else int((labels[members] >= 0).sum()),
             sheet=_sheet_name(place) if place < config.n_sheets and len(members) else None,
             prototype=int(groups.numbers[place]) if config.prototypes else None,
         )

@@ -7,6 +7,10 @@ from pydantic import Field, field_validator
 from ssl_zoo.evaluation.records import Document, Record, data_frame, html_table
 from ssl_zoo.evaluation.result import View
 from ssl_zoo.explore.groups import Majority
+from ssl_zoo.explore.stability import Stability
+
+UNNAMED = "unnamed"
+"""Name of a cluster without a label."""
 
 
 class ClusteredData(Record):
@@ -46,10 +50,17 @@ class ClusterFacts(Record):
     """Mean cosine similarity of its images to it."""
     majority: Majority | None = None
     """Its most frequent label, if there are labels."""
+    n_labelled: int | None = None
+    """Number of its images with a label, if there are labels."""
     sheet: str | None = None
     """Path of its contact sheet in the folder; None without one."""
     prototype: int | None = None
     """Number of its prototype; None for k-means."""
+
+    @property
+    def name(self) -> str:
+        """Its most frequent label, or `unnamed`."""
+        return self.majority.label if self.majority else UNNAMED
 
     @field_validator("majority", mode="before")
     @classmethod
@@ -83,6 +94,8 @@ class Clusters(Document):
     """Mean similarity in [-1, 1]; all other scores in percent."""
     clusters: tuple[ClusterFacts, ...]
     """The clusters, largest first."""
+    stability: tuple[Stability, ...] = ()
+    """The numbers of clusters that were tried, with their stability; empty if the number was given."""
     provenance: dict[str, str] = {}
     """Versions, commit and hardware."""
     date: str = ""

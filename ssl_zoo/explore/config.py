@@ -1,7 +1,7 @@
 """Settings of what is made of images with a trained network: clusters, files of features, classifiers."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,14 +13,21 @@ from ssl_zoo.evaluators.probes.finetune import Finetune
 from ssl_zoo.evaluators.probes.linear import Linear
 from ssl_zoo.explore.assignment_table import Format
 
+AUTO = "auto"
+"""Number of clusters that is chosen by stability."""
+
 
 class ClusterConfig(FeatureConfig):
     """Settings of features, clusters and output."""
 
     split: Split = "test"
     """Which images of a data set to cluster."""
-    n_clusters: int | None = Field(default=None, ge=2)
-    """Number of clusters of k-means; by default the number of classes, if there are labels."""
+    n_clusters: Annotated[int, Field(ge=2)] | Literal["auto"] | None = None
+    """Number of clusters of k-means; by default the number of classes, if there are labels. `auto` takes
+    the number whose clusters agree best between random parts of the images; see
+    `ssl_zoo.explore.stability`."""
+    names: str | None = None
+    """Table of labels for some images of a folder (`path` and `label`), which name the clusters."""
     prototypes: bool = False
     """Whether to use the run's own prototypes as clusters instead of k-means."""
     n_restarts: int = Field(default=5, ge=1, le=1000)
@@ -45,7 +52,8 @@ class ClusterFields(FeatureFields, total=False):
     """The fields of `ClusterConfig` except `data`, as keyword arguments."""
 
     split: Split
-    n_clusters: int | None
+    n_clusters: int | Literal["auto"] | None
+    names: str | None
     prototypes: bool
     n_restarts: int
     n_iterations: int

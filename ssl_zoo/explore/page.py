@@ -70,6 +70,8 @@ def _figure(one: ClusterFacts) -> str:
     if one.majority:
         facts += f", {100 * one.majority.share:.0f} % {one.majority.label}"
     name = f"Cluster {one.cluster}"
+    if one.n_labelled is not None:
+        name += f": {_text(one.name)}"
     return (
         f"<figure><figcaption><b>{name}</b><br><small>{_text(facts)}</small></figcaption>"
         f'<a href="{one.sheet}"><img loading="lazy" src="{one.sheet}" '

@@ -29,8 +29,7 @@ class TensorBoard(Tracker):
     def __init__(self, config: Config, *, run: TrackedRun) -> None:
         super().__init__(config, run=run)
         self._folder = run.folder / "tensorboard"
-        self._writer: Any = None
-        self._open(run.start_step + 1)
+        self._writer: Any = self._opened(run.start_step + 1)
         if run.start_step == 0:
             text = yaml.safe_dump(dict(run.settings), sort_keys=False)
             self._writer.add_text("config", f"```yaml\n{text}```", 0)
@@ -57,10 +56,10 @@ class TensorBoard(Tracker):
 
     def _reopen(self, step: int) -> None:
         if self._writer is None or not Path(self._folder).is_dir():
-            self._open(step)
+            self.close()
+            self._writer = self._opened(step)
 
-    def _open(self, purge_step: int) -> None:
+    def _opened(self, purge_step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.close()
-        self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
+        return SummaryWriter(str(self._folder), purge_step=purge_step)
