@@ -1,6 +1,8 @@
 """Any timm model as a backbone, written `timm:vit_small_patch16_224`."""
 
 import importlib
+import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -129,14 +131,37 @@ def _create(timm: Any, config: Any) -> nn.Module:
     reason = ""
     for options in attempts:
         try:
-            model: nn.Module = timm.create_model(
-                config.model, pretrained=config.pretrained, num_classes=0, **options
-            )
+            return _fetched(timm, config, options)
         except TypeError as error:
             reason = str(error).split("() ")[-1]
-            continue
-        return model
     raise UserError(f"timm model '{config.model}' does not accept these settings: {reason}")
+
+
+def _fetched(timm: Any, config: Any, options: Mapping[str, object]) -> nn.Module:
+    """Returns the model, with weights from the Hub or its cache if `pretrained` is set.
+
+    Raises:
+        TypeError: its class does not accept an option.
+        UserError: there are no weights, or they cannot be downloaded.
+    """
+    for noisy in ("huggingface_hub", "httpx", "timm") if config.pretrained else ():
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # they log each attempt, twice
+    try:
+        model: nn.Module = timm.create_model(
+            config.model, pretrained=config.pretrained, num_classes=0, **options
+        )
+    except TypeError:
+        raise
+    except Exception as error:  # timm and huggingface_hub raise a dozen types
+        if not config.pretrained:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        raise UserError.everywhere(
+            f"timm cannot load the weights of 'timm:{config.model}' ({reason.rstrip('.')}); without a "
+            "network, download them elsewhere, copy that machine's ~/.cache/huggingface, and set "
+            "HF_HUB_OFFLINE=1"
+        ) from None
+    return model
 
 
 def _output_dim(trunk: nn.Module) -> int:

@@ -28,7 +28,7 @@ class ForeignFile:
     Attributes:
         what: name given by the user.
         dicts: every state dict in the file, keyed by its dotted path; `""` is the top level. The
-            prefix `module.` of parallel training is removed.
+            prefix `module.` of parallel training and `_orig_mod.` of compilation are removed.
         keys: top-level keys of the file.
     """
 

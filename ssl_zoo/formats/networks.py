@@ -32,10 +32,15 @@ INNER = {
 """torchvision networks that differ from a ResNet in the channels of the first 3x3 convolution."""
 CLASSIFIERS = ("fc", "head", "heads")
 """First name parts of the layers after the features, in torchvision and timm."""
+OTHERWISE = "build it in Python, load the weights, and score it: ssl_zoo.evaluate(MODEL, ...)"
+"""What to do with a network that no backbone is like."""
 HEAD_DIM = 64
 """Width of an attention head in the vision transformers of the original paper (arXiv:2010.11929)."""
 HUGE = (1280, 16)
 """Width and attention heads of the largest, which differs (Table 1)."""
+
+NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""torchvision's name for each index of `nn.Sequential(*list(resnet.children())[:-1])`."""
 
 _TRUNK = "trunk."
 _STAGES = {"layer1", "layer2", "layer3", "layer4"}
@@ -91,6 +96,33 @@ def is_network(names: Iterable[str]) -> bool:
     return is_timm_transformer(known) or is_torchvision_transformer(known)
 
 
+def split_network(weights: Mapping[str, Tensor]) -> tuple[StateDict, StateDict]:
+    """Returns the weights of a ResNet with its classifier, and those of other parts beside it.
+
+    A network that is no ResNet is returned whole, since other parts may change its features.
+    """
+    named = with_names(weights)
+    if not _is_resnet(named):
+        return named, {}
+    own = {
+        name: tensor
+        for name, tensor in named.items()
+        if name.split(".")[0] in {"conv1", "bn1", *_STAGES} or name in ("fc.weight", "fc.bias")
+    }
+    return own, {name: tensor for name, tensor in named.items() if name not in own}
+
+
+def with_names(weights: Mapping[str, Tensor]) -> StateDict:
+    """Returns a numbered ResNet with torchvision's names; others are unchanged."""
+    if not {"0.weight", "7.0.conv1.weight"} <= weights.keys():
+        return dict(weights)
+    found = {}
+    for name, tensor in weights.items():
+        first, _, rest = name.partition(".")
+        found[f"{NUMBERED[first]}.{rest}" if first in NUMBERED else name] = tensor
+    return found
+
+
 def _is_resnet(names: Iterable[str]) -> bool:
     """Returns whether all stages of a ResNet exist; missing weights are reported on loading."""
     return {name.split(".")[0] for name in names} >= _STAGES
@@ -118,7 +150,7 @@ def read_network(
     """Returns the backbone of a state dict.
 
     Args:
-        weights: in torchvision's or timm's names.
+        weights: in torchvision's or timm's names, or a numbered ResNet.
         what: names the file in errors.
         heads: number of attention heads of a vision transformer, which its shapes do not show; by
             default as in the original paper: one per 64 of the width, except in the largest.
@@ -127,6 +159,7 @@ def read_network(
     Raises:
         UserError: the network is not supported.
     """
+    weights = with_names(weights)
     classifier = {name: t for name, t in weights.items() if name.split(".")[0] in CLASSIFIERS}
     own = {name: t for name, t in weights.items() if name not in classifier}
     if _is_resnet(own):
@@ -137,8 +170,8 @@ def read_network(
         settings = _transformer_settings(own, what, heads)
     else:
         raise UserError(
-            f"the network in '{what}' is neither a ResNet nor a plain vision transformer; its names "
-            f"start with {first_names(own)}"
+            f"the architecture of the network in '{what}' is not supported: it is neither a ResNet nor a "
+            f"plain vision transformer; its names start with {first_names(own)}; {OTHERWISE}"
         )
     return Network(settings, {_TRUNK + name: t for name, t in own.items()}, classifier)
 

@@ -1,19 +1,32 @@
 """Any other project's checkpoint, with the network under a prefix given by the user."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from ssl_zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from ssl_zoo.errors import UserError
-from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported, StateDict
-from ssl_zoo.formats.networks import NetworkSettings, read_below
-from ssl_zoo.formats.reading import PARALLEL
+from ssl_zoo.formats.base import (
+    FORMATS,
+    ForeignFile,
+    Format,
+    Imported,
+    below,
+    grouped,
+)
+from ssl_zoo.formats.networks import NetworkSettings, read_network, split_network, to_imported
+from ssl_zoo.formats.reading import COMPILED, PARALLEL
+from ssl_zoo.formats.within import Within, networks_within
+
+FIRST = ("conv1.", "layer", "cls_token", "class_token")
+"""Beginnings of the names of networks that can be read."""
 
 
 @FORMATS.register
 class Prefixed(Format):
     """A network with torchvision or timm names under a prefix: `--format prefixed:model.backbone.`.
 
-    For projects without their own format; never detected automatically.
+    For projects without their own format. A file of no other format is read by this one if it has
+    exactly one network.
     """
 
     source: ClassVar[str] = "none: the user gives the prefix of the network"
@@ -25,8 +38,8 @@ class Prefixed(Format):
 
         name: Literal["prefixed"] = "prefixed"
         prefix: str = ""
-        """Prefix of the network's names, including the dot; with or without the `module.` of
-        parallel training and the path of the state dict."""
+        """Prefix of the network's names, with or without the last dot, the `module.` of parallel
+        training, the `_orig_mod.` of compilation and the path of the state dict."""
         place: str | None = None
         """Dotted path of the state dict, such as `ema.state_dict`; by default its usual place."""
         mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -35,7 +48,7 @@ class Prefixed(Format):
         """Standard deviation of each channel in training, for values in [0, 1]."""
 
     def recognises(self, file: ForeignFile) -> bool:
-        """Returns False: the user must choose this format."""
+        """Returns False: other formats come first."""
         return False
 
     def read(self, file: ForeignFile) -> Imported:
@@ -48,19 +61,38 @@ class Prefixed(Format):
         if place is not None and place not in file.dicts:
             places = ", ".join(f"'{each}'" for each in file.dicts)
             raise UserError(f"'{file.what}' has no weights at '{place}'; weights are at: {places}")
-        weights, prefix = _located(file, place, self.config.prefix)
-        return read_below(
-            prefix,
-            file,
-            {},
-            weights=weights,
-            heads=self.config.heads,
-            normalisation=(self.config.mean, self.config.std),
-        )
+        found = networks_within(file)
+        place, prefix = _located(file, found, place, self.config.prefix)
+        weights = file.main() if place is None else file.dicts[place]
+        whole, others = below(file, weights, prefix)
+        own, beside = split_network(whole)
+        if found and not any(name.startswith(FIRST) for name in own):
+            raise UserError(
+                f"'{file.what}' has no network under '{self.config.prefix}'; use "
+                f"{' or '.join(f'prefixed:{one.path}' for one in found)}"
+            )
+        network = read_network(own, what=file.what, heads=self.config.heads)
+        seen = (self.config.mean, self.config.std)
+        return to_imported(network, grouped({**others, **beside}, {}), normalisation=seen)
 
 
-def _located(file: ForeignFile, place: str | None, prefix: str) -> tuple[StateDict, str]:
-    """Returns the state dict that a prefix refers to, and the prefix of the names in it."""
+def _located(
+    file: ForeignFile, found: Sequence[Within], place: str | None, prefix: str
+) -> tuple[str | None, str]:
+    """Returns the place that a prefix refers to, None for the usual one, and the prefix of the names there.
+
+    Args:
+        file: the file.
+        found: its networks; one of them is preferred if a prefix can be read in several ways.
+        place: place given by the user.
+        prefix: prefix given by the user.
+    """
+    prefix = prefix.replace(COMPILED, "")
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    for one in found:
+        if place in (None, one.place) and prefix.removeprefix(PARALLEL) == one.prefix:
+            return one.place, one.prefix
     if place is None and not file.has(prefix):
         leading = [each for each in file.dicts if each and prefix.startswith(f"{each}.")]
         if leading:
@@ -69,4 +101,4 @@ def _located(file: ForeignFile, place: str | None, prefix: str) -> tuple[StateDi
     weights = file.main() if place is None else file.dicts[place]
     if not any(name.startswith(prefix) for name in weights):
         prefix = prefix.removeprefix(PARALLEL)
-    return weights, prefix
+    return place, prefix

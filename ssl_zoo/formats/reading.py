@@ -30,6 +30,8 @@ SPREAD_OUT = 2**26
 """Bytes up to which a tensor may repeat its values without holding each of them."""
 PARALLEL = "module."
 """Prefix of names added by `DistributedDataParallel`."""
+COMPILED = "_orig_mod."
+"""Part of names added by `torch.compile` (torch/_dynamo/eval_frame.py)."""
 
 
 def read(what: str, path: Path) -> ForeignFile:
@@ -214,7 +216,10 @@ def _collect(value: Any, place: str, found: dict[str, StateDict], depth: int) ->
 
 
 def _plain(tensors: StateDict) -> StateDict:
-    """Removes the prefix of parallel training if all names have it."""
-    if all(name.startswith(PARALLEL) for name in tensors):
-        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
+    """Removes what compilation adds to names, and the prefix of parallel training if all have it."""
+    plain = {name.replace(COMPILED, ""): tensor for name, tensor in tensors.items()}
+    if len(plain) < len(tensors):  # two names would become one
+        return dict(tensors)
+    if all(name.startswith(PARALLEL) for name in plain):
+        return {name.removeprefix(PARALLEL): tensor for name, tensor in plain.items()}
+    return plain

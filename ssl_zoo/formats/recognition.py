@@ -13,6 +13,8 @@ from ssl_zoo.formats.base import (
     all_names,
     first_names,
 )
+from ssl_zoo.formats.networks import OTHERWISE
+from ssl_zoo.formats.within import networks_within
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ def import_file(file: ForeignFile, wanted: Any = None) -> tuple[str, Imported]:
 
 def account(file: ForeignFile, name: str, imported: Imported) -> str:
     """Returns a sentence on what was read and what was ignored."""
-    place = file.place()
-    where = f" from its '{place}'" if place and file.main() else ""
+    place = _place(file, imported)
+    where = f" from its '{place}'" if place else ""
     layers = "; head and prototypes are kept" if imported.top else ""
     aside = {**imported.aside, **_unread(file, imported)}
     others = ", ".join(f"{words} ({len(each)})" for words, each in aside.items())
@@ -50,6 +52,17 @@ def account(file: ForeignFile, name: str, imported: Imported) -> str:
         f"{imported.backbone['name']}{where}{layers}; ignored: {others or 'nothing'}; images of "
         f"{imported.image_size} pixels, normalised {seen}"
     )
+
+
+def _place(file: ForeignFile, imported: Imported) -> str:
+    """Returns the key of the state dict with the weights of the backbone; empty for the top level."""
+    known = {id(tensor) for tensor in imported.weights.values()}
+    holding = (
+        place
+        for place, one in file.dicts.items()
+        if any(id(tensor) in known for tensor in one.values())
+    )
+    return next(holding, "")
 
 
 def _unread(file: ForeignFile, imported: Imported) -> dict[str, StateDict]:
@@ -71,7 +84,25 @@ def _recognised(file: ForeignFile) -> Format:
         return formats[matching[0]]
     if matching:
         raise UserError(f"'{file.what}' may be {' or '.join(matching)}; choose one with --format")
-    raise UserError(
-        f"the format of '{file.what}' is not recognised; its weights are named "
-        f"{first_names(all_names(file))}. Set it with --format, one of: {', '.join(formats)}"
-    )
+    return _only_network(file)
+
+
+def _only_network(file: ForeignFile) -> Format:
+    """Returns the format that reads the only network in a file of no known format."""
+    found = networks_within(file)
+    within = [one for one in found if one.place == file.place()] or found
+    if len(within) > 1:
+        choices = " or ".join(f"prefixed:{one.path}" for one in within)
+        raise UserError(
+            f"'{file.what}' has {len(within)} networks; choose one with --format {choices}"
+        )
+    if not within:
+        raise UserError(
+            f"the format of '{file.what}' is not recognised, and its architecture is not supported: under "
+            "no prefix are there the weights of a ResNet or a plain vision transformer; its weights are "
+            f"named {first_names(all_names(file))}; {OTHERWISE}"
+        )
+    place, prefix = within[0].place, within[0].prefix
+    if prefix:
+        logger.info("'%s' has one network, under '%s'", file.what, within[0].path)
+    return FORMATS.build({"name": "prefixed", "place": place, "prefix": prefix})

@@ -120,15 +120,7 @@ def _downloaded(what: str, address: str) -> Path:
 
 def _timm(what: str, model: str) -> Imported:
     settings = {"name": TIMM, "model": model}
-    for noisy in ("huggingface_hub", "httpx", "timm"):  # they log each attempt, twice
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    try:
-        backbone: Any = BACKBONES.build({**settings, "pretrained": True})
-    except UserError:
-        raise
-    except Exception as error:  # timm and huggingface_hub raise a dozen types
-        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
-        raise UserError(f"timm cannot download the weights of '{what}' ({reason})") from None
+    backbone: Any = BACKBONES.build({**settings, "pretrained": True})
     assert isinstance(backbone, Timm)
     trunk: Any = backbone.trunk
     view = trunk.pretrained_cfg

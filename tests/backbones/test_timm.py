@@ -24,6 +24,33 @@ def test_a_vision_transformer_takes_local_crops() -> None:
         assert backbone(torch.zeros(2, 3, size, size)).shape == (2, backbone.feature_dim)
 
 
+def test_pretrained_weights_are_adapted_to_other_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    builder = importlib.import_module("timm.models._builder")
+    weights = timm.create_model(TINY).state_dict()
+    monkeypatch.setattr(builder, "load_state_dict_from_hf", lambda *_, **__: dict(weights))
+    settings = {"name": "timm", "model": TINY, "pretrained": True, "in_channels": 4}
+    backbone = BACKBONES.build(settings).eval()
+    first = weights["patch_embed.proj.weight"]
+    expected = torch.cat([first, first[:, :1]], dim=1) * 3 / 4
+    assert torch.allclose(backbone.get_parameter("trunk.patch_embed.proj.weight"), expected)
+    assert backbone(torch.zeros(2, 4, 160, 160)).shape == (2, backbone.feature_dim)
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    builder = importlib.import_module("timm.models._builder")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("no network. Try again\nlater")
+
+    monkeypatch.setattr(builder, "load_state_dict_from_hf", fail)
+    with pytest.raises(UserError) as raised:
+        BACKBONES.build({"name": "timm", "model": TINY, "pretrained": True})
+    assert "cannot load the weights of 'timm:test_vit' (no network); without" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_position_embeddings_are_made_for_the_size_that_is_asked_for() -> None:
     pytest.importorskip("timm")
     backbone = BACKBONES.build({"name": "timm", "model": TINY, "image_size": 64})

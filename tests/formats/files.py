@@ -219,6 +219,14 @@ FILES: dict[str, tuple[str, str | None, Any]] = {
             | {"prototypes.heads.0.weight": torch.zeros(5, 4)},
         },
     ),
+    "lightly_timm.ckpt": (
+        "lightly",
+        None,
+        {
+            **LIGHTNING,
+            "state_dict": trunk("backbone.") | head("projection_head.layers.", 0, 3),
+        },
+    ),
     "lightly_teacher.ckpt": (
         "lightly",
         None,

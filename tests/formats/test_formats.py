@@ -24,6 +24,7 @@ from tests.formats.files import (
     head,
     images,
     network,
+    numbered,
     other,
     parallel,
     trunk,
@@ -108,7 +109,9 @@ def test_the_other_network_can_be_asked_for(format: Any, content: Any, tmp_path:
     assert torch.equal(first, network().get_parameter("conv1.weight") + 1)
 
 
-def test_a_file_of_no_known_format_lists_its_names_and_the_formats(tmp_path: Path) -> None:
+def test_a_file_of_an_unsupported_architecture_lists_its_names_and_the_way_out(
+    tmp_path: Path,
+) -> None:
     content = {"epoch": 3, "weights": {f"net.{n}.weight": torch.zeros(1) for n in range(7)}}
     with pytest.raises(UserError) as raised:
         opened(tmp_path, "x.pth", content)
@@ -116,9 +119,67 @@ def test_a_file_of_no_known_format_lists_its_names_and_the_formats(tmp_path: Pat
         "is not recognised",
         "weights.net.0.weight, weights.net.1.weight, weights.net.2.weight, weights.net.3.weight, "
         "weights.net.4.weight and 2 more",
-        "--format, one of: barlow_twins, dino",
+        "its architecture is not supported",
+        "score it: ssl_zoo.evaluate(MODEL, ...)",
     ):
         assert fact in str(raised.value)
+    assert "--format" not in str(raised.value)
+
+
+def test_another_architecture_is_named_as_such_with_a_format(tmp_path: Path) -> None:
+    content = {f"features.{n}.weight": torch.zeros(1) for n in range(7)}
+    with pytest.raises(UserError, match="the architecture of the network in .* is not supported"):
+        opened(tmp_path, "x.pth", content, "torchvision")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"net": trunk(), "epoch": 3},
+        {"net": trunk("net.")},
+        trunk("net.encoder.") | head("head.", 0),
+        {"state_dict": trunk("model._orig_mod.")},
+        {"model": parallel(trunk("_orig_mod."))},
+        {"model": trunk("_orig_mod.module.")},
+        {"state_dict": numbered("")},
+        {"state_dict": numbered("net.") | head("fc.", 0)},
+        {"state_dict": trunk() | head("head.", 0, 2)},
+        {"state_dict": trunk("net."), "ema": other("net.")},
+    ],
+)
+def test_the_only_network_is_found_under_any_prefix(
+    content: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert torch.equal(compute(opened(tmp_path, "x.pth", content)), features())
+    assert "120 weights of backbone resnet18" in caplog.text
+
+
+def test_several_networks_are_listed_as_format_takes_them(tmp_path: Path) -> None:
+    content = {"s": other("student."), "t": trunk("teacher.")}
+    with pytest.raises(UserError, match="has 2 networks; choose one with --format (.*)") as raised:
+        opened(tmp_path, "x.pth", content)
+    assert str(raised.value).endswith("prefixed:s.student. or prefixed:t.teacher.")
+    found = opened(tmp_path, "x.pth", content, "prefixed:t.teacher.")
+    assert torch.equal(compute(found), features())
+
+
+@pytest.mark.parametrize("prefix", ["net.", "net", "net.net.", "module.net.", "_orig_mod.net."])
+def test_a_key_of_the_file_may_be_named_like_the_prefix(prefix: str, tmp_path: Path) -> None:
+    content = {"net": parallel(trunk("_orig_mod.net."))}
+    found = opened(tmp_path, "x.pth", content, f"prefixed:{prefix}")
+    assert torch.equal(compute(found), features())
+
+
+def test_a_prefix_above_the_network_leads_to_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no network under 'net\.'; use prefixed:net\.encoder\."):
+        opened(tmp_path, "x.pth", trunk("net.encoder."), "prefixed:net.")
+
+
+def test_a_network_of_lightly_may_have_no_attribute(tmp_path: Path) -> None:
+    content = {"state_dict": numbered("")}
+    found = opened(tmp_path, "x.ckpt", content, {"name": "lightly", "network": ""})
+    assert (found.facts.format, compute(found).tolist()) == ("lightly", features().tolist())
 
 
 def test_a_file_of_two_formats_is_not_guessed(tmp_path: Path) -> None:
