@@ -1,5 +1,6 @@
 """Data sets, and how their images become batches of views."""
 
+from ssl_zoo.data.arrays import Arrays
 from ssl_zoo.data.digits import Digits, DigitsAffine
 from ssl_zoo.data.folders import settings_for
 from ssl_zoo.data.image_folder import ImageFolder
@@ -8,6 +9,7 @@ from ssl_zoo.data.torchvision_sets import Cifar10, Cifar100, Stl10
 from ssl_zoo.data.voc import Voc
 
 __all__ = [
+    "Arrays",
     "Cifar10",
     "Cifar100",
     "Digits",

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.data.array_file import is_array_file
+from ssl_zoo.data.array_names import array_settings
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, Contents, look_into
@@ -41,10 +43,10 @@ def settings_for(text: str) -> dict[str, Any] | None:
     """
     path = Path(text).expanduser()
     if not path.exists():
-        if os.sep in text or text.startswith((".", "~")) or is_table(text):
+        if os.sep in text or text.startswith((".", "~")) or is_table(text) or is_array_file(text):
             raise UserError(
-                f"'{text}' does not exist; give a folder of images, a table, or the name of "
-                "a data set"
+                f"'{text}' does not exist; give a folder of images, a table, a file of arrays, or the name "
+                "of a data set"
             )
         return None
     settings, summary = _of_folder(path) if path.is_dir() else _of_file(path)
@@ -71,16 +73,22 @@ def all_images(text: str) -> dict[str, Any]:
             f"'{text}' is neither a data set nor a folder; give a folder of images, or one of: "
             f"{', '.join(DATASETS)}"
         )
-    columns = ("name", "file", "path", "label")
-    found = {key: value for key, value in _of_file(path)[0].items() if key in columns}
-    return {**found, "test": "train"}
+    settings = _of_file(path)[0]
+    if settings["name"] == "table":
+        columns = ("name", "file", "path", "label")
+        settings = {key: value for key, value in settings.items() if key in columns}
+    return settings if "test_images" in settings else {**settings, "test": "train"}
 
 
 def _of_file(path: Path) -> tuple[dict[str, Any], str]:
+    if is_array_file(path.name):
+        settings, what = array_settings(path, held_out=HELD_OUT)
+        settings = _with_measured(settings)
+        return settings, f"{what}; {_scored_on(settings)}"
     if not is_table(path.name):
         raise UserError(
-            f"'{path}' is a file, but not a table (.csv, .tsv or .parquet) of image files; give a table, "
-            "or a folder of images"
+            f"'{path}' is a file, but neither a table (.csv, .tsv or .parquet) of image files nor arrays "
+            "(.npz or .npy); give one of these, or a folder of images"
         )
     names = header(path)
     column = usual(names, "path")
@@ -148,7 +156,7 @@ def _of_folder(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _scored_on(settings: Mapping[str, Any]) -> str:
-    test = settings["test"]
+    test = settings.get("test_images") or settings["test"]
     if test == settings.get("train", "train"):
         return "no images are held out for scores"
     return f"{test} of them are held out for scores" if "%" in test else f"scored on '{test}'"
@@ -188,10 +196,13 @@ def _paths_in(folder: Path) -> list[Path]:
 def _with_pixels(settings: dict[str, Any], found: Sampled) -> dict[str, Any]:
     """Returns settings with channels and bits of the images, and with the mean and standard deviation
     that were measured if they are not usual ones."""
-    if not found.settings:
-        return settings
-    channels = {"mean": [0.5] * found.channels, "std": [0.25] * found.channels}
-    whole = {**settings, **found.settings, **channels}
+    return _with_measured({**settings, **found.settings}) if found.settings else settings
+
+
+def _with_measured(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with the mean and standard deviation of the channels."""
+    n_channels = settings.get("channels", 3)
+    whole = {**settings, "mean": [0.5] * n_channels, "std": [0.25] * n_channels}
     values = measured(DATASETS.build(whole, split="train"), max_images=_MEASURED).as_json()
     rounded = {key: [round(value, 4) for value in each] for key, each in values.items()}
-    return {**settings, **found.settings, **rounded}
+    return {**settings, **rounded}

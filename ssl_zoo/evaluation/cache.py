@@ -70,8 +70,9 @@ class CachedFeatures:
         self, root: str | Path, facts: dict[str, Any], *, least_rows: int | None = None
     ) -> None:
         self._least_rows = least_rows
-        self.facts = {"version": VERSION, **facts}
-        digest = hashlib.sha256(canonical_json(self.facts).encode()).hexdigest()[:20]
+        text = canonical_json({"version": VERSION, **facts})
+        self.facts = json.loads(text)  # as it is read again: a tuple is a list
+        digest = hashlib.sha256(text.encode()).hexdigest()[:20]
         self.path = Path(root) / digest
         self._values, self._images = self.path / "values.npy", self.path / "images.npz"
         self._finished = self.path / "features.json"

@@ -130,7 +130,7 @@ def test_a_registered_name_is_not_a_path(tmp_path: Path, monkeypatch: pytest.Mon
         ("nothing.csv", "'nothing.csv' does not exist"),
         ("empty", "folder 'empty' contains no images and no other files"),
         ("text", "folder 'text' contains no images but other files: 1 .txt"),
-        ("text/notes.txt", "is a file, but not a table"),
+        ("text/notes.txt", "is a file, but neither a table"),
         ("odd.csv", "has no column 'path' with the image files; name it: data=table"),
     ],
 )

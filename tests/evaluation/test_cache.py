@@ -52,6 +52,12 @@ def same(ours: Features, theirs: Features) -> bool:
     return all(np.array_equal(a, b) if a is not None else b is None for a, b in pairs)
 
 
+def test_facts_with_tuples_are_those_that_are_read_again(tmp_path: Path) -> None:
+    facts = {**FACTS, "value_range": (0.0, 255.0)}
+    first, again = (run(Counts(), Images(3), CachedFeatures(tmp_path, facts)) for _ in range(2))
+    assert same(first, again)
+
+
 @pytest.mark.parametrize(
     ("n", "broken"), [(1, ()), (4, ()), (11, ()), (11, (0, 5, 10)), (11, (4, 5, 6, 7))]
 )
