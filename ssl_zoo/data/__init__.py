@@ -3,6 +3,7 @@
 from ssl_zoo.data.arrays import Arrays
 from ssl_zoo.data.digits import Digits, DigitsAffine
 from ssl_zoo.data.folders import settings_for
+from ssl_zoo.data.hugging_face import HuggingFace
 from ssl_zoo.data.image_folder import ImageFolder
 from ssl_zoo.data.table import Table
 from ssl_zoo.data.torchvision_sets import Cifar10, Cifar100, Stl10
@@ -14,6 +15,7 @@ __all__ = [
     "Cifar100",
     "Digits",
     "DigitsAffine",
+    "HuggingFace",
     "ImageFolder",
     "Stl10",
     "Table",

@@ -99,8 +99,9 @@ class Arrays(TensorDataset):
     def fingerprint(self) -> str:
         """Digest of shape, values and labels."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        for some in self.images.split(_AT_ONCE):
-            digest.update(some.contiguous().numpy().data)
+        for start in range(0, len(self), _AT_ONCE):
+            some = self.images[start : start + _AT_ONCE].contiguous()
+            digest.update(some.numpy().data)
         if self.labels is not None:
             digest.update(self.labels.numpy().data)
         return digest.hexdigest()[:16]

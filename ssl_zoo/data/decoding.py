@@ -7,6 +7,7 @@ optional, read the rest. simplejpeg, if installed, decodes JPEG to the same valu
 import functools
 import importlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,17 +60,53 @@ def read_image(path: Path, wanted: Dataset.Config) -> Tensor:
         BadImage: the file cannot be read or decoded.
         UserError: it has other channels or bits, or a package is missing.
     """
-    found = read_raster(path, wanted)
+    return _as_wanted(read_raster(path, wanted), str(path), wanted)
+
+
+def read_bytes(content: bytes, name: str, wanted: Dataset.Config) -> Tensor:
+    """Returns the image in the bytes of a file, as `read_image` does; Pillow reads it, at 8 bits.
+
+    Args:
+        content: the bytes.
+        name: name of the image for errors.
+        wanted: channels and bits of the data set.
+
+    Raises:
+        BadImage: the bytes cannot be decoded.
+        UserError: the image has other channels or bits.
+    """
+    Image = _pillow()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            check_size(image.width * image.height)
+            deep = image.format == "PNG" and content[_PNG_DEPTH] == 16
+            if deep or _cut_off(image):
+                raise UserError(
+                    f"image '{name}' has more than 8 bits, which are only read from files of their own; "
+                    "save the images as files, and set data=FOLDER"
+                )
+            found = pixels_of(image)
+    except (BadImage, UserError):
+        raise
+    except Image.DecompressionBombError:
+        raise too_large() from None
+    except Exception:  # decoders raise a dozen types on damaged files
+        raise BadImage("") from None
+    return _as_wanted(found, name, wanted)
+
+
+def _as_wanted(found: Raster, name: str, wanted: Dataset.Config) -> Tensor:
+    """Returns values with the channels and bits of a data set, `(C, H, W)`."""
     bits = bits_of(found.values.dtype)
     if bits != wanted.bits:
         raise UserError(
-            f"image '{path}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
+            f"image '{name}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
             f"set data.bits={bits}, and data.mean and data.std to match, or convert the images"
         )
     image = with_channels(found, wanted.channels)
     if image is None:
         raise UserError(
-            f"image '{path}' has {found.channels} channel{'s' * (found.channels > 1)}, but "
+            f"image '{name}' has {found.channels} channel{'s' * (found.channels > 1)}, but "
             f"data.channels={wanted.channels}; set data.channels={found.channels}, with data.mean and "
             "data.std to match, or convert the images"
         )

@@ -13,6 +13,8 @@ from ssl_zoo.data.array_names import array_settings
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, Contents, look_into
+from ssl_zoo.data.hub_files import HUB, has_image_bytes, is_hub_folder
+from ssl_zoo.data.hugging_face import hub_settings
 from ssl_zoo.data.measure import measured
 from ssl_zoo.data.sampled import Sampled, sample_files
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image
@@ -42,14 +44,14 @@ def settings_for(text: str) -> dict[str, Any] | None:
         UserError: nothing is there, or nothing that can be read as images.
     """
     path = Path(text).expanduser()
-    if not path.exists():
+    if not path.exists() and not text.startswith(HUB):
         if os.sep in text or text.startswith((".", "~")) or is_table(text) or is_array_file(text):
             raise UserError(
                 f"'{text}' does not exist; give a folder of images, a table, a file of arrays, or the name "
                 "of a data set"
             )
         return None
-    settings, summary = _of_folder(path) if path.is_dir() else _of_file(path)
+    settings, summary = _of_path(text)
     line = ", ".join(f"{key}: {value}" for key, value in settings.items())
     message = f"'{text}': {summary}\n  read as {{{line}}}; data.KEY=VALUE changes it"
     if message not in _told:
@@ -65,22 +67,41 @@ def all_images(text: str) -> dict[str, Any]:
         UserError: nothing is there, or nothing that can be read as images.
     """
     path = Path(text).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_hub_folder(path):
         whole = {"train": ".", "test": ".", "labels": "none"}
         return {"name": "image_folder", "root": str(path), **whole}
-    if not path.exists():
+    if not path.exists() and not text.startswith(HUB):
         raise UserError(
             f"'{text}' is neither a data set nor a folder; give a folder of images, or one of: "
             f"{', '.join(DATASETS)}"
         )
-    settings = _of_file(path)[0]
+    settings = _of_path(text)[0]
     if settings["name"] == "table":
         columns = ("name", "file", "path", "label")
         settings = {key: value for key, value in settings.items() if key in columns}
-    return settings if "test_images" in settings else {**settings, "test": "train"}
+        return {**settings, "test": "train"}
+    if "test_images" in settings or not settings["test"].endswith("%"):
+        return settings
+    return {**settings, "test": settings.get("train", "train")}
+
+
+def has_own_test(settings: Mapping[str, Any]) -> bool:
+    """Returns whether the test images of these settings are others than the training images."""
+    images = settings.get("test_images"), settings.get("test")
+    return images[0] is not None or images[1] not in (None, settings.get("train", "train"))
+
+
+def _of_path(text: str) -> tuple[dict[str, Any], str]:
+    """Returns the settings of what is at a path or on the Hub, and a summary."""
+    path = Path(text).expanduser()
+    if text.startswith(HUB) or (is_hub_folder(path) if path.is_dir() else has_image_bytes(path)):
+        settings, what = hub_settings(text, held_out=HELD_OUT)
+        return settings, f"{what}; {_scored_on(settings)}"
+    return _of_folder(path) if path.is_dir() else _of_file(path)
 
 
 def _of_file(path: Path) -> tuple[dict[str, Any], str]:
+    settings: dict[str, Any]
     if is_array_file(path.name):
         settings, what = array_settings(path, held_out=HELD_OUT)
         settings = _with_measured(settings)
@@ -97,7 +118,7 @@ def _of_file(path: Path) -> tuple[dict[str, Any], str]:
             f"table '{path}' has no column 'path' with the image files; name it: data=table "
             f"data.file={path} data.path=COLUMN; columns: {', '.join(names)}"
         )
-    settings: dict[str, Any] = {"name": "table", "file": str(path), "path": column}
+    settings = {"name": "table", "file": str(path), "path": column}
     label, group, split = (usual(names, what) for what in ("label", "group", "split"))
     settings |= {"label": label} if label else {}
     chosen = _splits_of_column(path, split) if split else {}

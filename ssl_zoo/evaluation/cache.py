@@ -71,7 +71,7 @@ class CachedFeatures:
     ) -> None:
         self._least_rows = least_rows
         text = canonical_json({"version": VERSION, **facts})
-        self.facts = json.loads(text)  # as it is read again: a tuple is a list
+        self.facts: dict[str, Any] = json.loads(text)  # as it is read again: a tuple is a list
         digest = hashlib.sha256(text.encode()).hexdigest()[:20]
         self.path = Path(root) / digest
         self._values, self._images = self.path / "values.npy", self.path / "images.npz"

@@ -19,6 +19,7 @@ import torch
 from ssl_zoo import distributed
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.folders import has_own_test
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import with_fields
 from ssl_zoo.evaluation.data import data_config, image_size_for
@@ -131,11 +132,11 @@ def _splits(
     Raises:
         UserError: a split of a folder is requested, or does not exist.
     """
-    if data is not None and str(data) not in DATASETS:
+    is_path = data is not None and str(data) not in DATASETS
+    if is_path and not has_own_test(settings.model_dump()):
         if config.split != "all":
             raise UserError(
-                f"'{data}' is a folder, which is embedded as a whole; leave out --split, or name the folder "
-                "of the split"
+                f"'{data}' is embedded as a whole; leave out --split, or name the folder of the split"
             )
         return {"all": DATASETS.build(settings, split="train")}
     wanted: tuple[Split, ...] = get_args(Split) if config.split == "all" else (config.split,)

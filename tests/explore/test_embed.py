@@ -334,7 +334,7 @@ def test_memory_does_not_grow_with_the_images(
         (
             "a.npz",
             {"split": "test"},
-            "is a folder, which is embedded as a whole; leave out --split",
+            "is embedded as a whole; leave out --split",
         ),
         ("a.npz", {"patches": True}, "one vector per image, without patches"),
         ("a.npz", {"layer": "trunk.layer9"}, "no layer 'trunk.layer9'"),
