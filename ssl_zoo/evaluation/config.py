@@ -61,7 +61,7 @@ def _data_settings(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, str) or (isinstance(value, Mapping) and value.get("name") is not None):
         try:
-            value = DATASETS.expand(value)
+            value = _without_measured(value, DATASETS.expand(value))
             DATASETS.config(value)
         except UserError as error:
             # Only the name may mean the data of the checkpoint, with the fields that it requires.
@@ -69,6 +69,19 @@ def _data_settings(value: Any) -> Any:
             if wrong or len(value) > 1:
                 raise ValueError("\n".join(wrong) or str(error)) from None
     return value
+
+
+def _without_measured(given: str | Mapping[str, Any], found: Any) -> Any:
+    """Returns settings without the mean and std that were measured at a path, as a network's own ones come
+    first; those of images of other than three channels have no usual values, and are kept."""
+    if not isinstance(found, Mapping) or found.get("channels", 3) != 3:
+        return found
+    given = {"name": given} if isinstance(given, str) else given
+    if str(given["name"]).partition(":")[0] in DATASETS:
+        return found
+    return {
+        key: value for key, value in found.items() if key not in ("mean", "std") or key in given
+    }
 
 
 class FeatureConfig(Config):

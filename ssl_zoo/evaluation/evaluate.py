@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
+from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import flop_count, parameter_count
@@ -25,6 +26,7 @@ from ssl_zoo.evaluation.config import (
     with_fields,
 )
 from ssl_zoo.evaluation.data import data_config, image_size_for, splits
+from ssl_zoo.evaluation.given_model import GivenModel, MeanAndStd, device_of, open_model
 from ssl_zoo.evaluation.outcomes import Outcomes
 from ssl_zoo.evaluation.result import (
     BackboneFacts,
@@ -43,10 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    what: str | Path | Opened,
+    what: str | Path | Opened | nn.Module,
     config: EvaluationConfig | None = None,
     *,
     device: torch.device | str | None = None,
+    normalisation: MeanAndStd | None = None,
     **fields: Unpack[EvaluationFields],
 ) -> Result:
     """Scores a checkpoint: `evaluate("runs/swav", EvaluationConfig(...))`, or with fields as keyword
@@ -55,9 +58,12 @@ def evaluate(
     All ranks must call it, and all get the result.
 
     Args:
-        what: anything that `ssl_zoo.load` accepts, `untrained:BACKBONE`, or an opened checkpoint.
+        what: anything that `ssl_zoo.load` accepts, `untrained:BACKBONE`, an opened checkpoint, or a module
+            that maps images `(B, C, S, S)` to features `(B, D)`, which needs `data`.
         config: the request; the defaults of `EvaluationConfig` if None.
-        device: where the network runs; by default a GPU if available.
+        device: where the network runs; by default a GPU if available, or where a module is.
+        normalisation: mean and std of each channel, for values in [0, 1], that a module expects; by
+            default those of the data set. Images are resized and cut as for checkpoints.
         fields: fields of `EvaluationConfig`, which replace those of `config`.
 
     Raises:
@@ -65,13 +71,23 @@ def evaluate(
     """
     start = time.monotonic()
     config = with_fields(EvaluationConfig, config, fields)
-    opened = what if isinstance(what, Opened) else open_for(what, config)
+    if isinstance(what, nn.Module):
+        opened, device = open_model(what, config, normalisation), device or device_of(what)
+    elif normalisation is not None:
+        raise UserError.everywhere(
+            "normalisation applies to a module; that of a checkpoint is known, and data.mean and data.std "
+            "replace it"
+        )
+    else:
+        opened = what if isinstance(what, Opened) else open_for(what, config)
     data = data_config(opened, config.data)
     with distributed.process_group() as own:
         train, test = splits(data)
         place = torch.device(device) if device is not None else own
         opened.backbone.to(place)
         size = image_size_for(opened, test, config)
+        if isinstance(opened.backbone, GivenModel):
+            opened.backbone.measure(size, place)
         source = FeatureSource(opened, (train, test), config, size, place)
         built = built_evaluators(config)
         # Before images are read, to notice if they change; as rank 0 sees them.

@@ -8,7 +8,7 @@ from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import Interpolation
-from ssl_zoo.backbones.base import BACKBONES, channels_of
+from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.config import identity
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.errors import UserError
@@ -208,7 +208,7 @@ def _depth(dataset: Dataset) -> dict[str, Any]:
 
 def _check_channels(opened: Opened, dataset: Dataset) -> None:
     """Raises `UserError` if the images do not have the channels that a network takes."""
-    taken, given = channels_of(BACKBONES.config(opened.facts.backbone)), len(dataset.config.mean)
+    taken, given = opened.backbone.in_channels, len(dataset.config.mean)
     if taken != given:
         raise UserError(
             f"'{opened.what}' takes images of {taken} channel{'s' * (taken > 1)}, but those of "

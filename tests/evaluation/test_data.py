@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.config import EvaluationConfig
 from ssl_zoo.evaluation.data import merged_data, splits
 from tests.data import folders
 
@@ -73,3 +75,18 @@ def test_a_split_without_any_label_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UserError, match="none of 2 images of a split has a label"):
         splits(DATASETS.config(settings))
+
+
+def test_what_was_measured_at_a_path_does_not_replace_the_networks_normalisation(
+    tmp_path: Path,
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=values, y=np.arange(20) % 2)
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    own = {"name": "digits", "mean": mean, "std": std}
+    for request in (str(tmp_path / "x.npz"), {"name": str(tmp_path / "x.npz")}):
+        found = merged_data(own, EvaluationConfig(data=request).data).model_dump()
+        assert ([*found["mean"]], [*found["std"]]) == (mean, std)
+    request = {"name": str(tmp_path / "x.npz"), "mean": [0.5] * 3}
+    found = merged_data(own, EvaluationConfig(data=request).data).model_dump()
+    assert ([*found["mean"]], [*found["std"]]) == ([0.5] * 3, std)
