@@ -4,15 +4,17 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import ClassVar, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from ssl_zoo.data import fingerprint as files
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.decoded import DecodedImages
 from ssl_zoo.data.decoding import read_image
 from ssl_zoo.data.other_files import BadImage
 
@@ -52,10 +54,28 @@ class PathList(Sequence[Path]):
         return self.folder / self.name(index)
 
 
+class FilesConfig(Dataset.Config):
+    """Settings of images that are read from files."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"decoded_mb"})
+
+    decoded_mb: int = Field(default=1000, ge=0)
+    """Size of all decoded images of a split, in MB, up to which training keeps them in a file in the cache
+    folder that all processes map into memory; 0 decodes an image each time it is used. The pixels are the
+    same."""
+    max_corrupt: int = Field(default=100, ge=0)
+    """Number of images that may fail to decode before a run stops."""
+
+
 class ImageFiles(Dataset):
-    """Images that are read from files on demand."""
+    """Images that are read from files on demand.
+
+    Attributes:
+        decoded: the images as they were decoded; None reads files.
+    """
 
     in_memory = False
+    decoded: DecodedImages | None = None
     _paths: PathList
 
     def __len__(self) -> int:
@@ -67,9 +87,15 @@ class ImageFiles(Dataset):
         Raises:
             UserError: an image has other channels or bits than the data set.
         """
-        return [self._image(index) for index in indices.tolist()]
+        image = self.read if self.decoded is None else self.decoded.get
+        return [image(index) for index in indices.tolist()]
 
-    def _image(self, index: int) -> Tensor | None:
+    def read(self, index: int) -> Tensor | None:
+        """Decodes the file of an image; None if it cannot be loaded.
+
+        Raises:
+            UserError: it has other channels or bits than the data set.
+        """
         try:
             return read_image(self._paths[index], self.config)
         except BadImage:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.base import DATASETS, Split
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, advice_for_missing, look_into
 from ssl_zoo.data.decoding import check_packages
 from ssl_zoo.data.held_out import held_out, share_of
-from ssl_zoo.data.image_files import ImageFiles, PathList
+from ssl_zoo.data.image_files import FilesConfig, ImageFiles, PathList
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders, tell_of_others
 from ssl_zoo.errors import UserError
 
@@ -29,7 +29,7 @@ _SPLIT_NAMES = {name for names in USUAL_NAMES.values() for name in names}
 class ImageFolder(ImageFiles):
     """Image files in `root/train` and `root/val`, with one folder per class."""
 
-    class Config(Dataset.Config):
+    class Config(FilesConfig):
         """Settings of a folder of images."""
 
         LATER: ClassVar[frozenset[str]] = frozenset({"split_seed"})
@@ -49,8 +49,6 @@ class ImageFolder(ImageFiles):
         not list have no label."""
         split_seed: int = Field(default=0, ge=0, lt=2**31)
         """Seed of the choice of images that are held out."""
-        max_corrupt: int = Field(default=100, ge=0)
-        """Number of images that may fail to decode before a run stops."""
 
         @field_validator("labels")
         @classmethod

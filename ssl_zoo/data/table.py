@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ssl_zoo.data.base import DATASETS, Dataset, Split
+from ssl_zoo.data.base import DATASETS, Split
 from ssl_zoo.data.columns import table_columns
 from ssl_zoo.data.held_out import held_out, share_of
-from ssl_zoo.data.image_files import ImageFiles, PathList
+from ssl_zoo.data.image_files import FilesConfig, ImageFiles, PathList
 from ssl_zoo.errors import UserError
 
 _NAMED = 3  # files named in a message
@@ -26,7 +26,7 @@ class Table(ImageFiles):
     An empty label means that the image has none: it is used in training and left out of scores.
     """
 
-    class Config(Dataset.Config):
+    class Config(FilesConfig):
         """Settings of a table of image files."""
 
         name: Literal["table"] = "table"
@@ -52,8 +52,6 @@ class Table(ImageFiles):
         out, or `train` for the training images themselves."""
         split_seed: int = Field(default=0, ge=0, lt=2**31)
         """Seed of the choice of images that are held out."""
-        max_corrupt: int = Field(default=100, ge=0)
-        """Number of images that may fail to decode before a run stops."""
 
         @model_validator(mode="after")
         def _check(self) -> "Table.Config":

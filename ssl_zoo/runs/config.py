@@ -210,7 +210,8 @@ class RunConfig(Config):
         settings = identity(self)
         for name in (*OPERATIONAL, "plugins"):
             del settings[name]
-        settings["data"].pop("changed", None)
+        for name in ("changed", "decoded_mb"):
+            settings["data"].pop(name, None)
         if self.init is not None and self.init.digest is not None:
             del settings["init"]["weights"]  # the content counts, wherever it is
         digests = sorted(file.digest for file in self.plugins)

@@ -26,6 +26,9 @@ class OnlineEvaluator:
         device: device of the network.
         train: the training images.
         num_workers: loader processes, for images read from files.
+
+    Attributes:
+        datasets: the images of both splits; empty without scores.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class OnlineEvaluator:
         self._config, self._device = config, device
         self._every = config.evaluation.every.steps(steps_per_epoch)
         self._splits: tuple[Dataset, Dataset] | None = None
+        self.datasets: list[Dataset] = []
         if self._every and config.evaluation.evaluators:
             self._request = EvaluationConfig(
                 evaluators=tuple(config.evaluation.evaluators),
@@ -51,6 +55,7 @@ class OnlineEvaluator:
             if self._every:
                 test = DATASETS.build(config.data, split="test")
                 self._splits = labelled(train), labelled(test)
+                self.datasets = [train, test]
 
     @property
     def is_on(self) -> bool:

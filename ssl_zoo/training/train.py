@@ -46,6 +46,7 @@ from ssl_zoo.training.build import (
 )
 from ssl_zoo.training.due import Due
 from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
+from ssl_zoo.training.kept_decoded import keep_all_decoded
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock
@@ -159,6 +160,10 @@ class Trainer:
         self._output: StepOutput | None = None
         self._before: list[tuple[str, Scores]] = []  # scores of the untrained network
 
+    def _datasets(self) -> list[Dataset]:
+        """Returns the images that are read more than once."""
+        return [self.loader.dataset, *self.online.datasets]
+
     @property
     def step(self) -> int:
         """Number of optimizer steps taken."""
@@ -170,6 +175,8 @@ class Trainer:
         Raises:
             UserError: the settings name a score that this run does not measure.
         """
+        if self.total_steps:
+            keep_all_decoded({id(one): one for one in self._datasets()}.values())
         resumes = distributed.broadcast_object(bool(checkpoint.found(self.folder.checkpoints)))
         if resumes or not self.total_steps:
             return
