@@ -33,7 +33,7 @@ from torchvision import datasets, transforms
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.data.base import DATASETS, Dataset
-from ssl_zoo.data.loader import evaluation_batches
+from ssl_zoo.data.plain_batches import evaluation_batches
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.view import Precision, ViewSpec
 from ssl_zoo.evaluators.base import Features

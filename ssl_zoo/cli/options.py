@@ -183,7 +183,7 @@ _COSTS = (
     click.option(
         "--workers",
         "num_workers",
-        show_default="0",
+        show_default="one for each core",
         type=click.IntRange(0),
         help="Loader processes per rank, for image files.",
     ),

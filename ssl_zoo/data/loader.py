@@ -1,11 +1,11 @@
-"""Batches of views for training, and of plain images for scoring.
+"""Batches of views for training.
 
 The order of an epoch is a function of seed and epoch. A step's batch is a slice of that order, of which
 each rank takes its part. Training can therefore stop at any step and resume with any number of ranks
 and workers without changing a batch.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,20 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_zoo import distributed
 from ssl_zoo.augmentations import opencv, random
 from ssl_zoo.augmentations.base import Augmentation
-from ssl_zoo.augmentations.evaluation import Interpolation, PlainView, evaluation_view
+from ssl_zoo.augmentations.evaluation import PlainView
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.order import Order
 from ssl_zoo.data.parts import Jobs, Part, ViewMaker, image_bytes, joined
 from ssl_zoo.data.processes import in_processes
-from ssl_zoo.data.reader import CorruptImages, LoadedBatch, faults_of
+from ssl_zoo.data.reader import CorruptImages, LoadedBatch
 from ssl_zoo.data.tensor_dataset import TensorDataset
-from ssl_zoo.data.workers import ALONE, Cut, Grant, cut, shared_memory
+from ssl_zoo.data.workers import ALONE, Cut, Grant, cut
 from ssl_zoo.errors import UserError
 
-__all__ = ["LoadedBatch", "Sampling", "ViewLoader", "evaluation_batches"]
+__all__ = ["LoadedBatch", "Sampling", "ViewLoader"]
 
 
 @dataclass(frozen=True)
@@ -261,84 +260,3 @@ def _check_labels(dataset: Dataset) -> None:
             f"this method needs a class for each image, but labels range from {low} to {high} and the "
             f"data set has {n_classes} classes; remove images without a class"
         )
-
-
-@dataclass(frozen=True)
-class _PlainReader:
-    """The work of a loader process for scoring; called with a part of `positions`."""
-
-    dataset: Dataset
-    positions: Tensor
-    size: int
-    resize: int | None
-    interpolation: Interpolation
-
-    def __call__(self, job: range) -> Part:
-        index = self.positions[job.start : job.stop]
-        loaded = self.dataset.load(index)
-        if isinstance(loaded, Tensor):
-            return Part([self._views(loaded)[None]], index.numpy())
-        found = torch.tensor([image is not None for image in loaded])
-        corrupt = faults_of(self.dataset, index[~found].tolist())
-        if not found.any():
-            return Part([], index[found].numpy(), corrupt)
-        views = self._views([image for image in loaded if image is not None])
-        return Part([views[None]], index[found].numpy(), corrupt)
-
-    def _views(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        return evaluation_view(
-            images, self.size, resize=self.resize, interpolation=self.interpolation
-        )
-
-
-def evaluation_batches(
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    size: int,
-    resize: int | None = None,
-    interpolation: Interpolation = "bilinear",
-    num_workers: int = 0,
-    indices: Tensor | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields each image once, in order; skips images that cannot be decoded, with a warning.
-
-    Args:
-        dataset: the images.
-        batch_size: images per batch; batches with undecodable images are smaller.
-        size: height and width of the views.
-        resize: see `evaluation_view`.
-        interpolation: see `evaluation_view`.
-        num_workers: loader processes, for images read from files.
-        indices: positions to read; all by default.
-
-    Yields:
-        Views `(B, C, size, size)`, uint8 or float32 in [0, 1], and their positions in the data set, `(B,)`.
-
-    Raises:
-        UserError: more images fail to decode than the data set allows, or a process was killed.
-    """
-    positions = torch.arange(len(dataset)) if indices is None else indices
-    work = _PlainReader(dataset, positions, size, resize, interpolation)
-    corrupt = CorruptImages(dataset.max_corrupt, len(dataset))
-    how, workers = Cut(batch_size, 1), 0 if dataset.in_memory else num_workers
-    if workers:
-        memory = shared_memory() / distributed.world_size()
-        how = cut(batch_size, image_bytes({size: 1}, dataset.config), Grant(workers, memory))
-    batches = [
-        range(start, min(start + batch_size, len(positions)))
-        for start in range(0, len(positions), batch_size)
-    ]
-    jobs = [
-        batch[start : start + how.job]
-        for batch in batches
-        for start in range(0, len(batch), how.job)
-    ]
-    parts = in_processes(work, jobs, num_workers=workers, ahead=how.ahead)
-    with closing(parts):
-        for batch in batches:
-            n_jobs = -(-len(batch) // how.job)
-            found = joined(islice(parts, n_jobs), len(batch), torch.device("cpu"))
-            corrupt.add(found.corrupt)
-            if len(found.index):
-                yield found.views[0][0], found.index

@@ -30,12 +30,14 @@ class Part:
             loader process sends takes one of the main process's file descriptors.
         corrupt: images that could not be loaded and were replaced, with the reason.
         masks: patches to mask, `(b, L)` bool, or None if the augmentation draws none.
+        digests: digest of each view, `(b,)`, or None if they are not wanted.
     """
 
     views: list[Tensor]
     index: NDArray[np.int64]
     corrupt: dict[str, str] = field(default_factory=dict)
     masks: Tensor | None = None
+    digests: NDArray[np.uint64] | None = None
 
     def pin_memory(self) -> "Part":
         """Returns the part with views and masks in page-locked memory; torch's loader calls this."""
@@ -139,7 +141,7 @@ def joined(parts: Iterable[Part], batch_size: int, device: torch.device) -> Load
     """
     views, masks = list[Tensor](), list[Tensor]()
     index, corrupt = [np.empty(0, dtype=np.int64)], dict[str, str]()
-    start = 0
+    digests, start = list[NDArray[np.uint64]](), 0
     for part in parts:
         corrupt |= part.corrupt
         stop = start + len(part.index)
@@ -155,12 +157,15 @@ def joined(parts: Iterable[Part], batch_size: int, device: torch.device) -> Load
                 whole[:, start:stop] = view
         if part.masks is not None:
             masks.append(part.masks)
+        if part.digests is not None:
+            digests.append(part.digests)
         start = stop
     return LoadedBatch(
         [view[:, :start] for view in views],
         torch.from_numpy(np.concatenate(index)),
         corrupt=corrupt,
         masks=torch.cat(masks) if masks else None,
+        digests=np.concatenate(digests) if digests else None,
     )
 
 

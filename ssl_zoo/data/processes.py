@@ -1,6 +1,8 @@
 """Calls a function in loader processes: torch's loader, made safe for signals, deaths and exits."""
 
+import atexit
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -49,7 +51,7 @@ class _Jobs(TorchDataset[Any]):
 def in_processes(
     work: Any, jobs: Sequence[Any], *, num_workers: int, ahead: int = 2, pin_memory: bool = False
 ) -> Generator[Any]:
-    """Yields `work(job)` for each job, in order; in this process if there are no workers.
+    """Yields `work(job)` for each job, in order; in this process if there are no workers, or one job.
 
     Workers live until the last job, and end if the iterator is closed. They ignore the signals that
     stop a run: they end with their parent process, which may need them until it has saved.
@@ -64,7 +66,7 @@ def in_processes(
     Raises:
         UserError: a call raised one, or a process was killed.
     """
-    if num_workers == 0 or not jobs:
+    if num_workers == 0 or len(jobs) < 2:
         for job in jobs:
             with _one_thread():
                 found = work(job)
@@ -112,13 +114,17 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _started(loader: DataLoader[Any]) -> Iterator[tuple[Iterator[Any], list[BaseProcess]]]:
-    """Yields the results and the processes of a loader, which end with the `with` block.
-
-    Nothing else ends them: at the exit of the main process, Python sends TERM to what is left, which
-    loader processes ignore, and waits for it.
-    """
+    """Yields the results and the processes of a loader, which end with the `with` block."""
     before, workers = set(multiprocessing.active_children()), list[BaseProcess]()
     results: Any = None
+    owner = os.getpid()
+
+    def end() -> None:
+        """Python would send TERM at its exit, which workers ignore, and wait for them."""
+        for worker in workers if os.getpid() == owner else ():
+            worker.kill()
+
+    atexit.register(end)
     try:
         with _stops_held_back(), _unchanged(signal.SIGCHLD):
             results = iter(loader)  # starts the workers
@@ -132,6 +138,7 @@ def _started(loader: DataLoader[Any]) -> Iterator[tuple[Iterator[Any], list[Base
             if worker.is_alive():  # it hangs in a file system, or in code that is not ours
                 worker.kill()
                 worker.join()
+        atexit.unregister(end)
 
 
 def _death_of(workers: Sequence[BaseProcess]) -> str:

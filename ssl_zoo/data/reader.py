@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_zoo.data.base import Dataset
@@ -25,6 +27,7 @@ class LoadedBatch:
         labels: `(B,)`, or None if not requested.
         corrupt: images that could not be loaded and were replaced, with the reason.
         masks: patches to mask, `(B, L)` bool, or None if the augmentation draws none.
+        digests: digest of each view, `(B,)`, or None if they were not requested.
     """
 
     views: list[Tensor]
@@ -32,6 +35,7 @@ class LoadedBatch:
     labels: Tensor | None = None
     corrupt: dict[str, str] = field(default_factory=dict)
     masks: Tensor | None = None
+    digests: NDArray[np.uint64] | None = None
 
 
 @dataclass

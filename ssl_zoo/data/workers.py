@@ -14,6 +14,8 @@ SHARED_MEMORY = Path("/dev/shm")
 """Where loader processes put tensors for the main process; containers have 64 MB there by default."""
 USED = 0.8
 """Largest part of the free shared memory that is planned for."""
+MOST = 16
+"""Largest number of loader processes of a rank that nobody asked for."""
 JOB = 64
 """Largest number of images that a loader process reads before it hands them over. What a job costs beside
 its images is as much as about ten small ones."""
@@ -55,7 +57,8 @@ def granted(wanted: int | None = None) -> Grant:
     """Returns what this rank may use; ranks of a machine share it. All ranks must call it.
 
     Args:
-        wanted: number of loader processes that is asked for; None for one on each core.
+        wanted: number of loader processes that is asked for; None for one on each core, up to
+            `MOST`, and none on a single core.
     """
     host, own = socket.gethostname(), affinity()
     ours = distributed.all_gather_object((host, own))
@@ -63,7 +66,9 @@ def granted(wanted: int | None = None) -> Grant:
     of_task = cores.pop(SLURM, math.inf)
     most = int(max(1, min(min(cores.values()) // ours.count((host, own)), of_task)))
     ranks = sum(name == host for name, _ in ours)
-    return Grant(most if wanted is None else min(wanted, most), shared_memory() / ranks)
+    if wanted is None:
+        wanted = MOST if most > 1 else 0
+    return Grant(min(wanted, most), shared_memory() / ranks)
 
 
 def shared_memory() -> float:

@@ -7,8 +7,8 @@ CACHE/DIGEST/features.json   what the features depend on; written last
              .lock           held by the process that extracts
 
 The ranks of one extraction write at once, each its own blocks; another process waits for them. A killed
-process loses only its current block. A block is on disk before the file that marks it as finished, and
-a damaged block is made again.
+process loses only its current block. The file that marks a block as finished has a checksum of it: what a
+power failure took is made again. All values are on disk before the features count as complete.
 """
 
 import errno
@@ -19,6 +19,7 @@ import math
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -156,7 +157,8 @@ class CachedFeatures:
             self._markers(rows).mkdir(exist_ok=True)
             for number, start in enumerate(range(0, len(whole.kept), rows)):
                 part = slice(start, start + rows)
-                _save(self._marker(number, rows), whole.kept[part], whole.digests[part])
+                block = Block(whole.values[part], whole.kept[part], whole.digests[part])
+                _save(self._marker(number, rows), block.kept, block.digests, _checksum(block))
             self._finished.unlink()
 
     def discard(self) -> None:
@@ -191,7 +193,7 @@ class CachedFeatures:
         missing = [
             number
             for number in range(n_blocks)
-            if not (here and self._is_whole(number, rows, min(rows, total - number * rows)))
+            if not (here and self._is_undamaged(number, rows, min(rows, total - number * rows)))
         ]
         if len(missing) < n_blocks:
             logger.info(
@@ -199,12 +201,20 @@ class CachedFeatures:
             )
         return missing
 
-    def _is_whole(self, number: int, rows: int, length: int) -> bool:
+    def _is_undamaged(self, number: int, rows: int, length: int) -> bool:
         marker = self._marker(number, rows)
         if not marker.is_file():
             return False
         try:
-            return bool(_load_marker(marker, length)[0].all())
+            kept, digests = _load_marker(marker, length)
+            if not kept.all():
+                return False
+            values = self.rows(number * rows, number * rows + length)
+            with np.load(marker, allow_pickle=False) as found:
+                expected = int(found["checksum"])
+            if expected != _checksum(Block(values, kept, digests)):
+                raise ValueError("its values are not those that were written")
+            return True
         except _UNREADABLE as error:
             logger.warning("block '%s' is damaged and is made again: %s", marker, error)
             return False
@@ -224,7 +234,7 @@ class CachedFeatures:
             if block.kept.any():
                 self._put(number * rows, total, block.values)
             self._markers(rows).mkdir(exist_ok=True)
-            _save(self._marker(number, rows), block.kept, block.digests)
+            _save(self._marker(number, rows), block.kept, block.digests, _checksum(block))
 
     def finish(self, n_blocks: int, rows: int) -> None:
         """Marks the features as complete.
@@ -247,6 +257,8 @@ class CachedFeatures:
             if not kept.any():  # an error follows; there is nothing to cache
                 np.save(self._values, np.zeros((len(kept), 0), dtype=np.float32))
             _save(self._images, kept, digests)
+            for path in (self._values, self._images):
+                _sync(path)
             write_text(self._finished, json.dumps(self.facts, indent=1) + "\n")
         self._remove_blocks()
 
@@ -274,7 +286,6 @@ class CachedFeatures:
         descriptor = os.open(self._values, os.O_WRONLY)
         try:
             _write_all(descriptor, values, offset + start * values.shape[1] * 4)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -287,14 +298,27 @@ class CachedFeatures:
         return found
 
 
-def _save(path: Path, kept: NDArray[np.bool_], digests: NDArray[np.uint64]) -> None:
-    """Writes which images are present and their digests; the file is whole, also after a power failure."""
+def _checksum(block: Block) -> int:
+    """Returns a CRC-32 of the values of a block; 0 if it has none, which are not written."""
+    return (
+        zlib.crc32(np.ascontiguousarray(block.values, dtype="<f4").data) if block.kept.any() else 0
+    )
+
+
+def _save(
+    path: Path, kept: NDArray[np.bool_], digests: NDArray[np.uint64], checksum: int = 0
+) -> None:
+    """Writes which images are present, their digests, and a checksum of their values."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as file:
-        np.savez(file, kept=kept, digests=digests)
-        file.flush()
-        os.fsync(file.fileno())
+        np.savez(file, kept=kept, digests=digests, checksum=np.array(checksum))
     aside.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file and its name survive a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
     sync_folder(path.parent)
 
 

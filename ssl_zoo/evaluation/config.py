@@ -106,8 +106,8 @@ class FeatureConfig(Config):
     """Seed of clustering, random draws, intervals, and the weights of an untrained backbone."""
     batch_size: int = Field(default=256, ge=1)
     """Images per forward pass of a process."""
-    num_workers: int = Field(default=0, ge=0, le=256)
-    """Loader processes per rank, for images read from files."""
+    num_workers: int | None = Field(default=None, ge=0, le=256)
+    """Loader processes per rank, for images read from files; by default one for each of its cores."""
     cache: str | None = None
     """Folder in which features are cached; if None, they are kept in memory only."""
 
@@ -193,7 +193,7 @@ class FeatureFields(TypedDict, total=False):
     format: str | Mapping[str, Any] | NamedConfig | None
     seed: int
     batch_size: int
-    num_workers: int
+    num_workers: int | None
     cache: str | Path | None
 
 

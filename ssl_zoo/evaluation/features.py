@@ -1,10 +1,9 @@
 """Extraction of the features of a data set with a frozen network, in memory or to a cache on disk."""
 
-import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.loader import evaluation_batches
-from ssl_zoo.data.reader import CorruptImages, faults_of
+from ssl_zoo.data.plain_batches import Shown, image_batches
+from ssl_zoo.data.reader import CorruptImages, LoadedBatch, faults_of
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.bar import progress_bar
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
@@ -79,7 +78,8 @@ def extract(
     compute = _pass(network, dataset, view, batch_size, device, num_workers, progress)
     part = _own_part(len(dataset), batch_size)
     stop = min(part.start + len(part.kept), len(dataset))
-    _fill(part, compute(torch.arange(part.start, stop)))
+    with closing(compute(torch.arange(part.start, stop))) as batches:
+        _fill(part, batches)
     gathered = _gather(part, device=device)
     distributed.on_main(dataset.refuse_changes)
     return _assemble(dataset, gathered)
@@ -117,26 +117,27 @@ def _pass(
     device: torch.device,
     num_workers: int,
     progress: bool,
-) -> "Callable[[Tensor], Iterator[_Computed]]":
+) -> "Callable[[Tensor], Generator[_Computed]]":
     """Returns a function that computes the features of images at given positions."""
 
-    def compute(indices: Tensor) -> Iterator[_Computed]:
-        batches = evaluation_batches(
+    def compute(indices: Tensor) -> Generator[_Computed]:
+        batches = image_batches(
             dataset,
+            Shown(view.image_size, view.resize, view.interpolation),
             batch_size=batch_size,
-            size=view.image_size,
-            resize=view.resize,
-            interpolation=view.interpolation,
             num_workers=num_workers,
             indices=indices,
+            device=device,
+            digested=True,
         )
         with (
+            closing(batches),
             _frozen(network, device),
             progress_bar("features", len(indices), wanted=progress) as advance,
         ):
-            for views, index in batches:
-                yield _computed(network, views, index, dataset, device, view.precision)
-                advance(len(index))
+            for batch in batches:
+                yield _computed(network, batch, dataset, view.precision)
+                advance(len(batch.index))
 
     return compute
 
@@ -178,26 +179,13 @@ def _empty_part(start: int, rows: int) -> _Part:
 
 
 def _computed(
-    network: nn.Module,
-    views: Tensor,
-    index: Tensor,
-    dataset: Dataset,
-    device: torch.device,
-    precision: Precision,
+    network: nn.Module, batch: LoadedBatch, dataset: Dataset, precision: Precision
 ) -> _Computed:
-    inputs = normalize(views.to(device), dataset.config.mean, dataset.config.std)
-    digests = [_digest(view) for view in views.numpy()]
+    inputs = normalize(batch.views[0][0], dataset.config.mean, dataset.config.std)
+    assert batch.digests is not None
     return _Computed(
-        index.numpy(),
-        _run(network, inputs, precision).cpu().numpy(),
-        np.array(digests, dtype=np.uint64),
+        batch.index.numpy(), _run(network, inputs, precision).cpu().numpy(), batch.digests
     )
-
-
-def _digest(view: NDArray[Any]) -> int:
-    """Returns a 64-bit digest of an image."""
-    found = hashlib.sha1(view.tobytes(), usedforsecurity=False).digest()
-    return int.from_bytes(found[:8], "little")
 
 
 def _fill(part: _Part, batches: Iterator[_Computed]) -> None:
@@ -220,7 +208,7 @@ def _through_cache(
     cached: CachedFeatures,
     dataset: Dataset,
     batch_size: int,
-    compute: Callable[[Tensor], Iterator[_Computed]],
+    compute: Callable[[Tensor], Generator[_Computed]],
 ) -> Block:
     """Returns features from a cache, which is completed first if necessary."""
     is_new = not distributed.from_main(lambda: _is_usable(cached, dataset))
@@ -256,7 +244,7 @@ def _extract_to(
     cached: CachedFeatures,
     dataset: Dataset,
     batch_size: int,
-    compute: Callable[[Tensor], Iterator[_Computed]],
+    compute: Callable[[Tensor], Generator[_Computed]],
 ) -> None:
     """Computes the missing blocks of a cache, each on one rank, and completes the cache."""
     total, rows = len(dataset), cached.block_rows(batch_size)
@@ -268,9 +256,9 @@ def _extract_to(
     try:
         if own:
             indices = torch.cat([torch.arange(blocks[n].start, blocks[n].stop) for n in own])
-            batches = compute(indices)
-            for number, part in _in_blocks(batches, own, blocks):
-                cached.write(number, rows, total, Block(part.values, part.kept, part.digests))
+            with closing(compute(indices)) as batches:
+                for number, part in _in_blocks(batches, own, blocks):
+                    cached.write(number, rows, total, Block(part.values, part.kept, part.digests))
     except UserError as problem:
         error = str(problem)
     distributed.raise_any(error)

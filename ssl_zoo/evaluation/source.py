@@ -11,6 +11,7 @@ from ssl_zoo.augmentations.evaluation import Interpolation
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.config import identity
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.data.workers import granted
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer, is_on_top
 from ssl_zoo.evaluation.cache import Block, CachedFeatures
@@ -60,9 +61,11 @@ class FeatureSource:
     progress: bool = True
     patches: bool = False
     _tops: dict[str, nn.Module] | None = None
+    _num_workers: int = 0
     _found: dict[tuple[str, str], tuple[Features, Features]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._num_workers = granted(self.config.num_workers).num_workers
         for split in self.splits:
             _check_channels(self.opened, split)
 
@@ -109,7 +112,7 @@ class FeatureSource:
             self._spec(split, interpolation),
             batch_size=self.config.batch_size,
             device=self.device,
-            num_workers=self.config.num_workers,
+            num_workers=self._num_workers,
             progress=self.progress,
             cached=self._cached(split, layer, interpolation),
         )
@@ -132,7 +135,7 @@ class FeatureSource:
             self._spec(split, interpolation),
             batch_size=self.config.batch_size,
             device=self.device,
-            num_workers=self.config.num_workers,
+            num_workers=self._num_workers,
             progress=self.progress,
         )
 
@@ -157,7 +160,7 @@ class FeatureSource:
             *self.splits,
             self.image_size,
             self.device,
-            self.config.num_workers,
+            self._num_workers,
         )
 
     def _on_top(self, layer: str) -> dict[str, nn.Module]:

@@ -12,7 +12,7 @@ from ssl_zoo.augmentations import opencv
 from ssl_zoo.augmentations.multicrop import MultiCrop
 from ssl_zoo.data import workers
 from ssl_zoo.data.base import DATASETS, Dataset
-from ssl_zoo.data.loader import Sampling, ViewLoader, evaluation_batches
+from ssl_zoo.data.loader import Sampling, ViewLoader
 from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.data.workers import Grant
@@ -261,58 +261,6 @@ def test_fewer_labels_than_classes_are_allowed() -> None:
     few.class_names = [*"abcdefghijk"]
     batch = next(loader(few, with_labels=True).epoch(0))
     assert batch.labels is not None
-
-
-def read(dataset: Dataset, **arguments: Any) -> tuple[Tensor, Tensor]:
-    """Returns all views and positions of an evaluation pass."""
-    views, index = zip(*evaluation_batches(dataset, **arguments), strict=True)
-    return torch.cat(views), torch.cat(index)
-
-
-def test_evaluation_shows_each_image_once_in_order(dataset: Dataset) -> None:
-    views, index = read(dataset, batch_size=7, size=16)
-    assert torch.equal(index, torch.arange(len(dataset)))
-    assert views.shape == (len(dataset), 3, 16, 16)
-    assert views.dtype == torch.uint8
-
-
-def test_evaluation_of_some_images_keeps_their_positions(dataset: Dataset) -> None:
-    wanted = torch.tensor([9, 2, 5])
-    views, index = read(dataset, batch_size=2, size=16, indices=wanted)
-    assert torch.equal(index, wanted)
-    assert torch.equal(views, read(dataset, batch_size=16, size=16)[0][wanted])
-
-
-def test_evaluation_with_workers_is_the_same(tmp_path: Path) -> None:
-    found = files(tmp_path)
-    alone = read(found, batch_size=5, size=12, resize=14)
-    helped = read(found, batch_size=5, size=12, resize=14, num_workers=2)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(helped, alone, strict=True))
-
-
-def test_evaluation_with_parts_of_batches_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = files(tmp_path)
-    folders.damage(tmp_path / "train" / "cat" / "2.png")
-    alone = list(evaluation_batches(found, batch_size=5, size=12))
-    monkeypatch.setattr(workers, "JOB", 2)
-    parts = list(evaluation_batches(found, batch_size=5, size=12, num_workers=2))
-    assert [len(index) for _, index in parts] == [4, 5, 5, 1]
-    for (views, index), (wanted, places) in zip(parts, alone, strict=True):
-        assert torch.equal(views, wanted)
-        assert torch.equal(index, places)
-
-
-def test_evaluation_skips_corrupt_images_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    found = files(tmp_path)
-    folders.damage(tmp_path / "train" / "dog" / "0.png")
-    with caplog.at_level(logging.WARNING):
-        _, index = read(found, batch_size=4, size=16)
-    assert index.tolist() == [*range(8), *range(9, 16)]
-    assert "0.png" in caplog.text
 
 
 def test_a_plain_epoch_has_the_same_images_in_one_view(dataset: Dataset) -> None:

@@ -23,6 +23,14 @@ def test_a_task_of_slurm_has_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> N
     assert granted(10).num_workers == 5
 
 
+@pytest.mark.parametrize(("cores", "count"), [(1, 0), (2, 2), (16, 16), (96, 16)])
+def test_by_default_there_is_one_worker_for_each_core(
+    cores: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "granted_cores", lambda: {"affinity": cores})
+    assert granted().num_workers == count
+
+
 def test_ranks_of_a_machine_share_its_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four ranks, of which two are here; the third runs on cores of its own, the last elsewhere."""
     monkeypatch.setattr(workers, "granted_cores", lambda: {"affinity": 8})

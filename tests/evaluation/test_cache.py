@@ -140,6 +140,40 @@ def test_a_cut_off_block_is_made_again(keep: int, tmp_path: Path) -> None:
     assert rest.seen == 11 - 4
 
 
+def test_a_block_whose_values_a_power_failure_took_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Values are not flushed to the disk block by block: zeros may be left of them."""
+    cached = CachedFeatures(tmp_path, FACTS)
+    with pytest.raises(KeyboardInterrupt):
+        run(Counts(stop_after=10), Images(11), cached)
+    values = np.load(cached.path / "values.npy", mmap_mode="r+")
+    values[4:8] = 0
+    values.flush()
+    rest = Counts()
+    assert same(run(rest, Images(11), cached), run(Means(), Images(11), None))
+    assert rest.seen == 11 - 4
+    assert "000001.npz' is damaged and is made again" in caplog.text
+
+
+def test_values_are_on_disk_before_features_are_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, synced = CachedFeatures(tmp_path, FACTS), list[tuple[str, bool]]()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").resolve().name
+        synced.append((name, (cached.path / "features.json").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    run(Means(), Images(40), cached)
+    assert ("values.npy", False) in synced
+    assert ("images.npz", False) in synced
+    assert len(synced) < 10  # not for each of ten blocks
+
+
 def test_a_cut_off_file_of_values_is_made_again(tmp_path: Path) -> None:
     cached = CachedFeatures(tmp_path, FACTS)
     with pytest.raises(KeyboardInterrupt):

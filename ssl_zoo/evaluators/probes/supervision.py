@@ -18,7 +18,8 @@ from ssl_zoo import distributed
 from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
 from ssl_zoo.augmentations.evaluation import PHOTO_MARGIN, normalize
 from ssl_zoo.data.base import Dataset
-from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader, evaluation_batches
+from ssl_zoo.data.loader import LoadedBatch, Sampling, ViewLoader
+from ssl_zoo.data.plain_batches import evaluation_batches
 from ssl_zoo.data.workers import granted
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
