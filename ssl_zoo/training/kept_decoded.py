@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -31,7 +32,7 @@ def keep_all_decoded(datasets: Iterable[Dataset]) -> None:
     """
     for dataset in datasets:
         if isinstance(dataset, ImageFiles) and isinstance(dataset.config, FilesConfig):
-            key = distributed.from_main(lambda images=dataset: _key(images))
+            key = distributed.from_main(partial(_key, dataset))
             done = keep_decoded(dataset, folder=decoded_folder(), key=key)
             if done and distributed.is_main():
                 logger.info("%s", done)

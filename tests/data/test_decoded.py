@@ -14,6 +14,7 @@ from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.decoded import DecodedImages, TooLarge, keep_decoded, kept_images
 from ssl_zoo.data.image_files import ImageFiles
 from ssl_zoo.data.loader import Sampling, ViewLoader
+from ssl_zoo.data.workers import Grant
 from tests.data import folders
 
 KEY = "abc"
@@ -52,9 +53,9 @@ def test_views_are_the_same_with_and_without(workers: int, tmp_path: Path) -> No
     settings = {"name": "multicrop", "crops": [{"size": 8, "count": 2, "scale": [0.3, 1.0]}]}
     batches = [
         list(
-            ViewLoader(one, AUGMENTATIONS.build(settings), Sampling(4), num_workers=workers).epoch(
-                1
-            )
+            ViewLoader(
+                one, AUGMENTATIONS.build(settings), Sampling(4), grant=Grant(workers)
+            ).epoch(1)
         )
         for one in (plain, data)
     ]
@@ -122,6 +123,8 @@ def test_another_process_maps_the_file_instead_of_a_copy(tmp_path: Path) -> None
     text = pickle.dumps(found)
     assert len(text) < 1000 < found.n_bytes
     ours, theirs = pickle.loads(text).get(2), found.get(2)
+    assert ours is not None
+    assert theirs is not None
     assert torch.equal(ours, theirs)
 
 

@@ -14,6 +14,7 @@ from ssl_zoo.data.folders import all_images, settings_for
 from ssl_zoo.data.hub_files import open_splits
 from ssl_zoo.data.image_folder import ImageFolder
 from ssl_zoo.data.loader import Sampling, ViewLoader
+from ssl_zoo.data.workers import Grant
 from ssl_zoo.errors import UserError
 from tests.data import folders
 
@@ -136,7 +137,7 @@ def test_views_are_those_of_the_same_files(tmp_path: Path) -> None:
         next(
             iter(
                 ViewLoader(
-                    data, AUGMENTATIONS.build(settings), Sampling(4), num_workers=workers
+                    data, AUGMENTATIONS.build(settings), Sampling(4), grant=Grant(workers)
                 ).epoch(0)
             )
         ).views

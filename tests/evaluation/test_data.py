@@ -87,6 +87,6 @@ def test_what_was_measured_at_a_path_does_not_replace_the_networks_normalisation
     for request in (str(tmp_path / "x.npz"), {"name": str(tmp_path / "x.npz")}):
         found = merged_data(own, EvaluationConfig(data=request).data).model_dump()
         assert ([*found["mean"]], [*found["std"]]) == (mean, std)
-    request = {"name": str(tmp_path / "x.npz"), "mean": [0.5] * 3}
-    found = merged_data(own, EvaluationConfig(data=request).data).model_dump()
+    other = {"name": str(tmp_path / "x.npz"), "mean": [0.5] * 3}
+    found = merged_data(own, EvaluationConfig(data=other).data).model_dump()
     assert ([*found["mean"]], [*found["std"]]) == ([0.5] * 3, std)
