@@ -328,7 +328,7 @@ def test_what_does_not_fit_is_one_line(
 def test_neither_a_data_set_nor_a_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'digitz' is neither a data set nor a folder"):
         run("digitz", tmp_path / "out")
-    with pytest.raises(UserError, match="is a file, but not a table"):
+    with pytest.raises(UserError, match="is a file, but neither a table"):
         run(__file__, tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="contains no images"):

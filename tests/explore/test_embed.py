@@ -15,6 +15,7 @@ from PIL import Image
 
 from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.data.base import DATASETS, Dataset
+from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation import cache, features
 from ssl_zoo.evaluation.config import read_request
@@ -209,11 +210,11 @@ def _stop_after(n: int, seen: list[int], monkeypatch: pytest.MonkeyPatch) -> Non
     """Kills the extraction after `n` batches, whose sizes are added to `seen`."""
     stop = len(seen) + n
 
-    def count(network: Any, views: Any, *arguments: Any) -> Any:
+    def count(network: Any, batch: LoadedBatch, *arguments: Any) -> Any:
         if len(seen) == stop:
             raise Killed
-        seen.append(len(views))
-        return COMPUTED(network, views, *arguments)
+        seen.append(len(batch.index))
+        return COMPUTED(network, batch, *arguments)
 
     monkeypatch.setattr(features, "_computed", count)
 
