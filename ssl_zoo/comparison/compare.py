@@ -13,7 +13,7 @@ from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.comparison.contenders import Contender, contenders
 from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
-from ssl_zoo.comparison.rows import Scored, headline_of, one_protocol, row_of, tested
+from ssl_zoo.comparison.rows import Scored, headline_of, may_rank, one_protocol, row_of, tested
 from ssl_zoo.config import digest
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.record import changes_since
@@ -110,7 +110,8 @@ def _ranked(
         row_of(one.name, found, one.configs[0])
         for one, found in zip(compared, scored, strict=True)
     ]
-    rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean))
+    ranked = may_rank(headline)
+    rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean if ranked else 0.0))
     return Comparison(
         rows=tuple(rows),
         data=first.data.name,
@@ -120,8 +121,9 @@ def _ranked(
         backbone=first.backbone.name,
         seeds=seeds,
         headline=headline,
+        ranked=ranked,
         protocols=one_protocol(rows),
-        differences=tested(rows, compared, scored, headline) if seeds == 1 else (),
+        differences=tested(rows, compared, scored, headline) if seeds == 1 and ranked else (),
     )
 
 

@@ -71,6 +71,8 @@ class Comparison(Document):
     """Number of runs of each contender."""
     headline: str
     """The score used for ranking, such as `knn/top1@k=20`."""
+    ranked: bool = True
+    """Whether rows are ranked; scores without labels do not rank methods, so rows keep their order."""
     protocols: dict[str, str]
     """Digest of protocol and view of each evaluator, equal for all rows."""
     differences: tuple[Difference, ...] = ()
@@ -91,6 +93,16 @@ class Comparison(Document):
     def caution(self) -> str:
         """Says in a few words that test images are also train images; empty if none are."""
         return overlap_text(self.n_test_in_train, self.n_test)
+
+    @property
+    def why_not_ranked(self) -> str:
+        """Says that the rows are not ranked, and why; empty if they are."""
+        if self.ranked:
+            return ""
+        return (
+            f"not ranked: {self.headline} compares checkpoints of one method, not methods or networks; score "
+            "labelled images to rank them"
+        )
 
     def row(self, name: str) -> Row:
         """Returns the row of a contender.

@@ -8,6 +8,7 @@ from ssl_zoo.comparison.ranking import Row, ScoreSummary
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.differences import Difference, difference
 from ssl_zoo.evaluation.result import Result
+from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig
 
@@ -80,9 +81,18 @@ def _views_seen(config: RunConfig, epochs: int, n_train: int) -> int:
 
 
 def headline_of(result: Result) -> str:
-    """Returns the score used for ranking: the headline of the first evaluator."""
-    evaluator, found = next(iter(result.evaluators.items()))
-    return f"{evaluator}/{found.headline}"
+    """Returns the score used for ranking: the headline of the first evaluator that compares methods.
+
+    Without one, it is that of the first evaluator, which is shown but ranks nothing.
+    """
+    names = [f"{evaluator}/{found.headline}" for evaluator, found in result.evaluators.items()]
+    return next((name for name in names if may_rank(name)), names[0])
+
+
+def may_rank(score: str) -> bool:
+    """Returns whether contenders of different methods may be ranked by a score, `EVALUATOR/NAME`."""
+    name = score.partition("/")[0].partition(":")[0]
+    return EVALUATORS[name].compares_methods
 
 
 def one_protocol(rows: list[Row]) -> dict[str, str]:

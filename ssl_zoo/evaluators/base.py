@@ -96,6 +96,9 @@ class Evaluator:
     """Layer that the evaluator uses regardless of `--layer`: `head` or `prototypes`."""
     labelled: tuple[Split, ...] = ()
     """Splits whose labels it needs; the first must have at least two classes."""
+    compares_methods: ClassVar[bool] = True
+    """Whether a better score means better features of any method or network; then a table may rank them by
+    it."""
     several_labels: ClassVar[bool] = False
     """Whether images may have several classes."""
 

@@ -14,6 +14,7 @@ from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features
 from ssl_zoo.evaluators.collapse import effective_rank, feature_std
 from ssl_zoo.evaluators.search.exact import nearest, unit_rows
+from ssl_zoo.evaluators.spectrum import alpha_req
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -29,11 +30,19 @@ PAIR_NUMBERS = 1 << 22
 class Health(Evaluator):
     """Measures of features that need no labels.
 
+    `rankme` and `alpha_req` compare checkpoints and settings of one method and network; they do not rank
+    methods, networks of other widths, or raw pixels, and noise raises the rank. `lidar` is less easily
+    misled by noise.
+
     Scores, none of them in percent:
 
     - `rankme`: effective rank of the features, not centred, from 1 to min(N, D); see
       `ssl_zoo.evaluators.collapse.effective_rank` (Garrido et al., 2023, arXiv:2210.02885). Larger is
       healthier.
+
+    - `alpha_req`: exponent of the decay of the eigenvalues of the covariance; the best features are
+      near 1 (Agrawal et al., 2022; see `ssl_zoo.evaluators.spectrum.alpha_req`). Left out if
+      there are fewer than 15 eigenvalues.
 
     - `effective_rank_centred`: the same after subtracting the mean, so that a large mean does not
       hide the variation.
@@ -55,6 +64,8 @@ class Health(Evaluator):
       views of an image as a pair; here a pair is two images of a class, so the score also grows
       with the variation within classes.
     """
+
+    compares_methods: ClassVar[bool] = False
 
     class Config(NamedConfig):
         """Settings of feature health."""
@@ -117,8 +128,10 @@ class Health(Evaluator):
 def ranks_of(values: Floats) -> dict[str, float]:
     """Returns the scores that are computed from a whole feature matrix `(N, D)`."""
     matrix = torch.from_numpy(values).double()
+    exponent = alpha_req(matrix)
     return {
         "rankme": float(effective_rank(matrix)),
+        **({} if exponent is None else {"alpha_req": exponent}),
         "effective_rank_centred": float(effective_rank(matrix - matrix.mean(dim=0))),
         "feature_spread": float(feature_std(matrix)),
     }

@@ -112,7 +112,8 @@ def leaderboard(comparison: Comparison, *, width: int) -> Group:
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison.protocols.items())
     seeds = seeds_text(comparison.seeds)
     title = f"{comparison.backbone} on {comparison.data}, {seeds}{comparison.caution}"
-    notes = map(Text, selection_notes(comparison))
+    not_ranked = [comparison.why_not_ranked] if comparison.why_not_ranked else []
+    notes = map(Text, [*not_ranked, *selection_notes(comparison)])
     tests = (Text(difference_line(one)) for one in comparison.differences)
     return Group(Text(title), table, Text(f"protocols: {protocols}"), *tests, *notes)
 

@@ -230,3 +230,21 @@ def test_a_method_that_is_named_twice_is_one_row(result: Comparison, output: Pat
     twice = compare(["simclr", "simclr"], evaluators=[KNN], output=output, overrides=OVERRIDES)
     assert twice.rows[0].name == "simclr"
     assert len(twice.rows) == 3
+
+
+def test_scores_without_labels_rank_nothing(output: Path, result: Comparison) -> None:
+    """The runs are those of the fixtures."""
+    names = ["swav", "simclr"]
+    for order in (names, names[::-1]):
+        found = compare(order, seeds=1, evaluators=["health"], output=output, overrides=OVERRIDES)
+        assert [row.name for row in found.rows[:2]] == order
+        assert (found.headline, found.ranked, found.differences) == ("health/rankme", False, ())
+        assert found.why_not_ranked.startswith("not ranked: health/rankme compares checkpoints")
+    assert result.why_not_ranked == ""
+
+
+def test_of_several_evaluators_one_that_compares_methods_ranks(output: Path) -> None:
+    found = compare(
+        ["swav", "simclr"], seeds=1, evaluators=["health", KNN], output=output, overrides=OVERRIDES
+    )
+    assert (found.headline, found.ranked) == ("knn/top1@k=20", True)
