@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.backbones.base import BACKBONES, Backbone
+from ssl_zoo.backbones.first_layer import adapt_first
 from ssl_zoo.backbones.stages import layer_scales, stages
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 NO_EFFECT = {"drop_path", "pretrained", "zero_init_residual", "dynamic_image_size"}
 """Settings of backbones that do not change what their weights mean."""
+ADAPTED = {"in_channels"}
+"""Settings to which weights are adapted."""
 FIRST = 3
 """Tensors named in messages."""
 
@@ -50,22 +53,38 @@ class InitialWeights:
     def fill(self, backbone: Backbone, settings: NamedConfig) -> None:
         """Puts the weights into a backbone with these settings.
 
+        If it takes images of another number of channels, the first convolution is adapted; see
+        `first_layer.adapted`.
+
         Raises:
             UserError: a weight is missing, unexpected or of another shape.
         """
         own = backbone.state_dict()
-        problem = _differing(own, self.weights)
+        channels = int(self.facts.backbone.get("in_channels", 3)), backbone.in_channels
+        weights, first = dict(self.weights), None
+        if channels[0] != channels[1]:
+            weights, first = adapt_first(weights, own)
+        problem = _differing(own, weights)
         if problem:
             raise UserError.everywhere(
                 f"init: the weights of '{self.name}' do not fit backbone '{settings.name}' ({problem}); "
                 f"set backbone={short_form(self.facts.backbone)}, which they are of"
             )
-        backbone.load_state_dict(self.weights)
+        backbone.load_state_dict(weights)
+        if first is not None and distributed.is_main():
+            logger.info(
+                "init: '%s' takes %d channels; its first layer %s is adapted to %d: %s",
+                self.name,
+                channels[0],
+                first,
+                channels[1],
+                _rule(*channels),
+            )
         theirs, ours = self.facts.backbone, settings.model_dump(mode="json")
         differing = [
             f"{key} {theirs[key]} there, {value} here"
             for key, value in ours.items()
-            if key in theirs and theirs[key] != value and key not in NO_EFFECT
+            if key in theirs and theirs[key] != value and key not in NO_EFFECT | ADAPTED
         ]
         if differing and distributed.is_main():
             logger.warning(
@@ -99,7 +118,7 @@ class InitialWeights:
         )
         seen = _normalisation(self.facts)
         here = (list(data.mean), list(data.std))
-        if seen is not None and not _nearly_equal(seen, here):
+        if seen is not None and len(seen[0]) == len(here[0]) and not _nearly_equal(seen, here):
             logger.warning(
                 "init: '%s' was trained on images normalised by mean %s and std %s, and this run uses "
                 "%s and %s; set data.mean='%s' data.std='%s'",
@@ -219,6 +238,14 @@ def _differing(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     surplus = [name for name in given if name not in own]
     parts = [("", wrong), ("missing: ", missing), ("unexpected: ", surplus)]
     return "; ".join(title + first_names(names, FIRST) for title, names in parts if names)
+
+
+def _rule(old: int, new: int) -> str:
+    """Returns how a first layer is adapted, in words; see `first_layer.adapted`."""
+    if new == 1:
+        return f"the {old} are summed"
+    how = "are repeated in order" if new > old else f"are cut to the first {new}"
+    return f"the {old} {how}, times {old}/{new}"
 
 
 def _made_by(facts: WeightFacts) -> str:

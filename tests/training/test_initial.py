@@ -5,21 +5,25 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
+from ssl_zoo.backbones.first_layer import adapted
+from ssl_zoo.backbones.tiny import TinyResNet
 from ssl_zoo.errors import UserError
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
-from ssl_zoo.training.initial import scaled_groups, short_form
+from ssl_zoo.training.initial import InitialWeights, scaled_groups, short_form
 from ssl_zoo.training.outcome import Interrupted
 from ssl_zoo.training.train import Trainer, train
+from ssl_zoo.weights.facts import WeightFacts
 from tests.distributed import run_on_ranks
 from tests.small import fast_config, tiny_backbone
 
@@ -88,6 +92,58 @@ def test_other_settings_of_the_same_shape_are_a_warning(
     config = brief(f"init={source}", "backbone.stem_stride=2")
     Trainer(config, RunFolder(tmp_path / "run"), CPU)
     assert "(stem_stride 4 there, 2 here)" in caplog.text
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 4), (3, 1), (4, 3), (3, 7)])
+def test_the_first_layer_is_adapted_to_other_channels(
+    old: int, new: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = TinyResNet.Config(widths=[8, 16], in_channels=old)
+    weights = TinyResNet(settings).state_dict()
+    facts = WeightFacts(backbone=settings.model_dump(mode="json"))
+    other = TinyResNet.Config(widths=[8, 16], in_channels=new)
+    backbone = TinyResNet(other)
+    InitialWeights("x.pth", facts, weights, ()).fill(backbone, other)
+    name = next(iter(weights))
+    for key, tensor in backbone.state_dict().items():
+        expected = adapted(weights[key], new) if key == name else weights[key]
+        assert torch.equal(tensor, expected)
+    rule = {
+        4: "repeated in order, times 3/4",
+        1: "the 3 are summed",
+        3: "cut to the first 3, times 4/3",
+    }
+    assert f"takes {old} channels; its first layer {name} is adapted to {new}: " in caplog.text
+    assert rule.get(new, "repeated in order, times 3/7") in caplog.text
+    assert "other settings" not in caplog.text
+
+
+def test_another_architecture_of_other_channels_is_refused() -> None:
+    settings = TinyResNet.Config(widths=[8, 16])
+    facts = WeightFacts(backbone=settings.model_dump(mode="json"))
+    other = TinyResNet.Config(widths=[16, 16], in_channels=4)
+    given = InitialWeights("x.pth", facts, TinyResNet(settings).state_dict(), ())
+    with pytest.raises(UserError, match="do not fit backbone 'tiny_resnet'"):
+        given.fill(TinyResNet(other), other)
+
+
+def test_a_run_on_four_channels_starts_from_weights_of_three(source: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 4), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=values)
+    data = f"{{name: arrays, file: {tmp_path / 'x.npz'}, images: x, test: train, channels: 4,"
+    config = brief(
+        f"init={source}",
+        f"data={data} mean: [0.5, 0.5, 0.5, 0.5], std: [0.3, 0.3, 0.3, 0.3]}}",
+        "global_batch_size=16",
+        "backbone.in_channels=4",
+        "augmentation.grayscale=0",
+        "augmentation.color_jitter.saturation=0",
+        "augmentation.color_jitter.hue=0",
+    )
+    trained = final_weights(train(config, tmp_path / "run", bar=False))
+    shapes = [tuple(tensor.shape) for tensor in trained.values()]
+    assert (8, 4, 3, 3) in shapes
 
 
 def test_another_normalisation_is_a_warning(
