@@ -216,7 +216,7 @@ def count_shared(dataset: Dataset, train: Features, test: Features) -> int:
         place = int(shared[0] if test.index is None else test.index[shared[0]])
         logger.warning(
             "%d of %d test images are also among the train images, such as %s; scores may be too "
-            "optimistic",
+            "optimistic; knn with leave_one_out=true leaves an image out of its own vote",
             len(shared), len(test), dataset.describe(place),
         )  # fmt: skip
     return len(shared)

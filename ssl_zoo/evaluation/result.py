@@ -247,11 +247,17 @@ class Result(Document):
         return html_table(self.title, rows)
 
     @property
+    def _leaves_out(self) -> bool:
+        """Whether an evaluator leaves each image out of its own vote."""
+        return any(found.protocol.get("leave_one_out") for found in self.evaluators.values())
+
+    @property
     def title(self) -> str:
         """Checkpoint and data in one line."""
         return (
             f"{self.checkpoint} on {self.data.name} ({self.data.n_train} train, "
             f"{self.data.n_test} test, {self.image_size} px){self.data.caution}"
+            + (", except those marked loo" if self.data.caution and self._leaves_out else "")
             + (f", selected by {self.selected_by} during training" if self.selected_by else "")
         )
 

@@ -76,6 +76,9 @@ class Knn(Evaluator):
         """Number of train images to draw per class, for few-shot scores; all by default."""
         n_seeds: int = Field(default=10, ge=1, le=10_000)
         """Number of draws of `shots` images; scores are means over the draws."""
+        leave_one_out: bool = False
+        """Whether each image is scored by a vote of all others, for small data without test images: the
+        test split must be the training images. Score names end in `loo`."""
         memory_mb: int | None = Field(default=None, ge=128)
         """Memory for the search in addition to the features, in MB; does not affect the scores."""
         n_resamples: int = Field(default=2000, ge=100, le=1_000_000)
@@ -103,7 +106,7 @@ class Knn(Evaluator):
 
         def resolved(self) -> KnnProtocol:
             """Returns the protocol with its overrides."""
-            return PROTOCOLS[self.protocol].override(
+            found = PROTOCOLS[self.protocol].override(
                 k=self.k,
                 temperature=self.temperature,
                 metric=self.metric,
@@ -112,6 +115,13 @@ class Knn(Evaluator):
                 shots=self.shots,
                 n_draws=None if self.shots is None else self.n_seeds,
             )
+            if not self.leave_one_out:
+                return found
+            if found.index != "exact" or found.shots is not None:
+                raise ValueError(
+                    "leave_one_out uses all images and exact search; omit index and shots"
+                )
+            return found.model_copy(update={"leave_one_out": True})
 
     config: Config
     labelled = ("train", "test")
@@ -132,9 +142,12 @@ class Knn(Evaluator):
 
         Raises:
             UserError: features are empty, not finite or of different sizes; labels are missing,
-                negative or all the same in train; or a class has fewer images than `shots`.
+                negative or all the same in train; a class has fewer images than `shots`; or images are
+                left out of their own vote, but the splits differ.
         """
         check_features("knn", train=train, test=test)
+        if self.protocol.leave_one_out:
+            _check_same(train, test)
         if train.labels is not None and train.labels.ndim == 2:
             return self._evaluate_multilabel(train, test, seed)
         classes, train_labels = np.unique(check_labels("knn", "train", train), return_inverse=True)
@@ -192,7 +205,7 @@ class Knn(Evaluator):
     def _search(self, train: Floats, test: Floats) -> tuple[Floats, Ids, dict[str, Any]]:
         """Returns similarities and indices of neighbours, `(Q, K)`, and details of the search."""
         protocol, k = self.protocol, self.protocol.k[-1]
-        if len(train) < k:
+        if len(train) - protocol.leave_one_out < k:
             logger.warning("knn: a k above the %d train features uses all of them", len(train))
         if protocol.index != "exact":
             from ssl_zoo.evaluators.search.approximate import nearest_approximately
@@ -203,12 +216,14 @@ class Knn(Evaluator):
         sims, ids = nearest(
             train,
             test,
-            k=k,
+            k=k + protocol.leave_one_out,
             metric=protocol.metric,
             unit=protocol.normalise == "l2",
             precision=self.config.precision,
             memory_mb=self.config.memory_mb,
         )
+        if protocol.leave_one_out:
+            sims, ids = without_own(sims, ids)
         return sims, ids, {}
 
     def _vote(self, sims: Floats, labels: Ids, truth: Ids, n_classes: int) -> Ballots:
@@ -254,4 +269,31 @@ class Knn(Evaluator):
             headline=protocol.score_name("top1", *protocol.headline),
             outcomes=outcomes,
             details=details,
+        )
+
+
+def without_own(similarities: Floats, ids: Ids) -> tuple[Floats, Ids]:
+    """Returns the neighbours `(N, K)` of each of N features among the others.
+
+    Args:
+        similarities: of the neighbours among all N features, decreasing, `(N, K + 1)`.
+        ids: their positions. A feature that is not among its own neighbours has K + 1 equal ones, of
+            which the last is left out.
+    """
+    own = ids == np.arange(len(ids))[:, None]
+    place = np.where(own.any(axis=1), own.argmax(axis=1), ids.shape[1] - 1)
+    kept = np.arange(ids.shape[1]) != place[:, None]
+    shape = (len(ids), ids.shape[1] - 1)
+    return similarities[kept].reshape(shape), ids[kept].reshape(shape)
+
+
+def _check_same(train: Features, test: Features) -> None:
+    """Refuses splits of different images, which are recognised by their content."""
+    pair = (train.digests, test.digests)
+    if pair[0] is None or pair[1] is None:
+        pair = (train.values, test.values)
+    if not np.array_equal(*pair):
+        raise UserError(
+            "knn: leave_one_out scores the training images, but the test split has others; leave it out, or "
+            "set data.test to the training images: data.test=train, or for a folder the value of data.train"
         )

@@ -30,7 +30,13 @@ EXPONENTIAL: dict[Metric, Weight] = {
     "euclidean": "exp(-distance / temperature)",
 }
 
-_OMITTED = {"metric": "cosine", "index": "exact", "shots": None, "n_draws": None}
+_OMITTED = {
+    "metric": "cosine",
+    "index": "exact",
+    "shots": None,
+    "n_draws": None,
+    "leave_one_out": False,
+}
 """Settings that are omitted from digests at these values, because they were added later."""
 
 
@@ -68,6 +74,8 @@ class KnnProtocol(Config):
     """Number of train images drawn per class; None for all."""
     n_draws: int | None = None
     """Number of draws; scores are means over them."""
+    leave_one_out: bool = False
+    """Whether each train image is scored by a vote of all others."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KnnProtocol":
@@ -111,9 +119,11 @@ class KnnProtocol(Config):
         return self.headline_k, self.headline_temperature if several else self.temperatures[0]
 
     def score_name(self, score: str, k: int, temperature: float | None) -> str:
-        """Returns `top1@k=20`, or `top1@k=20,t=0.07` with several temperatures."""
+        """Returns `top1@k=20`, `top1@k=20,t=0.07` with several temperatures, `top1@k=20,loo` if each
+        image is left out of its own vote."""
         several = isinstance(self.temperature, tuple)
-        return f"{score}@k={k}" + (f",t={temperature:g}" if several else "")
+        text = f"{score}@k={k}" + (f",t={temperature:g}" if several else "")
+        return text + (",loo" if self.leave_one_out else "")
 
     def weigh(
         self, similarities: NDArray[np.float32], temperature: float | None
