@@ -35,9 +35,7 @@ def row_of(name: str, scored: list[Scored], config: RunConfig) -> Row:
         protocols={key: found.protocol_digest for key, found in first.evaluators.items()},
         parameters=first.backbone.parameters,
         epochs=_epochs(first, config) if trains else 0,
-        views_seen=_views_seen(config, _epochs(first, config), first.data.n_train)
-        if trains
-        else 0,
+        views_seen=_views_seen(config, first) if trains else 0,
         training_seconds=statistics.fmean(one.training_seconds for one in scored),
         selected_by=first.selected_by,
     )
@@ -74,9 +72,11 @@ def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
     return ScoreSummary(mean=values[0], interval=interval, values=values)
 
 
-def _views_seen(config: RunConfig, epochs: int, n_train: int) -> int:
-    """Returns the number of views of all sizes processed in training."""
-    steps = epochs * (n_train // config.global_batch_size)
+def _views_seen(config: RunConfig, result: Result) -> int:
+    """Returns the number of views of all sizes processed in training, with images that have no label."""
+    if not result.step or not result.epoch:
+        return 0
+    steps = _epochs(result, config) * round(result.step / result.epoch)
     return steps * config.global_batch_size * sum(config.view_counts.values())
 
 

@@ -78,7 +78,7 @@ class _Within(nn.Module):
 
 def output_of(backbone: nn.Module, layer: str, images: Tensor) -> Tensor:
     """Returns what a layer within the backbone returns: vectors `(B, D)`, tokens `(B, T, D)` or maps
-    `(B, C, H, W)`.
+    `(B, C, H, W)`, also if the layer has channels last.
 
     Raises:
         UserError: it returns something else, or runs several times.
@@ -100,4 +100,10 @@ def output_of(backbone: nn.Module, layer: str, images: Tensor) -> Tensor:
             "use a layer that runs once and returns vectors, maps or tokens"
         )
     output: Tensor = outputs[0]
-    return output
+    return output.permute(0, 3, 1, 2) if _is_channels_last(output) else output
+
+
+def _is_channels_last(output: Tensor) -> bool:
+    """Returns whether maps are `(B, H, W, C)`, as in Swin transformers: images are square, so their maps are
+    too. If all three numbers are equal, the channels come first."""
+    return output.dim() == 4 and output.shape[1] == output.shape[2] != output.shape[3]

@@ -142,6 +142,12 @@ def _timm(opened: Opened, path: Path) -> str:
     _write_state(state, path)
     if name == "vit":
         return f"timm's VisionTransformer of {_sizes(settings)}, num_classes=0{first}"
+    if name != "timm" and settings["stem"] != "imagenet":
+        padding = 1 if settings["stem"] == "cifar" else 2
+        return (
+            f"timm.create_model('{name}', num_classes=0) with conv1 = nn.Conv2d({channels}, 64, 3, "
+            f"padding={padding}, bias=False) and maxpool = nn.Identity(), then load_state_dict"
+        )
     model = settings["model"] if name == "timm" else name
     return f"timm.create_model('{model}', num_classes=0{first}, checkpoint_path='{path}')"
 

@@ -62,3 +62,14 @@ def test_a_layer_that_runs_often_is_refused() -> None:
     block = next(name for name, _ in network.named_modules() if name.endswith("layer1.0.relu"))
     with pytest.raises(UserError, match="runs 2 times"):
         at_layer(network, block)(IMAGES)
+
+
+def test_maps_with_channels_last_are_averaged_over_positions() -> None:
+    pytest.importorskip("timm")
+    settings = {"name": "timm", "model": "swin_tiny_patch4_window7_224", "image_size": 64}
+    network = backbone(settings)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = at_layer(network, "trunk.norm")(images)
+        torch.testing.assert_close(found, network(images))
+    assert found.shape == (2, 768)

@@ -59,6 +59,26 @@ def test_torchvisions_names_load_into_torchvision(name: str, swav: Opened, tmp_p
     assert torch.equal(compute(net.eval()), features())
 
 
+@pytest.mark.parametrize(("stem", "padding"), [("cifar", 1), ("cifar_padded", 2)])
+def test_timms_line_names_the_layers_of_a_small_stem(
+    stem: str, padding: int, tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm")
+    opened = open_checkpoint(f"untrained:{{name: resnet18, stem: {stem}}}")
+    how = write(opened, tmp_path / "x.pth", "timm")
+    net = timm.create_model("resnet18", num_classes=0)
+    net.conv1 = nn.Conv2d(3, 64, 3, padding=padding, bias=False)
+    net.maxpool = nn.Identity()
+    net.load_state_dict(load_state(tmp_path / "x.pth"))
+    assert how == (
+        "timm.create_model('resnet18', num_classes=0) with conv1 = nn.Conv2d(3, 64, 3, "
+        f"padding={padding}, bias=False) and maxpool = nn.Identity(), then load_state_dict"
+    )
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval()(images), opened.backbone(images))
+
+
 def hub_load(*arguments: str) -> Any:
     load: Any = torch.hub.load
     return load(*arguments, source="local")
