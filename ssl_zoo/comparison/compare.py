@@ -12,6 +12,7 @@ from torch import nn
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.comparison.contenders import Contender, contenders
+from ssl_zoo.comparison.no_labels import check_unlabelled
 from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
 from ssl_zoo.comparison.rows import Scored, headline_of, may_rank, one_protocol, row_of, tested
 from ssl_zoo.config import digest
@@ -208,6 +209,8 @@ def _check(
     built = built_evaluators(evaluation)
     data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
     train, test = splits(data)
+    if train.labels is None:
+        check_unlabelled(built)
     for name, one in built.items():
         check_splits(name, one, train=train, test=test)
     with distributed.process_group() as device:

@@ -100,8 +100,8 @@ class Comparison(Document):
         if self.ranked:
             return ""
         return (
-            f"not ranked: {self.headline} compares checkpoints of one method, not methods or networks; score "
-            "labelled images to rank them"
+            f"not ranked: {self.headline} needs no labels; it shows whether features have collapsed, and "
+            "compares checkpoints of one method, but not methods; score labelled images to rank them"
         )
 
     def row(self, name: str) -> Row:

@@ -239,7 +239,7 @@ def test_scores_without_labels_rank_nothing(output: Path, result: Comparison) ->
         found = compare(order, seeds=1, evaluators=["health"], output=output, overrides=OVERRIDES)
         assert [row.name for row in found.rows[:2]] == order
         assert (found.headline, found.ranked, found.differences) == ("health/rankme", False, ())
-        assert found.why_not_ranked.startswith("not ranked: health/rankme compares checkpoints")
+        assert found.why_not_ranked.startswith("not ranked: health/rankme needs no labels")
     assert result.why_not_ranked == ""
 
 

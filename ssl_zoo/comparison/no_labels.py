@@ -1,0 +1,21 @@
+"""What a comparison on images without labels can say, and what it cannot."""
+
+from collections.abc import Mapping
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.evaluators.base import Evaluator
+
+
+def check_unlabelled(evaluators: Mapping[str, Evaluator]) -> None:
+    """Checks that evaluators need no labels.
+
+    Raises:
+        UserError: one does; the message says what can be compared.
+    """
+    wanting = [name for name, one in evaluators.items() if one.labelled]
+    if wanting:
+        raise UserError(
+            f"the images have no labels, so {' and '.join(wanting)} cannot say which method is better for "
+            "them; label some of them, a few per class are enough (data.labels=labels.csv), or add "
+            "--evaluators health, which only shows whether features have collapsed"
+        )
