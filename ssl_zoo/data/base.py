@@ -155,7 +155,7 @@ class Dataset:
         """Digest of what is known without reading images: number, labels and classes."""
         return self._listing()
 
-    def _listing(self, *parts: bytes) -> str:
+    def _listing(self, *parts: bytes | memoryview) -> str:
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()
         return combined(
             str(len(self)).encode(), labels, *map(os.fsencode, self.class_names), *parts

@@ -46,7 +46,7 @@ def digests_of(
 ) -> NDArray[np.uint64]:
     """Returns a digest of each file, `(N,)`: of its name, its size and, if it counts, its content."""
     sizes = stats[:, 0]
-    counted = _counted(sizes)
+    counted = sample_of(sizes)
     whole = len(counted) == len(paths)
     read = _map(lambda path: _content(path, whole=whole), [paths[place] for place in counted])
     contents = dict(zip(counted.tolist(), read, strict=True))
@@ -64,11 +64,12 @@ def is_whole(stats: NDArray[np.int64]) -> bool:
     return len(stats) <= WHOLE_FILES and int(stats[:, 0].clip(0).sum()) <= WHOLE_BYTES
 
 
-def short(*parts: bytes) -> int:
+def short(*parts: bytes | memoryview) -> int:
     """Returns a 64-bit digest of byte strings."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return int.from_bytes(digest.digest()[:8], "little")
 
 
@@ -76,12 +77,14 @@ def with_labels(digests: NDArray[np.uint64], labels: Tensor | None) -> NDArray[n
     """Returns digests of images `(N,)` that also depend on their labels, `(N,)` or `(N, C)`."""
     if labels is None or not len(labels):
         return digests
-    rows, place = np.unique(labels.reshape(len(labels), -1).numpy(), axis=0, return_inverse=True)
+    values = labels.numpy()
+    axis = 0 if values.ndim > 1 else None  # many times slower than without, even for one column
+    rows, place = np.unique(values, axis=axis, return_inverse=True)
     mixed = np.array([short(row.tobytes()) for row in rows], dtype=np.uint64)
     return np.bitwise_xor(digests, mixed[place.reshape(-1)])
 
 
-def combined(*parts: bytes) -> str:
+def combined(*parts: bytes | memoryview) -> str:
     """Returns a digest of byte strings as 16 hexadecimal digits."""
     return f"{short(*parts):016x}"
 
@@ -100,7 +103,7 @@ def refuse_changes(before: NDArray[np.int64], paths: Sequence[Path]) -> None:
         )
 
 
-def _counted(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def sample_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the positions of the files whose bytes count."""
     n = len(sizes)
     if is_whole(sizes[:, None]):

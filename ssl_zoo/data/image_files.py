@@ -4,10 +4,9 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, overload
+from typing import ClassVar, Self, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -16,7 +15,9 @@ from ssl_zoo.data import fingerprint as files
 from ssl_zoo.data.base import Dataset
 from ssl_zoo.data.decoded import DecodedImages
 from ssl_zoo.data.decoding import read_image
+from ssl_zoo.data.index import FolderIndex
 from ssl_zoo.data.other_files import BadImage
+from ssl_zoo.errors import UserError
 
 READING = b"upright, over white"
 """How files are read; cached features of files that were read in another way are not used."""
@@ -29,18 +30,27 @@ class PathList(Sequence[Path]):
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder = folder
         encoded = [os.fsencode(name) for name in names]
-        self.text = b"".join(encoded)
-        self._ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        self._set(folder, b"".join(encoded), lengths.cumsum())
+
+    @classmethod
+    def of(cls, folder: Path, text: bytes | NDArray[np.uint8], ends: NDArray[np.int64]) -> Self:
+        """Returns a list of paths that lie one after the other, and end at `ends`."""
+        made = cls.__new__(cls)
+        made._set(folder, text, ends)
+        return made
+
+    def _set(self, folder: Path, text: bytes | NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self.folder, self.text, self.ends = folder, text, ends
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self.ends)
 
     def name(self, index: int) -> str:
         """Returns a path relative to the folder."""
-        start = int(self._ends[index - 1]) if index else 0
-        return os.fsdecode(self.text[start : int(self._ends[index])])
+        start = int(self.ends[index - 1]) if index else 0
+        return os.fsdecode(bytes(self.text[start : int(self.ends[index])]))
 
     @overload
     def __getitem__(self, index: int) -> Path: ...
@@ -77,6 +87,7 @@ class ImageFiles(Dataset):
     in_memory = False
     decoded: DecodedImages | None = None
     _paths: PathList
+    _index: FolderIndex | None = None
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -111,13 +122,29 @@ class ImageFiles(Dataset):
 
     @functools.cached_property
     def _stats(self) -> NDArray[np.int64]:
-        return files.stats_of(self._paths)
+        kept = self._index.array("stats") if self._index is not None else None
+        if kept is not None and len(kept) == len(self):
+            some = files.sample_of(kept[:, 0])
+            if (
+                files.stats_of([self._paths[place] for place in some.tolist()]) == kept[some]
+            ).all():
+                return kept
+        found = files.stats_of(self._paths)
+        if self._index is not None:
+            self._index.drop("digests")
+            self._index.keep("stats", found)
+        return found
 
     @functools.cached_property
     def image_digests(self) -> NDArray[np.uint64]:
         """Digests of name, size, content and label of each image, `(N,)`; see `fingerprint`."""
-        names = [self._paths.name(place) for place in range(len(self))]
-        found = files.digests_of(names, self._paths, self._stats)
+        stats = self._stats  # first, as it may find that what was kept is no longer true
+        found = self._index.array("digests") if self._index is not None else None
+        if found is None or len(found) != len(self):
+            names = [self._paths.name(place) for place in range(len(self))]
+            found = files.digests_of(names, self._paths, stats)
+            if self._index is not None:
+                self._index.keep("digests", found)
         return files.with_labels(found, self.labels)
 
     @functools.cached_property
@@ -134,12 +161,19 @@ class ImageFiles(Dataset):
     @property
     def listing(self) -> str:
         """Digest of the number, names, labels and classes."""
-        return self._listing(self._paths.text)
+        text = self._paths.text
+        return self._listing(text if isinstance(text, bytes) else memoryview(text.data))
 
     def refuse_changes(self) -> None:
         """Raises `UserError` if a file was changed since the fingerprint was first asked for."""
-        if "_stats" in vars(self):
+        if "_stats" not in vars(self):
+            return
+        try:
             files.refuse_changes(self._stats, self._paths)
+        except UserError:
+            if self._index is not None:
+                self._index.drop("stats", "digests")
+            raise
 
     def fault(self, index: int) -> str:
         """Returns why an image cannot be loaded; see `Dataset.fault`."""

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import time
+from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +20,7 @@ from ssl_zoo.data.contents import USUAL_NAMES, advice_for_missing, look_into
 from ssl_zoo.data.decoding import check_packages
 from ssl_zoo.data.held_out import held_out, share_of
 from ssl_zoo.data.image_files import FilesConfig, ImageFiles, PathList
+from ssl_zoo.data.index import FolderIndex, Listing, times_of
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders, tell_of_others
 from ssl_zoo.errors import UserError
 
@@ -73,23 +77,58 @@ class ImageFolder(ImageFiles):
         self.folder = _split_folder(config, "train" if share else split)
         self.class_names: list[str] = []
         self.labels: Tensor | None = None
-        names = sorted(_images(self.folder))
+        self._index = self._index_of(split)
+        listed = self._index.read() if self._index is not None else None
+        if listed is None:
+            with self._index.claimed() if self._index is not None else nullcontext():
+                listed = self._index.read() if self._index is not None else None
+                listed = listed or self._list(split, share)
+        check_packages([f"image{ending}" for ending in listed.endings])
+        self._paths = PathList.of(self.folder, listed.text, listed.ends)
+        self.class_names = listed.class_names
+        self.labels = None if listed.labels is None else torch.from_numpy(listed.labels)
+
+    def _index_of(self, split: Split) -> FolderIndex | None:
+        """Returns the index of the folder; None if a table has the labels."""
+        config = self.config
+        if config.labels not in ("folders", "none"):
+            return None
+        train = _split_folder(config, "train") if config.labels == "folders" else self.folder
+        settings = {
+            "labels": config.labels,
+            "held_out": config.test if share_of(config.test) else "",
+        }
+        seed = {"seed": config.split_seed, "split": split} if share_of(config.test) else {}
+        return FolderIndex(self.folder, {**settings, **seed, "classes": str(train.resolve())})
+
+    def _list(self, split: Split, share: Fraction | None) -> Listing:
+        """Walks through the folder, and writes the index of a large one."""
+        config, began = self.config, time.time()
+        names, folders = _images(self.folder)
+        names.sort()
         labels: NDArray[np.int64] | None = None
+        class_names: list[str] = []
         if not names:
             raise _no_images(self.folder)
         if config.labels == "folders":
-            self.class_names = _class_folders(_split_folder(config, "train"))
+            train = _split_folder(config, "train")
+            self.class_names = class_names = _class_folders(train)
             names, labels = self._by_folder(names, split)
+            folders.append(os.path.relpath(train.resolve(), self.folder.resolve()))
         elif config.labels != "none":
-            self.class_names, labels = _from_table(config, self.folder, names)
+            class_names, labels = _from_table(config, self.folder, names)
         if share:
             keys = [os.fsencode(name) for name in names]
             out = held_out(keys, share, seed=config.split_seed, labels=labels)
             rows = np.flatnonzero(out if split == "test" else ~out)
             names = [names[row] for row in rows]
             labels = None if labels is None else labels[rows]
-        self._paths = PathList(self.folder, names)
-        self.labels = None if labels is None else torch.from_numpy(labels)
+        paths = PathList(self.folder, names)
+        endings = sorted({os.path.splitext(name)[1].lower() for name in names})
+        listed = Listing(paths.text, paths.ends, class_names, labels, endings)
+        if self._index is not None:
+            self._index.write(listed, times_of(self.folder.resolve(), folders), began=began)
+        return listed
 
     def file_name(self, index: int) -> str:
         """Returns the path of an image relative to `root`."""
@@ -213,18 +252,19 @@ def _check_count(names: list[str], folder: Path, split: Split) -> None:
     )
 
 
-def _images(folder: Path) -> list[str]:
-    """Returns the paths of all images relative to a folder.
+def _images(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the paths of all images, and of all folders, relative to a folder.
 
     Raises:
         UserError: a folder below it cannot be read, or a package that images need is missing.
     """
     walk = Walk(folder)
-    images, others = list[str](), list[str]()
+    images, others, folders = list[str](), list[str](), list[str]()
     for level in walk:
+        folders.append(level.name)
         images += [os.path.join(level.name, name) for name in level.files if is_image(name)]
         others += [name for name in level.files if not is_image(name)]
     walk.refuse_unreadable()
     tell_of_others(folder, others)
     check_packages(images)
-    return images
+    return images, folders

@@ -289,10 +289,11 @@ def without_own(similarities: Floats, ids: Ids) -> tuple[Floats, Ids]:
 
 def _check_same(train: Features, test: Features) -> None:
     """Refuses splits of different images, which are recognised by their content."""
-    pair = (train.digests, test.digests)
-    if pair[0] is None or pair[1] is None:
-        pair = (train.values, test.values)
-    if not np.array_equal(*pair):
+    if train.digests is None or test.digests is None:
+        are_same = np.array_equal(train.values, test.values)
+    else:
+        are_same = np.array_equal(train.digests, test.digests)
+    if not are_same:
         raise UserError(
             "knn: leave_one_out scores the training images, but the test split has others; leave it out, or "
             "set data.test to the training images: data.test=train, or for a folder the value of data.train"

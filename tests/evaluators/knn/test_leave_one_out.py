@@ -29,7 +29,8 @@ def test_scores_are_those_of_one_vote_per_image_without_it(protocol: str, make: 
     images = make(40, 3)
     temperature = {"dino": 0.07, "spt": 0.07, "vissl": 0.1, "nearest": 1.0}[protocol]
     k = 1 if protocol == "nearest" else 5
-    found = score(images, protocol=protocol, **({} if k == 1 else {"k": [k]})).values
+    settings: dict[str, Any] = {} if k == 1 else {"k": [k]}
+    found = score(images, protocol=protocol, **settings).values
     hits = [
         by_definition(
             rows_of(images, np.arange(40) != row),
