@@ -22,6 +22,7 @@ from tests.slurm import brief
 SCORING = "docs/scoring.md"
 IMAGES = "docs/images.md"
 TRAINING = "docs/training.md"
+SPEED = "docs/speed.md"
 
 
 FEW_STEPS = 4
@@ -84,6 +85,7 @@ def write_photos(folder: Path) -> None:
         (IMAGES, 18, 1),
         (TRAINING, 9, 0),
         ("docs/pixels.md", 0, 1),
+        (SPEED, 1, 0),
     ],
 )
 def test_every_command_of_a_page_runs(
@@ -114,7 +116,7 @@ def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES, TRAINING]
+    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES, TRAINING, SPEED]
 )
 def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

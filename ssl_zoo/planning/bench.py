@@ -2,9 +2,7 @@
 
 import json
 import math
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +18,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.planning.machine import Machine, this_machine
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.pace import peak_memory
 from ssl_zoo.training.train import Trainer
 
 STEPS = 20
@@ -118,7 +117,7 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
         loads = trainer.loader.grant.num_workers
         views_by = trainer.loader.views_by
     bound = _bound(loading, computing)
-    on_gpu = device.type == "cuda"
+    on_gpu, memory = device.type == "cuda", peak_memory(device)
     return Bench(
         method=config.method.name,
         batch_size=config.global_batch_size,
@@ -129,8 +128,8 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
         loading=loading,
         computing=computing,
         training=training,
-        host_gb=_peak_gb(),
-        device_gb=torch.cuda.max_memory_allocated(device) / 1e9 if on_gpu else 0.0,
+        host_gb=memory["host_gb"],
+        device_gb=memory.get("device_gb", 0.0),
         bound=bound,
         advice=tuple(
             _advice(config, bound, this_machine(), ratio=loading / computing, views_by=views_by)
@@ -193,8 +192,3 @@ def _about_workers(workers: int, bound: str, machine: Machine, ratio: float) -> 
             f"{needed} loader processes would keep up, but this machine has {machine.cores} cores: use "
             "smaller files on a faster disk, or smaller crops"
         )
-
-
-def _peak_gb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kB on Linux

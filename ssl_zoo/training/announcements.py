@@ -80,17 +80,18 @@ def _say_what_lacks(config: RunConfig, loader: ViewLoader) -> None:
         )
 
 
-def say_end(selection: Selection, step: int, *, seconds: float, warned: bool) -> None:
+def say_end(selection: Selection, step: int, *, seconds: float, speed: str, warned: bool) -> None:
     """Logs in one line how training ended and what to do next.
 
     Args:
         selection: the scores of the run.
         step: number of optimizer steps taken.
         seconds: training time.
+        speed: images per second in words.
         warned: whether an alarm rang.
     """
     first, last = selection.first, selection.last
-    said = [f"done: {step} steps in {timedelta(seconds=round(seconds))}"]
+    said = [f"done: {step} steps in {timedelta(seconds=round(seconds))}, {speed}"]
     if selection.why_stopped:
         said.append(f"stopped early, as {selection.why_stopped}")
     said += [_score(name, value, first.get(name)) for name, value in last.items()]

@@ -1,9 +1,13 @@
 """The speed of training, what its time goes to, and how often ranks check for requests."""
 
+import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+import torch
 
 MOST_STEPS_BETWEEN_CHECKS = 10
 SECONDS_BETWEEN_CHECKS = 5.0
@@ -27,6 +31,7 @@ class Clock:
     def __init__(self, step: int) -> None:
         self._saving = 0.0  # seconds
         self._before = 0.0  # seconds of saving before the last restart
+        self._images = self._seconds = self._waited = 0.0  # of all readings together
         self.restart(step)
 
     def restart(self, step: int) -> None:
@@ -60,11 +65,35 @@ class Clock:
     def read(self, step: int, images_a_step: int) -> dict[str, float]:
         """Returns the speed since the last reading, and the shares of waiting and saving in it."""
         seconds = max(time.monotonic() - self._time, 1e-9)
+        images = (step - self._step) * images_a_step
+        self._images += images
+        self._seconds += seconds
+        self._waited += min(self._waiting, seconds)
         found = {
-            "images_per_second": round((step - self._step) * images_a_step / seconds, 1),
+            "images_per_second": round(images / seconds, 1),
             "data_share": round(min(self._waiting / seconds, 1.0), 4),
             "saving_share": round(min(self._saving / (seconds + self._before), 1.0), 4),
         }
         self._saving = 0.0
         self.restart(step)
         return found
+
+    def summary(self, views: int) -> str:
+        """Returns the speed over all readings, in words.
+
+        Args:
+            views: views of each image.
+        """
+        rate = self._images / max(self._seconds, 1e-9)
+        waited = self._waited / max(self._seconds, 1e-9)
+        speed = f"{rate:,.0f} images/s ({rate * views:,.0f} views/s)"
+        return f"{speed}, {waited:.0%} of the time waiting for them"
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Returns the largest memory of this process so far, in GB: `host_gb`, and `device_gb` of a GPU."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"host_gb": round(peak / (1e9 if sys.platform == "darwin" else 1e6), 3)}  # kB on Linux
+    if device.type == "cuda":
+        found["device_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    return found

@@ -49,7 +49,7 @@ from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
 from ssl_zoo.training.kept_decoded import keep_all_decoded
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
-from ssl_zoo.training.pace import Clock
+from ssl_zoo.training.pace import Clock, peak_memory
 from ssl_zoo.training.preview import draw
 from ssl_zoo.training.rates import Rates
 from ssl_zoo.training.reporter import Reporter
@@ -227,7 +227,14 @@ class Trainer:
         distributed.on_main(self._mark_complete)
         self._note(Event("complete", step=self.step, reason=self.selection.why_stopped or None))
         if distributed.is_main() and self.total_steps:
-            say_end(self.selection, self.step, seconds=reporter.seconds, warned=reporter.warned)
+            speed = self._clock.summary(sum(self.config.view_counts.values()))
+            say_end(
+                self.selection,
+                self.step,
+                seconds=reporter.seconds,
+                speed=speed,
+                warned=reporter.warned,
+            )
 
     def _tracking(self) -> Tracking | None:
         """Opens the trackers on rank 0."""
@@ -418,4 +425,5 @@ class Trainer:
             "lr": self.rates.lr,
             **scale,
             **self._clock.read(self.step, self.config.global_batch_size),
+            **peak_memory(self.device),
         }

@@ -28,7 +28,10 @@ FAULTY = Path(__file__).with_name("faulty.py")
 SAVED_EVERY = 10
 STEPS = 66
 PACE = "pace=0.3"
-TIMINGS = ("seconds", "train/images_per_second", "train/data_share", "train/saving_share")
+TIMINGS = (
+    "seconds",
+    *(f"train/{name}" for name in ("images_per_second", "data_share", "saving_share", "host_gb")),
+)
 ONE_AT_A_TIME = threading.Lock()
 """Submitting changes the environment of the whole process for a moment."""
 

@@ -16,7 +16,10 @@ from tests.soak.plan import STEPS
 
 MARK = "SOAK_RUN"
 """Environment variable that all processes of a run inherit."""
-TIMINGS = ("seconds", "train/images_per_second", "train/data_share", "train/saving_share")
+TIMINGS = (
+    "seconds",
+    *(f"train/{name}" for name in ("images_per_second", "data_share", "saving_share", "host_gb")),
+)
 USUAL = {
     *("config.yaml", "checkpoints", "complete.json", "history.jsonl", "metrics.jsonl"),
     *("owner.json", ".lock", ".submitting", "tensorboard"),

@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import torch
 
-from ssl_zoo.training.pace import Clock, steps_between_checks
+from ssl_zoo.training.pace import Clock, peak_memory, steps_between_checks
 
 
 @pytest.fixture
@@ -53,3 +54,26 @@ def test_an_evaluation_is_left_out_and_saving_before_it_counts(now: list[float])
     clock.restart(step=1)
     now[0] += 8
     assert clock.read(step=2, images_a_step=1)["saving_share"] == 0.2
+
+
+def test_the_summary_is_of_all_readings_and_leaves_out_evaluations(now: list[float]) -> None:
+    def slow() -> Iterator[int]:
+        now[0] += 1
+        yield 0
+
+    clock = Clock(step=0)
+    for _ in clock.waiting(slow()):
+        now[0] += 3
+    clock.read(step=1, images_a_step=2000)
+    now[0] += 100
+    clock.restart(step=1)
+    now[0] += 4
+    clock.read(step=2, images_a_step=2000)
+    said = "500 images/s (3,000 views/s), 12% of the time waiting for them"
+    assert clock.summary(views=6) == said
+
+
+def test_memory_is_in_gigabytes() -> None:
+    found = peak_memory(torch.device("cpu"))
+    assert 0.05 < found["host_gb"] < 100
+    assert "device_gb" not in found

@@ -29,7 +29,10 @@ from ssl_zoo.training.train import Trainer, train
 from tests.small import SHORT, fast_config
 from tests.waiting import until
 
-TIMINGS = ("seconds", "train/images_per_second", "train/data_share", "train/saving_share")
+TIMINGS = (
+    "seconds",
+    *(f"train/{name}" for name in ("images_per_second", "data_share", "saving_share", "host_gb")),
+)
 
 
 def queue_config(*overrides: str) -> RunConfig:
