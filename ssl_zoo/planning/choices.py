@@ -12,6 +12,9 @@ SMALL = 64
 """Shorter side of images, in pixels, up to which they are trained at their own size."""
 CPU_SIZE, GPU_SIZE = 64, 160
 """Height and width of global crops of larger images, in pixels."""
+ENOUGH = 3
+"""Shorter side of decoded images, in multiples of the global crops: a crop of a tenth of the area is still
+about as large as the view that is made of it."""
 LEAST_BATCHES = 8
 """Least number of batches in an epoch; with fewer, a step sees much of the data at once."""
 MANY_IMAGES = 50_000
@@ -58,6 +61,22 @@ def view_size(images: Images, machine: Machine) -> tuple[int, str]:
         else "2 times cheaper than 224"
     )
     return size, f"{size} pixels on {place}, {cost}: more passes within the budget"
+
+
+def shrink_to(images: Images, size: int) -> tuple[int, str] | None:
+    """Returns the shorter side at which large JPEG files are decoded, and the reason; None for all of it.
+
+    Args:
+        images: the images.
+        size: height and width of the global crops.
+    """
+    wanted = ENOUGH * size
+    if not images.from_files or images.side < 2 * wanted:
+        return None
+    return (
+        wanted,
+        f"{ENOUGH} times the largest crop: JPEG files are decoded at a part of their size",
+    )
 
 
 def batch_size(images: Images, machine: Machine) -> tuple[int, str]:

@@ -220,6 +220,10 @@ def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
         scaled = size if place == 0 else max(8, round(crop["size"] * size / usual / 4) * 4)
         draft.set(f"augmentation.crops.{place}.size", scaled, reason)
         reason = "in proportion to the first"
+    if "shrink_to" in type(recipe.data).model_fields:
+        shrunk = choices.shrink_to(images, size)
+        if shrunk is not None:
+            draft.set("data.shrink_to", *shrunk)
     if "image_size" in type(recipe.backbone).model_fields:
         patch = max(1, size // 8)
         draft.set("backbone.image_size", size, "that of the global crops")

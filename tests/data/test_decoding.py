@@ -84,6 +84,33 @@ def test_jpeg_is_decoded_to_the_values_of_pillow(
     np.testing.assert_array_equal(read(path).permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    ("shrink_to", "size"),
+    [(None, (303, 401)), (152, (152, 201)), (153, (303, 401)), (76, (76, 101)), (16, (38, 51))],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_large_jpeg_may_be_decoded_at_a_part_of_its_size(
+    mode: str,
+    shrink_to: int | None,
+    size: tuple[int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    big = RNG.integers(0, 256, (5, 8, 3), dtype=np.uint8)
+    Image.fromarray(big).resize((401, 303)).convert(mode).save(tmp_path / "a.jpg")
+    settings = Dataset.Config(name="test")
+    found = read_image(tmp_path / "a.jpg", settings, shrink_to=shrink_to)
+    assert found.shape == (3, *size)
+    monkeypatch.setattr(decoding, "_simplejpeg", lambda: None)
+    assert torch.equal(read_image(tmp_path / "a.jpg", settings, shrink_to=shrink_to), found)
+
+
+def test_files_of_other_kinds_are_decoded_at_full_size(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO).resize((90, 60)).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png", Dataset.Config(name="test"), shrink_to=16)
+    assert found.shape == (3, 60, 90)
+
+
 def test_a_jpeg_that_is_cut_off_is_bad(tmp_path: Path) -> None:
     Image.fromarray(np.tile(PHOTO, (20, 20, 1))).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()

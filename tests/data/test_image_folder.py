@@ -217,3 +217,17 @@ def test_labels_of_the_test_split_are_those_of_training(tmp_path: Path) -> None:
     labels = build(tmp_path, "test").labels
     assert labels is not None
     assert labels.tolist() == [1] * 4 + [2] * 4
+
+
+def test_large_jpegs_are_shrunk_only_if_asked_for_and_features_are_kept_apart(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "train" / "a" / "0.jpg")
+    whole = build(tmp_path, labels="none")
+    half = build(tmp_path, labels="none", shrink_to=32)
+    shapes = [one.load(torch.tensor([0]))[0] for one in (whole, half)]
+    assert [tuple(one.shape) for one in shapes if one is not None] == [(3, 64, 96), (3, 32, 48)]
+    assert whole.fingerprint == half.fingerprint
+    assert whole.cache_key != half.cache_key

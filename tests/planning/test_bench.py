@@ -28,9 +28,9 @@ def of_files(tmp_path: Path, *overrides: str) -> RunConfig:
 
 
 def test_a_slow_disk_bounds_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slowly(*arguments: Any) -> Any:
+    def slowly(*arguments: Any, **settings: Any) -> Any:
         time.sleep(0.05)
-        return read_image(*arguments)
+        return read_image(*arguments, **settings)
 
     monkeypatch.setattr("ssl_zoo.data.image_files.read_image", slowly)
     monkeypatch.setattr(module, "this_machine", lambda: LARGE)

@@ -60,3 +60,11 @@ def test_images_in_memory_need_no_workers() -> None:
 @pytest.mark.parametrize(("name", "factor"), [("sgd", 0.25), ("larc", 0.25), ("adamw", 0.5)])
 def test_the_learning_rate_scales_with_the_batch(name: str, factor: float) -> None:
     assert math.isclose(choices.scaled_lr(name, 0.2, 64, 256)[0], 0.2 * factor)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(3024, 192), (384, 192), (383, None), (64, None)])
+def test_photographs_of_a_camera_are_decoded_at_a_part_of_their_size(
+    side: int, expected: int | None
+) -> None:
+    found = choices.shrink_to(images(side=side), 64)
+    assert (None if found is None else found[0]) == expected
