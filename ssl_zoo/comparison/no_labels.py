@@ -15,7 +15,7 @@ def check_unlabelled(evaluators: Mapping[str, Evaluator]) -> None:
     wanting = [name for name, one in evaluators.items() if one.labelled]
     if wanting:
         raise UserError(
-            f"the images have no labels, so {' and '.join(wanting)} cannot say which method is better for "
-            "them; label some of them, a few per class are enough (data.labels=labels.csv), or add "
+            f"the images have none, but {' and '.join(wanting)} needs labels to say which method is better "
+            "for them; label some of them, a few per class are enough (data.labels=labels.csv), or add "
             "--evaluators health, which only shows whether features have collapsed"
         )

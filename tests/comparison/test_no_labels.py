@@ -23,7 +23,7 @@ def test_a_score_that_needs_labels_is_refused_with_what_can_be_said(
     tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     with pytest.raises(
-        UserError, match="have no labels, so knn cannot say which method is better"
+        UserError, match="have none, but knn needs labels to say which method is better"
     ) as raised:
         compare(
             ["simclr"],
