@@ -24,10 +24,8 @@ class Count(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
         if isinstance(value, int) or value == "auto":
             return value  # type: ignore[no-any-return]
-        if not str(value).isdigit() or int(value) < 2:
-            raise UserError(
-                f"--clusters of {value!r} is no number of clusters; give 2 or more, or 'auto'"
-            )
+        if not str(value).isdecimal() or int(value) < 2:
+            raise UserError(f"--clusters must be a number of 2 or more, or 'auto', not {value!r}")
         return int(value)
 
 

@@ -209,7 +209,7 @@ def _check(
     built = built_evaluators(evaluation)
     data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
     train, test = splits(data)
-    if train.labels is None:
+    if train.labels is None and test.labels is None:
         check_unlabelled(built)
     for name, one in built.items():
         check_splits(name, one, train=train, test=test)

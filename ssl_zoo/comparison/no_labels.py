@@ -14,8 +14,9 @@ def check_unlabelled(evaluators: Mapping[str, Evaluator]) -> None:
     """
     wanting = [name for name, one in evaluators.items() if one.labelled]
     if wanting:
+        needs = "needs" if len(wanting) == 1 else "need"
         raise UserError(
-            f"the images have none, but {' and '.join(wanting)} needs labels to say which method is better "
-            "for them; label some of them, a few per class are enough (data.labels=labels.csv), or add "
-            "--evaluators health, which only shows whether features have collapsed"
+            f"the images have no labels, but {' and '.join(wanting)} {needs} labels to say which method is "
+            "better; label a few images of each class (data.labels=labels.csv), or use --evaluators health "
+            "alone, which only shows whether features have collapsed"
         )

@@ -1,27 +1,39 @@
 """Checks of a run: its metrics, scores, checkpoints and state."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.data.cores import granted_cores
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.parts import image_bytes
+from ssl_zoo.data.workers import cut, granted, shortage
 from ssl_zoo.doctor.diagnosis import Diagnosis
-from ssl_zoo.doctor.of_machine import SHARED_MEMORY, cores_in_words, free_bytes, free_disk
+from ssl_zoo.doctor.of_machine import cores_in_words, free_disk
 from ssl_zoo.errors import UserError
 from ssl_zoo.jobs.status import Phase, status
-from ssl_zoo.method import METHODS
+from ssl_zoo.method import METHODS, Alarm
 from ssl_zoo.runs import checkpoint, metrics
+from ssl_zoo.runs.checkpoint import DamagedCheckpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.training.alarms import SPEED_ALARMS, Ring, bell_of, better_start, ended_below
+from ssl_zoo.training.alarms import (
+    SPEED_ALARMS,
+    TRAIN,
+    Ring,
+    bell_of,
+    better_start,
+    ended_below,
+    hear_again,
+    training_metrics,
+)
 
 PART = "run"
-_TRAIN = "train/"
-_BATCHES_AHEAD = 3
-"""Batches that a loader process holds: two that wait and one in the making."""
-_FLOAT_BYTES = 4
+_MORE_MEMORY = "give the container more shared memory (--shm-size), or use num_workers=0"
+_IN_MEMORY = (
+    "making views takes longer than computing: use fewer or smaller views (augmentation.crops.0.size), or "
+    "more cores"
+)
 Record = dict[str, Any]
 
 
@@ -67,21 +79,19 @@ def _state(folder: Path) -> Iterator[Diagnosis]:
 
 
 def _loaders(config: RunConfig) -> Iterator[Diagnosis]:
-    workers, granted = config.num_workers, min(granted_cores().values())
-    ranks = int(os.environ.get("SLURM_NTASKS_PER_NODE", "1").partition("(")[0] or 1)
-    says = f"num_workers={workers} on {cores_in_words()}"
-    more = workers > granted
-    yield Diagnosis(PART, "loaders", says, f"set num_workers={granted}" if more else "")
-    if not workers or not SHARED_MEMORY.is_dir():
+    """Asks the loader's own rules how many processes there would be, and whether their batches fit."""
+    data: Any = config.data
+    if getattr(DATASETS[config.data.name], "in_memory", False) or not config.num_workers:
+        yield Diagnosis(PART, "loaders", "none, images are read in the main process")
         return
-    pixels = sum(count * size**2 for size, count in config.view_counts.items())
-    image = pixels * config.channels * _FLOAT_BYTES
-    needed = workers * _BATCHES_AHEAD * image * config.global_batch_size // max(ranks, 1)
-    free_gb = free_bytes(SHARED_MEMORY) / 1e9
-    loaders = f"{workers} loader{'s' * (workers > 1)}"
-    says = f"batches of {loaders} take up to {needed / 1e9:.3g} GB of {free_gb:.3g} GB free"
-    remedy = "lower num_workers, or start the container with a larger --shm-size"
-    yield Diagnosis(PART, "shared memory", says, remedy if needed / 1e9 > free_gb else "")
+    grant = granted(config.num_workers)
+    says = f"{grant.num_workers} with num_workers={config.num_workers} on {cores_in_words()}"
+    try:
+        n_bytes = image_bytes(config.view_counts, data)
+        lack = shortage(cut(config.global_batch_size, n_bytes, grant), grant)
+    except UserError as error:
+        lack = str(error)
+    yield Diagnosis(PART, "loaders", lack or says, _MORE_MEMORY if lack else "")
 
 
 def _checkpoints(run: RunFolder, config: RunConfig) -> Iterator[Diagnosis]:
@@ -89,7 +99,11 @@ def _checkpoints(run: RunFolder, config: RunConfig) -> Iterator[Diagnosis]:
     if not paths:
         yield Diagnosis(PART, "checkpoints", "none yet")
         return
-    damaged = [path.name for path in paths if not _is_intact(path)]
+    try:
+        damaged = [path.name for path in paths if not _is_intact(path)]
+    except UserError as error:  # of another version: it says so, and is not damaged
+        yield Diagnosis(PART, "checkpoints", str(error), "use that version of ssl-zoo")
+        return
     kept = f"{len(paths)} in '{run.checkpoints}'"
     if len(damaged) == len(paths):
         remedy = f"restore one, or remove '{run.checkpoints}' to start from the beginning"
@@ -100,15 +114,22 @@ def _checkpoints(run: RunFolder, config: RunConfig) -> Iterator[Diagnosis]:
     else:
         yield Diagnosis(PART, "checkpoints", f"{kept}, all intact")
     if not run.is_complete:
-        size = max(sum(file.stat().st_size for file in path.iterdir()) for path in paths)
+        size = max(map(_size, paths))
         yield from free_disk(run.path, 2 * size / 1e9, part=PART)
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except OSError:  # removed in the meantime
+        return 0
 
 
 def _is_intact(path: Path) -> bool:
     try:
         checkpoint.verify(path, checkpoint.read_manifest(path))
-    except UserError:
-        return False
+    except DamagedCheckpoint:
+        return not path.is_dir()  # removed in the meantime, by a run that keeps the newest ones
     return True
 
 
@@ -125,11 +146,11 @@ def _lines(run: RunFolder) -> Iterator[Diagnosis]:
 
 def _course(config: RunConfig, records: Sequence[Record], total: int) -> Iterator[Diagnosis]:
     """Lets the alarms of training hear the metrics again."""
-    logged = [record for record in records if f"{_TRAIN}loss" in record]
+    logged = [record for record in records if f"{TRAIN}loss" in record]
     if not logged:
         return
     bell = bell_of(METHODS[config.method.name].alarms, total)
-    rang = [line for record in logged for line in bell.hear(record["step"], _numbers(record))]
+    rang = hear_again(bell, logged)
     rings = [*bell.ringing, *_slow(config, logged)]
     for ring in rings:
         yield Diagnosis(PART, ring.metric, f"{ring.value:.3g} {_since(ring)}", ring.advice)
@@ -138,7 +159,7 @@ def _course(config: RunConfig, records: Sequence[Record], total: int) -> Iterato
         says = f"no alarm in {len(logged)} logged steps"
         if rang:
             says = f"no alarm now, the last one rang at {rang[-1].partition(':')[0]}"
-        says += f"; loss {last[f'{_TRAIN}loss']:.3f}"
+        says += f"; loss {last[f'{TRAIN}loss']:.3f}"
         yield Diagnosis(PART, "training", says)
 
 
@@ -146,21 +167,12 @@ def _since(ring: Ring) -> str:
     return f"since step {ring.step}" if ring.step else "over the whole run"
 
 
-def _numbers(record: Record) -> dict[str, float]:
-    """Returns the metrics of training in a line, by the names under which alarms know them."""
-    return {
-        name.removeprefix(_TRAIN): float(value)
-        for name, value in record.items()
-        if name.startswith(_TRAIN) and isinstance(value, int | float)
-    }
-
-
 def _slow(config: RunConfig, logged: Sequence[Record]) -> list[Ring]:
     """Returns what takes too much of the time of training, over all logged steps."""
     spent: dict[str, float] = {}
     whole, step = 0.0, 0
     for record in logged:
-        values = _numbers(record)
+        values = training_metrics(record)
         images = (record["step"] - step) * config.global_batch_size
         seconds = images / max(values.get("images_per_second", 0.0), 1e-9)
         step = record["step"]
@@ -171,10 +183,16 @@ def _slow(config: RunConfig, logged: Sequence[Record]) -> list[Ring]:
             spent[alarm.metric] = spent.get(alarm.metric, 0.0) + seconds * values[alarm.metric]
     found = {name: seconds / whole for name, seconds in spent.items()} if whole else {}
     return [
-        Ring(0, alarm.metric, found[alarm.metric], alarm.advice)
+        Ring(0, alarm.metric, found[alarm.metric], _advice(alarm, config))
         for alarm in SPEED_ALARMS
         if found.get(alarm.metric, 0.0) > alarm.above
     ]
+
+
+def _advice(alarm: Alarm, config: RunConfig) -> str:
+    """Returns what to do; loader processes do not help images in memory."""
+    in_memory = getattr(DATASETS[config.data.name], "in_memory", False)
+    return _IN_MEMORY if in_memory and alarm.metric == "data_share" else alarm.advice
 
 
 def _scores(run: RunFolder, config: RunConfig, records: Sequence[Record]) -> Iterator[Diagnosis]:

@@ -21,6 +21,7 @@ from ssl_zoo.config import (
     apply_overrides,
     default,
     digest,
+    identity,
     parse_override,
     read_yaml,
     validate,
@@ -118,7 +119,8 @@ class FeatureConfig(Config):
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits, equal for requests that give the same scores."""
-        return digest(self.model_dump(mode="json", exclude=set(self.COSTS)))
+        settings = identity(self)
+        return digest({name: settings[name] for name in settings if name not in self.COSTS})
 
 
 class EvaluationConfig(FeatureConfig):

@@ -142,7 +142,7 @@ def built_evaluators(config: EvaluationConfig) -> dict[str, Evaluator]:
     """Returns the evaluators of a request, by label.
 
     Raises:
-        UserError: an evaluator that trains on images cannot use the requested layer or precision.
+        UserError: an evaluator that looks at the images cannot use the requested layer or precision.
     """
     found = {}
     for label, settings in config.labelled().items():
@@ -153,10 +153,10 @@ def built_evaluators(config: EvaluationConfig) -> dict[str, Evaluator]:
 
 
 def _check_layer(label: str, one: Evaluator, config: EvaluationConfig) -> None:
-    """Refuses a layer or precision that an evaluator that trains on images cannot use."""
+    """Refuses a layer or precision that an evaluator that looks at the images cannot use."""
     if isinstance(one, ImageEvaluator) and (config.layer, config.precision) != (POOLED, "fp32"):
         raise UserError.everywhere(
-            f"{label} trains on pooled features in fp32, not on layer {config.layer} in "
+            f"{label} uses pooled features in fp32, not layer {config.layer} in "
             f"{config.precision}; leave out --layer and --precision, or run it separately"
         )
 

@@ -12,7 +12,7 @@ from ssl_zoo.augmentations.evaluation import normalize
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.data.loader import Sampling, ViewLoader
 from ssl_zoo.data.subset import Subset
-from ssl_zoo.data.workers import granted
+from ssl_zoo.data.workers import Grant, shared_memory
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators import scoring
 from ssl_zoo.evaluators.base import EVALUATORS, ImageEvaluator, Scores, Subject
@@ -90,7 +90,7 @@ class Lidar(ImageEvaluator):
             Subset(dataset, rows.sort().values),
             AUGMENTATIONS.build(self._views(subject.image_size)),
             Sampling(BATCH, seed=seed),
-            grant=granted(subject.num_workers),
+            grant=Grant(subject.num_workers, shared_memory()),  # rank 0 is alone here
             device=subject.device,
         )
         trains = subject.backbone.training

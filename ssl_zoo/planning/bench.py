@@ -97,7 +97,7 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
 
     Args:
         config: the run; it is timed in this process, with the batch of one of its processes.
-        steps: number of steps that are timed, after one that is not.
+        steps: number of steps that are timed, after one that is not; at most those of the run.
 
     Raises:
         UserError: the method does not train, or the run cannot be built.
@@ -111,8 +111,10 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
             raise UserError(
                 f"method '{config.method.name}' does not train; there is nothing to time"
             )
+        steps = min(steps, trainer.total_steps - 1)
         first_batch, loading = _paces(trainer.loader.stream(0, steps + 1), steps)
         _, computing = _paces(trainer.losses(again=True), steps)
+        trainer.state.step = 0  # a run may be too short for both
         _, training = _paces(trainer.losses(), steps)
         loads = trainer.loader.grant.num_workers
         views_by = trainer.loader.views_by

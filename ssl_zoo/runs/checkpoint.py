@@ -336,7 +336,12 @@ def selection_of(path: Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: the file cannot be read.
     """
-    found = _read_torch(path / OPTIMIZER, mmap=True).get("selection")
+    try:
+        found = _read_torch(path / OPTIMIZER, mmap=True).get("selection")
+    except OSError:
+        raise DamagedCheckpoint(
+            f"checkpoint '{path}' is damaged: {OPTIMIZER} is missing"
+        ) from None
     return found if isinstance(found, dict) else {}
 
 

@@ -14,6 +14,8 @@ ID_TAG = "ssl_zoo.id"
 """Tag by which a resumed run finds its curves."""
 _FORBIDDEN = re.compile(r"[^\w\-./: ]")
 _PARAMS_AT_A_TIME = 100
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""How long training waits for a server that does not answer: MLflow would by default wait for minutes."""
 _LONGEST_VALUE = 500  # characters; MLflow's limit on old servers
 
 
@@ -40,6 +42,8 @@ class MLflow(Tracker):
         super().__init__(config, run=run)
         from mlflow import MlflowClient
 
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
         uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:  # MLflow 3 asks for consent to a store of files
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -52,13 +56,13 @@ class MLflow(Tracker):
             else self._client.create_experiment(config.experiment)
         )
         known = self._client.search_runs([number], f"tags.`{ID_TAG}` = '{run.id}'", max_results=1)
-        self._last: dict[str, int] = {}
+        self._known: dict[str, set[int]] = {}
         if known:
             self._id: str = known[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
             for name in known[0].data.metrics:
                 history = self._client.get_metric_history(self._id, name)
-                self._last[name] = max(metric.step for metric in history)
+                self._known[name] = {metric.step for metric in history}
             return
         made = self._client.create_run(number, run_name=run.name, tags={ID_TAG: run.id})
         self._id = made.info.run_id
@@ -66,7 +70,7 @@ class MLflow(Tracker):
 
     def has(self, name: str, step: int) -> bool:
         """Returns whether an earlier start wrote this step of a metric."""
-        return step <= self._last.get(allowed(name), -1)
+        return step in self._known.get(allowed(name), ())
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         """Writes metrics and scores of a step."""

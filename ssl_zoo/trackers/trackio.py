@@ -47,14 +47,14 @@ class Trackio(Tracker):
                 auto_log_cpu=False,
             )
             logged = trackio.SQLiteStorage.get_logs(config.project, self._run.name)
-        self._last: dict[str, int] = {}
+        self._known: dict[str, set[int]] = {}
         for line in logged:
             for name in line:
-                self._last[name] = max(line["step"], self._last.get(name, -1))
+                self._known.setdefault(name, set()).add(line["step"])
 
     def has(self, name: str, step: int) -> bool:
         """Returns whether an earlier start wrote this step of a metric."""
-        return step <= self._last.get(name, -1)
+        return step in self._known.get(name, ())
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         """Writes metrics and scores of a step."""

@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from ssl_zoo.method import Alarm
 
+TRAIN = "train/"
+"""What names of metrics of training begin with in `metrics.jsonl`."""
 QUIET_PART = 0.1
 """Initial fraction of a run without alarms, because untrained networks trigger them."""
 COMMON_ALARMS = (
@@ -179,6 +182,30 @@ class _Fall:
         level = median(self._newest)
         self._highest = max(self._highest, level)
         return level < self.decline.share * self._highest
+
+
+def hear_again(bell: AlarmBell, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lets a bell hear metrics that were logged before, and returns the lines of alarms that rang.
+
+    Args:
+        bell: what listens.
+        records: lines of a run's metrics, in order.
+    """
+    return [
+        line
+        for record in records
+        if f"{TRAIN}loss" in record
+        for line in bell.hear(record["step"], training_metrics(record))
+    ]
+
+
+def training_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the metrics of training in a line, by the names under which alarms know them."""
+    return {
+        name.removeprefix(TRAIN): float(value)
+        for name, value in record.items()
+        if name.startswith(TRAIN) and isinstance(value, int | float)
+    }
 
 
 def bell_of(alarms: Iterable[Alarm], total_steps: int) -> AlarmBell:

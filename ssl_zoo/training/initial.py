@@ -243,9 +243,11 @@ def _differing(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 def _rule(old: int, new: int) -> str:
     """Returns how a first layer is adapted, in words; see `first_layer.adapted`."""
     if new == 1:
-        return f"the {old} are summed"
+        return f"its {old} channels are summed"
+    if old == 1:
+        return f"its single channel is repeated, times 1/{new}"
     how = "are repeated in order" if new > old else f"are cut to the first {new}"
-    return f"the {old} {how}, times {old}/{new}"
+    return f"its {old} channels {how}, times {old}/{new}"
 
 
 def _made_by(facts: WeightFacts) -> str:

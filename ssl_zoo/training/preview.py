@@ -129,10 +129,15 @@ def _enlarged(pixels: Tensor, zoom: int) -> "Image":
 
 
 def _picture(pixels: Tensor) -> "Image":
-    """Returns an image of a tensor `(C, H, W)` uint8; of other channels than three, the first are shown."""
+    """Returns an image of a tensor `(C, H, W)`, uint8 or in [0, 1].
+
+    Of other channels than three, the first are shown.
+    """
     from PIL import Image
 
     shown = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    if shown.is_floating_point():
+        shown = shown.mul(255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(shown.permute(1, 2, 0).contiguous().numpy())
 
 

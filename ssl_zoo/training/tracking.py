@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from ssl_zoo.config import NamedConfig
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.trackers.base import TRACKERS, Picture, TrackedRun, Tracker, check_installed
+from ssl_zoo.trackers.base import TRACKERS, TrackedRun, Tracker, check_installed
 
 logger = logging.getLogger(__name__)
 
 ID_FILE = "trackers.json"
 """File in the run folder with the id of its curves."""
 _NO_METRICS = ("step", "epoch", "seconds")
+PAUSE_S = 60.0
+"""Time for which a tracker that failed is left alone; twice as long after each further failure, because a
+server that does not answer holds up training."""
 DEFAULT = "tensorboard"
 """Tracker of runs that name none, if it is installed."""
 
@@ -62,6 +67,8 @@ class Tracking:
         self._is_new = start_step == 0
         self._open: dict[str, Tracker] = {}
         self._failed: set[str] = set()
+        self._pauses: dict[str, float] = {}  # seconds
+        self._paused_until: dict[str, float] = {}
         settings = config.model_dump(mode="json")
         named = any(not TRACKERS[each.name].hides for each in trackers)
         identity = self._id(folder.path / ID_FILE) if named else ""
@@ -75,6 +82,8 @@ class Tracking:
     def write(self, values: Mapping[str, float], step: int) -> None:
         """Writes metrics of a step to all trackers that do not have it."""
         for name, tracker in self._open.items():
+            if time.monotonic() < self._paused_until.get(name, 0.0):
+                continue
             new = {key: value for key, value in values.items() if not tracker.has(key, step)}
             if new:
                 self._attempt(name, lambda t=tracker, n=new: t.write(n, step))  # type: ignore[misc]
@@ -110,8 +119,7 @@ class Tracking:
         for name, tracker in self._open.items():
             is_there = not self._is_new and (tracker.hides or tracker.has("views", 0))
             if tracker.config.views and not is_there:
-                picture: Picture = np.asarray(sheet(tracker.config.views), dtype=np.uint8)
-                self._attempt(name, lambda t=tracker, p=picture: t.show("views", p, 0))  # type: ignore[misc]
+                self._attempt(name, partial(_show, tracker, sheet))
 
     def _catch_up(self, folder: RunFolder) -> None:
         """Writes what is in `metrics.jsonl` and was lost on the way to a tracker."""
@@ -126,6 +134,8 @@ class Tracking:
         try:
             action()
         except Exception as error:  # whatever a library or its thread raised
+            self._pauses[name] = 2 * self._pauses.get(name, PAUSE_S / 2)
+            self._paused_until[name] = time.monotonic() + self._pauses[name]
             self._warn(name, error)
 
     def _warn(self, name: str, error: Exception) -> None:
@@ -139,10 +149,5 @@ class Tracking:
             )
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        steps = {str(name): int(step) for name, step in found["steps"].items()}
-        return {"id": str(found["id"]), "steps": steps}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # gone, or damaged
-        return {}
+def _show(tracker: Tracker, sheet: Callable[[int], Any]) -> None:
+    tracker.show("views", np.asarray(sheet(tracker.config.views), dtype=np.uint8), 0)

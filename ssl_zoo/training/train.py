@@ -33,7 +33,7 @@ from ssl_zoo.runs.provenance import provenance
 from ssl_zoo.runs.rng import seed_everything
 from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
-from ssl_zoo.training.alarms import bell_of
+from ssl_zoo.training.alarms import bell_of, hear_again
 from ssl_zoo.training.announcements import say_end, say_start
 from ssl_zoo.training.build import (
     LoadedEpoch,
@@ -204,12 +204,15 @@ class Trainer:
                 host=host(),
             )
         )
+        bell = bell_of(self.method.alarms, self.total_steps)
+        if self.step and distributed.is_main():
+            hear_again(bell, self.folder.metrics())
         with Reporter(
             self.folder,
             total_steps=self.total_steps,
             start_step=self.step,
             seconds_before=seconds_before,
-            bell=bell_of(self.method.alarms, self.total_steps),
+            bell=bell,
             tracking=self._tracking(),
             bar=bar,
         ) as reporter:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from ssl_zoo.data import cores
+from ssl_zoo.data import cores, workers
 from ssl_zoo.doctor import of_run
 from ssl_zoo.doctor.diagnosis import Diagnosis
 from ssl_zoo.doctor.of_run import run_findings
 from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.outcome import NonFiniteLoss
 from ssl_zoo.training.state import TrainingState
@@ -116,7 +117,7 @@ def test_a_run_that_waits_for_images_is_found(
     monkeypatch.setattr(MultiCrop, "apply", slow)
     config = fast_config("simclr", "epochs=1", "global_batch_size=256", "log_every=1")
     found = faults(train(config, tmp_path / "run", bar=False))["data_share"]
-    assert "raise num_workers" in found.remedy
+    assert "fewer or smaller views" in found.remedy
 
 
 def test_slow_checkpoints_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,27 +179,56 @@ def test_damaged_metrics_are_found(run: Path) -> None:
     assert "1 of 19 lines are damaged" in faults(run)["metrics"].says
 
 
-def test_more_loaders_than_cores_are_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("num_workers: 0", "num_workers: 10"))
+def of_files(*overrides: str) -> RunConfig:
+    data = ("data={name: image_folder, root: photos}", "augmentation.crops.0.size=16")
+    return fast_config("simclr", *data, "global_batch_size=32", *overrides)
+
+
+def test_the_machine_may_grant_fewer_loaders_than_a_run_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     monkeypatch.setattr(cores, "_quota", lambda: None)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    found = faults(run)["loaders"]
-    assert found.says == "num_workers=10 on 3 cores (affinity)"
-    assert found.remedy == "set num_workers=3"
+    (found,) = of_run._loaders(of_files("num_workers=10"))
+    assert found.says == "3 with num_workers=10 on 3 cores (affinity)"
+    assert not found.remedy
 
 
 def test_batches_that_do_not_fit_into_shared_memory_are_found(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("num_workers: 0", "num_workers: 1"))
-    monkeypatch.setattr(of_run, "free_bytes", lambda _: 100_000)
-    found = faults(run)["shared memory"]
-    # One loader with three batches of 32 images, two views of 16x16x3 floats each.
-    assert found.says == "batches of 1 loader take up to 0.00059 GB of 0.0001 GB free"
-    assert "lower num_workers" in found.remedy
+    monkeypatch.setattr(workers, "shared_memory", lambda: 100_000.0)
+    (found,) = of_run._loaders(of_files("num_workers=1"))
+    assert (
+        "need 147 kB of shared memory, but 100 kB" in found.says
+    )  # 96 images, 2 views of 16x16x3
+    assert "--shm-size" in found.remedy
+    monkeypatch.setattr(workers, "shared_memory", lambda: 1000.0)
+    (found,) = of_run._loaders(of_files("num_workers=1"))
+    assert "set num_workers=0" in found.says
+    assert found.remedy
+
+
+def test_images_in_memory_need_no_loaders(run: Path) -> None:
+    (found,) = of_run._loaders(fast_config("simclr", "num_workers=4"))
+    assert found.says == "none, images are read in the main process"
+
+
+def test_a_checkpoint_without_its_optimizer_is_damaged(run: Path) -> None:
+    for path in checkpoint.found(run / "checkpoints"):
+        (path / checkpoint.OPTIMIZER).unlink()
+    assert "damaged" in faults(run)["checkpoints"].says
+
+
+def test_a_checkpoint_of_another_version_is_not_called_damaged(run: Path) -> None:
+    for path in checkpoint.found(run / "checkpoints"):
+        manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+        (path / checkpoint.MANIFEST).write_text(json.dumps(manifest | {"format": 99}))
+    found = faults(run)["checkpoints"]
+    assert "damaged" not in found.says
+    assert "99" in found.says
+    assert "remove" not in found.remedy
 
 
 def test_an_alarm_that_has_stopped_is_no_fault(swav: Path) -> None:

@@ -12,6 +12,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluators.base import Subject
 from ssl_zoo.evaluators.lidar import BATCH, Lidar
+from ssl_zoo.testing.ranks import run_on_ranks
 from ssl_zoo.training.train import train
 from tests.small import fast_config, tiny_backbone
 
@@ -92,3 +93,14 @@ def test_it_can_choose_a_checkpoint_and_score_a_run(tmp_path: Any) -> None:
     assert (run / "best.json").is_file()
     found = evaluate(run, evaluators=[{"name": "lidar", "images": 64, "views": 4}])
     assert found.evaluators["lidar"].value >= 1
+
+
+@pytest.mark.distributed
+def test_two_ranks_find_what_one_finds() -> None:
+    alone = _seeded_score()
+    assert run_on_ranks(_seeded_score, 2) == [alone, alone]
+
+
+def _seeded_score() -> float:
+    torch.manual_seed(0)
+    return score(subject())

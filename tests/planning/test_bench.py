@@ -49,6 +49,11 @@ def test_a_large_network_bounds_a_run() -> None:
     assert not any("num_workers" in line for line in found.advice)
 
 
+def test_a_run_of_a_few_steps_is_timed_as_far_as_it_goes(tmp_path: Path) -> None:
+    found = bench(of_files(tmp_path, "epochs=1", "schedule.warmup=0 epochs"), steps=20)
+    assert found.training > 0
+
+
 def test_a_run_is_left_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench(of_files(tmp_path), steps=2)

@@ -1,7 +1,7 @@
 """Alarms: metrics out of bounds are reported once, with advice."""
 
 from ssl_zoo.method import Alarm
-from ssl_zoo.training.alarms import AlarmBell, Decline, Ring
+from ssl_zoo.training.alarms import AlarmBell, Decline, Ring, hear_again
 
 
 def test_an_alarm_rings_once_after_its_patience() -> None:
@@ -53,3 +53,18 @@ def test_an_alarm_rings_until_the_metric_is_within_bounds() -> None:
     assert bell.ringing == [Ring(2, "x", 3.0, "do this")]
     bell.hear(4, {"x": 0.5})
     assert bell.ringing == []
+
+
+def test_a_resumed_run_remembers_the_highest_level_of_before() -> None:
+    falling = Decline("rank", "do this", window=3)
+    records = [
+        {"step": step, "train/loss": 1.0, "train/rank": 20.0 if step < 8 else 8.0, "seconds": 1.0}
+        for step in range(1, 12)
+    ]
+    whole = AlarmBell([], quiet_steps=0, declines=[falling])
+    expected = hear_again(whole, records)
+    assert len(expected) == 1
+    resumed = AlarmBell([], quiet_steps=0, declines=[falling])
+    hear_again(resumed, records[:7])
+    assert hear_again(resumed, records[7:]) == expected
+    assert hear_again(AlarmBell([], quiet_steps=0, declines=[falling]), records[7:]) == []

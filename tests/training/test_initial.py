@@ -111,7 +111,7 @@ def test_the_first_layer_is_adapted_to_other_channels(
         assert torch.equal(tensor, expected)
     rule = {
         4: "repeated in order, times 3/4",
-        1: "the 3 are summed",
+        1: "its 3 channels are summed",
         3: "cut to the first 3, times 4/3",
     }
     assert f"takes {old} channels; its first layer {name} is adapted to {new}: " in caplog.text

@@ -18,7 +18,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.planning.plan import plan_run
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.training.build import build_loader
-from ssl_zoo.training.preview import GAP, HIDDEN, TEXT, masked, preview, read_preview
+from ssl_zoo.training.preview import GAP, HIDDEN, TEXT, _picture, masked, preview, read_preview
 from tests.explore.test_cluster import write_colours
 from tests.small import LOCAL_CROPS, fast_config
 
@@ -123,3 +123,8 @@ def test_settings_may_come_from_a_file(small_run: Path, tmp_path: Path) -> None:
     arguments = ["--config", settings, "seed=5", "-o", str(file), "--images", "1"]
     CliRunner().invoke(preview_command, arguments, catch_exceptions=False)
     assert read_preview(file)["seed"] == 5
+
+
+def test_images_of_floats_are_pictures_too() -> None:
+    values = torch.tensor([0.0, 0.5, 1.0, 1.0]).view(1, 2, 2)
+    assert np.array(_picture(values))[:, :, 0].tolist() == [[0, 128], [255, 255]]

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -124,6 +125,23 @@ def test_a_tracker_that_breaks_is_reported_once(
     assert caplog.messages == [
         "'remembering' cannot be written (no route to host); training continues without it"
     ]
+
+
+def test_a_tracker_that_breaks_is_left_alone_for_longer_and_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking, now, tried = track(tmp_path, start_step=0), [0.0], list[float]()
+
+    def breaks(self: Remembering, values: object, step: int) -> None:
+        tried.append(now[0])
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(Remembering, "write", breaks)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for second in range(400):
+        now[0] = float(second)
+        tracking.write({"train/loss": 1.0}, second)
+    assert tried == [0, 60, 180]
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

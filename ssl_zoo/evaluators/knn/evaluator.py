@@ -54,6 +54,7 @@ class Knn(Evaluator):
         """Settings of kNN classification. Overriding a setting of the protocol makes it `custom`."""
 
         shorthand: ClassVar[str | None] = "protocol"
+        LATER: ClassVar[frozenset[str]] = frozenset({"leave_one_out"})
 
         name: Literal["knn"] = "knn"
         protocol: Literal["dino", "dinov2", "instdisc", "solo", "vissl", "spt", "nearest"] = "dino"
