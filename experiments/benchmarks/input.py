@@ -11,6 +11,7 @@ Needs lightly (https://github.com/lightly-ai/lightly); run it from the root of t
 """
 
 import argparse
+import functools
 import itertools
 import json
 import platform
@@ -38,6 +39,8 @@ from ssl_zoo.data.walk import EXTENSIONS
 from ssl_zoo.data.workers import Grant
 
 Run = Callable[[], object]
+N_STEPS, N_AHEAD = 10, 6
+"""Batches of a round of loaders, and those that are taken before it."""
 
 
 def multicrop(sizes: Sequence[int], counts: Sequence[int]) -> MultiCrop:
@@ -63,11 +66,21 @@ Seconds = dict[str, list[tuple[float, float]]]
 """Seconds by the clock and of the processor, by run and round."""
 
 
-def time_alternately(runs: dict[str, Run], rounds: int) -> Seconds:
-    """Returns the seconds of each round of each run, after one round that does not count."""
+def time_alternately(
+    runs: dict[str, Run], rounds: int, *, before: dict[str, Run] | None = None
+) -> Seconds:
+    """Returns the seconds of each round of each run, after one round that does not count.
+
+    Args:
+        runs: what is timed.
+        rounds: number of rounds.
+        before: what each run does first, not timed.
+    """
     seconds: Seconds = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
+            if before is not None:
+                before[name]()
             start, start_cpu = time.perf_counter(), time.process_time()
             run()
             taken = time.perf_counter() - start, time.process_time() - start_cpu
@@ -155,7 +168,7 @@ def from_files(folder: Path, n: int, rounds: int) -> dict[str, Any]:
     return summary(title, len(paths), time_alternately(runs, rounds))
 
 
-def through_loaders(folder: Path, n: int, rounds: int) -> dict[str, Any]:
+def through_loaders(folder: Path, rounds: int) -> dict[str, Any]:
     """Times batches of 32 images, 2x224 + 6x96, from two loader processes, normalised in this one."""
     from lightly.data import LightlyDataset
     from torch.utils.data import DataLoader
@@ -178,20 +191,23 @@ def through_loaders(folder: Path, n: int, rounds: int) -> dict[str, Any]:
             persistent_workers=True,
         )
     )
-    n_steps = max(1, n // 32)
 
-    def run_ours() -> None:
+    def run_ours(n_steps: int = N_STEPS) -> None:
         for batch in itertools.islice(batches, n_steps):
             normalised(batch.views)
 
-    def run_theirs() -> None:
+    def run_theirs(n_steps: int = N_STEPS) -> None:
         for _ in itertools.islice(peer, n_steps):
             pass
 
+    # what was read ahead while the other loader was timed
+    before: dict[str, Run] = {
+        "lightly": functools.partial(run_theirs, N_AHEAD),
+        "ours": functools.partial(run_ours, N_AHEAD),
+    }
+    runs: dict[str, Run] = {"lightly": run_theirs, "ours": run_ours}
     title = "loaders with 2 processes, 2x224 + 6x96"
-    return summary(
-        title, n_steps * 32, time_alternately({"lightly": run_theirs, "ours": run_ours}, rounds)
-    )
+    return summary(title, N_STEPS * 32, time_alternately(runs, rounds, before=before))
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
@@ -255,14 +271,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="images of 32x32 in a round")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--files", type=Path, help="folder of image files to time as well")
-    parser.add_argument("--n-files", type=int, default=64, help="image files in a round")
+    parser.add_argument("--n-files", type=int, default=48, help="image files in a round")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tables = [in_memory(options.images, options.rounds)]
     if options.files is not None:
         tables.append(from_files(options.files, options.n_files, options.rounds))
-        tables.append(through_loaders(options.files, options.n_files, options.rounds))
+        tables.append(through_loaders(options.files, options.rounds))
     for table in tables:
         show(table)
     if options.json is not None:

@@ -175,7 +175,7 @@ def normalize(
     top = 1 if views.is_floating_point() else 255
     scale, shift = _affine(tuple(mean), tuple(std), top, views.device)
     last = views.movedim(-3, -1)
-    if views.device.type != "cpu" or not last.is_contiguous() or not last.numel():
+    if views.device.type != "cpu" or views.is_contiguous() or not last.is_contiguous():
         return views.to(torch.float32, copy=True).mul_(scale).sub_(shift).to(dtype)
     # channels last: whole lines at once, as torch works on three values at a time otherwise, and in
     # pieces that stay in the processor's cache

@@ -11,6 +11,7 @@ the tolerances of tests/augmentations. Each step writes saturated bytes, as Pill
 
 import functools
 import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from ssl_zoo.augmentations.blur import box_radius
 from ssl_zoo.augmentations.geometry import resized_crop
 from ssl_zoo.augmentations.params import CONTRAST, HUE, NOTHING, SATURATION, ViewParams
+
+logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 """One view, `(S, S, 3)`."""
@@ -36,8 +39,18 @@ _INVERTED = np.where(np.arange(256) < 128, np.arange(256), 255 - np.arange(256))
 
 @functools.cache
 def installed() -> bool:
-    """Returns whether OpenCV is installed."""
-    return importlib.util.find_spec("cv2") is not None
+    """Returns whether OpenCV is installed, and can be imported."""
+    if importlib.util.find_spec("cv2") is None:
+        return False
+    try:
+        _cv2()
+    except (ImportError, OSError) as error:  # a system library is missing
+        logger.warning(
+            "OpenCV cannot be imported (%s), so torch makes the views; pip install opencv-python-headless",
+            error,
+        )
+        return False
+    return True
 
 
 def version() -> str:

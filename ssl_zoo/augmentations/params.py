@@ -50,6 +50,12 @@ class ViewParams:
         """Returns the same parameters with views and images on one axis, `(V * B, ...)`."""
         return ViewParams(*(getattr(self, item.name).flatten(0, 1) for item in fields(self)))
 
+    def of_image(self, place: int) -> "ViewParams":
+        """Returns the rows of one image, `(V, 1, ...)`."""
+        return ViewParams(
+            *(getattr(self, item.name)[:, place : place + 1] for item in fields(self))
+        )
+
     def take(self, index: Tensor) -> "ViewParams":
         """Returns some rows of a `rows()` result."""
         return ViewParams(*(getattr(self, item.name)[index] for item in fields(self)))

@@ -4,7 +4,8 @@ A row is one view of one image. Rows are sorted by the position of hue among the
 blur and by grayscale, so each operation applies to a slice and no row is processed needlessly. Chunks
 are small enough for the CPU's cache. Separate 8-bit images, such as those from files, are left to OpenCV
 if it is installed. The other rows of a chunk do not affect a row, except for the
-order of floating-point sums: about one value in ten million is off by one.
+order of floating-point sums: about one value in ten million is off by one. Separate images are therefore
+processed one by one: loader processes may be given any number of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,6 +72,12 @@ def render(images: Tensor | Sequence[Tensor], params: ViewParams, *, size: int) 
     _check_colours(params, channels)
     if not isinstance(images, Tensor) and opencv.can_paint(images):
         return opencv.painted(images, params, size=size)
+    if not isinstance(images, Tensor) and batch > 1:
+        each = [
+            render([image], params.of_image(place), size=size)
+            for place, image in enumerate(images)
+        ]
+        return torch.cat(each, dim=1)
     order, chunks = plan(params.rows(), _chunk_rows(channels, size, device))
     rows = params.rows().take(order)
     crop = _cropper(images, rows, order, size)

@@ -23,7 +23,7 @@ def bench_command(
     """Times a run on this machine and says what bounds it.
 
     The arguments are those of `ssl-zoo train`. It times the loader alone, steps with one batch again
-    and again, and both together, and says which setting would make the run faster. It writes nothing.
+    and again, and both together, and says which setting would make the run faster. It writes no run.
 
     \b
     ssl-zoo bench swav

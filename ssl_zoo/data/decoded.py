@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def kept_images(read: Read, count: int, *, folder: Path, key: str, limit: int) -
         raise TooLarge(f"about {_text(expected)}" if sizes else "none of a sample can be loaded")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f".{key}.lock", patience_s=_PATIENCE_S):
+        _check_known_size(folder / f"{key}.too-large", limit)
         found = _usable(target, sample, count)
         if found is not None:
             os.utime(target)
@@ -107,9 +109,23 @@ def kept_images(read: Read, count: int, *, folder: Path, key: str, limit: int) -
         if free < _SPARE * expected:
             raise TooLarge(f"about {_text(expected)}, and '{folder}' has {_text(free)} free")
         shutil.rmtree(target, ignore_errors=True)
-        _write(target, read, count, limit)
+        try:
+            _write(target, read, count, limit)
+        except TooLarge:
+            (folder / f"{key}.too-large").write_text(str(limit), encoding="utf-8")
+            raise
         _remove_old(folder, newest=target)
         return DecodedImages(target)
+
+
+def _check_known_size(note: Path, limit: int) -> None:
+    """Raises `TooLarge` if an earlier attempt found that images take more than this limit."""
+    try:
+        known = int(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if limit <= known:
+        raise TooLarge(f"more than {_text(known)}")
 
 
 def _usable(target: Path, sample: dict[int, Tensor | None], count: int) -> DecodedImages | None:
@@ -169,13 +185,16 @@ def _remove_old(folder: Path, *, newest: Path) -> None:
 
     Processes that have mapped them keep them until they end.
     """
-    found = sorted(folder.glob(f"*/{_PIXELS}"), key=lambda file: file.parent.stat().st_mtime)
-    total = sum(file.stat().st_size for file in found)
-    for file in found:
-        if total <= TOTAL or file.parent == newest:
-            continue
-        total -= file.stat().st_size
-        shutil.rmtree(file.parent, ignore_errors=True)
+    found = []
+    for file in folder.glob(f"*/{_PIXELS}"):
+        if not file.parent.name.startswith("."):  # others are being written
+            with suppress(OSError):  # removed in the meantime
+                found.append((file.parent.stat().st_mtime, file.stat().st_size, file.parent))
+    total = sum(size for _, size, _ in found)
+    for _, size, kept in sorted(found):
+        if total > TOTAL and kept != newest:
+            total -= size
+            shutil.rmtree(kept, ignore_errors=True)
 
 
 def _text(n_bytes: float) -> str:

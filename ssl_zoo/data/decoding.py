@@ -302,10 +302,11 @@ def _register_heif() -> None:
 
 @functools.cache
 def _simplejpeg() -> Any:
-    """Returns the module of simplejpeg; None if it is not installed."""
-    if importlib.util.find_spec("simplejpeg") is None:
+    """Returns the module of simplejpeg; None if it is not installed, or cannot be imported."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except (ImportError, OSError):
         return None
-    return importlib.import_module("simplejpeg")
 
 
 @functools.cache

@@ -254,13 +254,18 @@ def _labels(config: Any, parts: dict[str, Any]) -> tuple[list[str], dict[str, ND
         else sorted(present, key=lambda one: (str(type(one)), one))
     )
     places = {key: place for place, key in enumerate(keys)}
+    if strange := sorted(map(str, present - places.keys())):
+        raise UserError(
+            f"column '{config.label}' of data set '{config.path}' contains {strange[0]}, but its classes "
+            f"are 0 to {len(keys) - 1}; set data.label"
+        )
     names = list(stated or map(str, keys))
     found = {}
     for split, values in sets.items():
         if several:
             marks = np.zeros((len(values), len(names)), dtype=np.int64)
             for row, one in enumerate(values):
-                marks[row, [places[value] for value in one]] = 1
+                marks[row, [places[value] for value in one if value in places]] = 1
             found[split] = marks
         else:
             found[split] = np.array([places.get(one[0], -1) if one else -1 for one in values])

@@ -130,23 +130,30 @@ class ImageFiles(Dataset):
 
     @functools.cached_property
     def _stats(self) -> NDArray[np.int64]:
-        kept = self._index.array("stats") if self._index is not None else None
-        if kept is not None and len(kept) == len(self):
-            some = files.sample_of(kept[:, 0])
-            if (
-                files.stats_of([self._paths[place] for place in some.tolist()]) == kept[some]
-            ).all():
-                return kept
+        """Size, time of modification and inode of each file as they are now."""
         found = files.stats_of(self._paths)
         if self._index is not None:
-            self._index.drop("digests")
-            self._index.keep("stats", found)
+            kept = self._index.array("stats")
+            if kept is None or not np.array_equal(kept, found):
+                self._index.drop("digests")
+                self._index.keep("stats", found)
         return found
+
+    @property
+    def _stats_for_digests(self) -> NDArray[np.int64]:
+        """What the index knows of the files, if it is true of a sample; else what they are now."""
+        kept = self._index.array("stats") if self._index is not None else None
+        if "_stats" not in vars(self) and kept is not None and len(kept) == len(self):
+            some = files.sample_of(kept[:, 0])
+            now = files.stats_of([self._paths[place] for place in some.tolist()])
+            if (now == kept[some]).all():
+                return kept
+        return self._stats
 
     @functools.cached_property
     def image_digests(self) -> NDArray[np.uint64]:
         """Digests of name, size, content and label of each image, `(N,)`; see `fingerprint`."""
-        stats = self._stats  # first, as it may find that what was kept is no longer true
+        stats = self._stats_for_digests  # first, as it may find that digests are no longer true
         found = self._index.array("digests") if self._index is not None else None
         if found is None or len(found) != len(self):
             names = [self._paths.name(place) for place in range(len(self))]

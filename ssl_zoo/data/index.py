@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from ssl_zoo import distributed
+from ssl_zoo.data.walk import EXTENSIONS
 from ssl_zoo.files import locked, write_text
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ SETTLED_S = 2
 """Seconds that a folder must not have changed before the walk: clocks of file systems are coarse."""
 PATIENCE_S = 3600.0
 """Longest time in seconds to wait for another process that walks through the same folder."""
+UNUSED_S = 3600.0
+"""Age in seconds from which on an index that has been replaced is removed."""
 _VERSION = 1
 
 
@@ -79,6 +82,14 @@ def times_of(folder: Path, names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
+def _age(path: Path) -> float:
+    """Returns the seconds since a folder was last changed; 0 if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 class FolderIndex:
     """The index of what some settings make of a folder.
 
@@ -89,7 +100,8 @@ class FolderIndex:
 
     def __init__(self, start: Path, settings: Mapping[str, Any]) -> None:
         self._start = start.resolve()
-        self._facts = {"version": _VERSION, "start": str(self._start), **settings}
+        rules = {"version": _VERSION, "extensions": sorted(EXTENSIONS)}
+        self._facts = {**rules, "start": str(self._start), **settings}
         text = json.dumps(self._facts, sort_keys=True)
         self._root = index_folder()
         self._name = hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -180,7 +192,7 @@ class FolderIndex:
         self._place = place
         self._small.unlink(missing_ok=True)
         for old in self._root.glob(f"{self._name}-*"):
-            if old != place:
+            if old != place and _age(old) > UNUSED_S:  # another process may be writing it
                 shutil.rmtree(old, ignore_errors=True)
         logger.info("%d images of '%s' are indexed in '%s'", len(listed.ends), self._start, place)
         return True

@@ -172,7 +172,7 @@ def joined(parts: Iterable[Part], batch_size: int, device: torch.device) -> Load
 def _room(view: Tensor, batch_size: int, device: torch.device) -> Tensor:
     """Returns room for the views of a batch, in the memory order of the part's views."""
     last = view.movedim(-3, -1)
-    model = last if last.is_contiguous() else view
+    model = view if view.is_contiguous() else last
     shape = (len(view), batch_size, *model.shape[2:])
     room = torch.empty(shape, dtype=view.dtype, device=device)
     return room.movedim(-1, -3) if model is last else room

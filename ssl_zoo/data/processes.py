@@ -7,11 +7,12 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
@@ -38,7 +39,8 @@ class _Jobs(TorchDataset[Any]):
 
     def __getitem__(self, job: Any) -> Any:
         try:
-            return self.work(job)
+            found = self.work(job)
+            _share(found)
         except UserError as error:
             return _Refusal(str(error))
         except Exception as error:
@@ -46,6 +48,31 @@ class _Jobs(TorchDataset[Any]):
             assert who is not None
             error.add_note(f"in loader process {who.id + 1} of {who.num_workers}")
             raise
+        return found
+
+
+def _share(found: Any) -> None:
+    """Puts tensors into shared memory, here instead of in a thread of torch whose errors are lost.
+
+    Raises:
+        UserError: there is no room.
+    """
+    if isinstance(found, Tensor):
+        try:
+            found.share_memory_()  # type: ignore[no-untyped-call]
+        except (RuntimeError, OSError) as error:
+            if "memory" not in str(error):
+                raise
+            raise UserError(
+                "shared memory for loader processes is full; use fewer num_workers, or give /dev/shm more "
+                "(--shm-size, or --ipc=host, of a container)"
+            ) from None
+    elif is_dataclass(found):
+        for item in fields(found):
+            _share(getattr(found, item.name))
+    elif isinstance(found, list | tuple):
+        for one in found:
+            _share(one)
 
 
 def in_processes(

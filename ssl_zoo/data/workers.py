@@ -12,8 +12,9 @@ from ssl_zoo.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
 """Where loader processes put tensors for the main process; containers have 64 MB there by default."""
-USED = 0.8
-"""Largest part of the free shared memory that is planned for."""
+USED = 0.4
+"""Largest part of the free shared memory that a loader plans for: another one may run beside that of
+training, for a pass between epochs or an evaluation."""
 MOST = 16
 """Largest number of loader processes of a rank that nobody asked for."""
 JOB = 64

@@ -91,7 +91,7 @@ class Bench:
 
 
 def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
-    """Times the loader, steps, and both together, without leaving a trace.
+    """Times the loader, steps, and both together, without leaving a run.
 
     The step is timed with one batch of the loader again and again.
 
@@ -111,6 +111,7 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
             raise UserError(
                 f"method '{config.method.name}' does not train; there is nothing to time"
             )
+        trainer.keep_decoded()
         steps = min(steps, trainer.total_steps - 1)
         first_batch, loading = _paces(trainer.loader.stream(0, steps + 1), steps)
         _, computing = _paces(trainer.losses(again=True), steps)

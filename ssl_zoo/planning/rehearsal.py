@@ -1,4 +1,4 @@
-"""Times a few real steps of a run, without leaving a trace."""
+"""Times a few real steps of a run, without leaving a run."""
 
 import math
 import statistics
@@ -48,6 +48,7 @@ def rehearse(config: RunConfig, *, steps: int = STEPS) -> Pace:
         distributed.process_group() as device,
     ):
         trainer = Trainer(config, RunFolder(Path(folder) / "run"), device)
+        trainer.keep_decoded()
         seconds: list[float] = []
         before = time.monotonic()
         for loss in trainer.losses():

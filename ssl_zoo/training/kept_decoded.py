@@ -1,10 +1,11 @@
 """Keeps small folders of images decoded while a run trains on them and is scored on them."""
 
 import hashlib
-import importlib
+import importlib.metadata
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -38,9 +39,17 @@ def keep_all_decoded(datasets: Iterable[Dataset]) -> None:
                 logger.info("%s", done)
 
 
+def _decoders() -> list[str]:
+    """Returns the packages that decode images, with their versions."""
+    found = []
+    for name in ("pillow", "simplejpeg", "tifffile", "imagecodecs", "pillow-heif", "pydicom"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
 def _key(dataset: ImageFiles) -> str:
     """Returns a digest of the images and of how they are read."""
-    pillow = importlib.import_module("PIL").__version__
     config = dataset.config
-    how = (dataset.cache_key, config.channels, config.bits, config.value_range, pillow)
+    how = (dataset.cache_key, config.channels, config.bits, config.value_range, *_decoders())
     return hashlib.sha256(repr(how).encode()).hexdigest()[:20]

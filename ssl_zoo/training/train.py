@@ -160,9 +160,11 @@ class Trainer:
         self._output: StepOutput | None = None
         self._before: list[tuple[str, Scores]] = []  # scores of the untrained network
 
-    def _datasets(self) -> list[Dataset]:
-        """Returns the images that are read more than once."""
-        return [self.loader.dataset, *self.online.datasets]
+    def keep_decoded(self) -> None:
+        """Keeps the images decoded that are read more than once, if they fit; all ranks must call it."""
+        read = [self.loader.dataset, *self.online.datasets]
+        if self.total_steps:
+            keep_all_decoded({id(one): one for one in read}.values())
 
     @property
     def step(self) -> int:
@@ -175,8 +177,7 @@ class Trainer:
         Raises:
             UserError: the settings name a score that this run does not measure.
         """
-        if self.total_steps:
-            keep_all_decoded({id(one): one for one in self._datasets()}.values())
+        self.keep_decoded()
         resumes = distributed.broadcast_object(bool(checkpoint.found(self.folder.checkpoints)))
         if resumes or not self.total_steps:
             return

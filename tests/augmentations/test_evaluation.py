@@ -98,3 +98,8 @@ def test_normalising_keeps_the_views() -> None:
     before = views.clone()
     normalize(views, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.equal(views, before)
+
+
+def test_grey_views_keep_their_memory_order() -> None:
+    views = torch.zeros(2, 1, 8, 8)
+    assert normalize(views, (0.5,), (0.5,)).stride() == views.stride()

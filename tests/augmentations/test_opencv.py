@@ -149,3 +149,36 @@ def views(augmentation: MultiCrop, images: list[Tensor], of: Tensor) -> Tensor:
 
 def keys(n: int) -> Tensor:
     return random.sample_keys(0, 0, torch.arange(n))
+
+
+@pytest.mark.parametrize("kind", ["float", "grey", "without OpenCV"])
+def test_separate_images_have_the_same_views_in_any_company(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loader processes make views of parts of a batch, whose size depends on the machine."""
+    changes: dict[str, Any] = {}
+    images = reference.small_photographs(N)
+    if kind == "float":
+        images = images / 255
+    elif kind == "grey":
+        images, changes = images[:, :1], {"grayscale": 0, **jitter(brightness=0.4, contrast=0.4)}
+    monkeypatch.setattr(opencv, "installed", lambda: False)
+    augmentation = MultiCrop(MultiCrop.Config.model_validate(changes))
+    together = views(augmentation, list(images), keys(N))
+    for size in (1, 7):
+        parts = [
+            views(augmentation, list(images[at : at + size]), keys(N)[at : at + size])
+            for at in range(0, N, size)
+        ]
+        assert torch.equal(torch.cat(parts, 1), together)
+
+
+def test_an_opencv_that_cannot_be_imported_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> Any:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(opencv, "_cv2", fails)
+    assert not opencv.installed.__wrapped__()
+    assert "libGL.so.1" in caplog.text

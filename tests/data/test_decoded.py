@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from ssl_zoo.augmentations.base import AUGMENTATIONS
 from ssl_zoo.data import decoded
@@ -143,9 +144,19 @@ def test_images_that_turn_out_larger_than_a_sample_leave_nothing(
 ) -> None:
     monkeypatch.setattr(decoded, "SAMPLED", 1)
     images = [torch.zeros(3, 2, 2), *[torch.zeros(3, 20, 20)] * 3]
-    with pytest.raises(TooLarge, match="more than"):
-        kept_images(images.__getitem__, 4, folder=tmp_path, key=KEY, limit=4000)
-    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+    read = list[int]()
+
+    def image(place: int) -> Tensor:
+        read.append(place)
+        return images[place]
+
+    for n_read in (4, 1):  # all in the first attempt, of which the second one knows the end
+        read.clear()
+        with pytest.raises(TooLarge, match="more than"):
+            kept_images(image, 4, folder=tmp_path, key=KEY, limit=4000)
+        assert len(set(read)) == n_read
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert len(kept_images(image, 4, folder=tmp_path, key=KEY, limit=20_000)) == 4
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_training_goes_on(

@@ -205,3 +205,16 @@ def test_work_in_the_main_process_uses_one_thread() -> None:
 
 def threads(job: int) -> int:
     return torch.get_num_threads()
+
+
+def _full(job: int) -> torch.Tensor:
+    found = torch.zeros(3)
+    found.share_memory_ = lambda: (_ for _ in ()).throw(  # type: ignore[method-assign]
+        RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+    )
+    return found
+
+
+def test_shared_memory_that_is_full_is_one_line() -> None:
+    with pytest.raises(UserError, match="shared memory for loader processes is full"):
+        list(in_processes(_full, range(4), num_workers=2))

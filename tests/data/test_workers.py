@@ -43,10 +43,10 @@ def test_ranks_of_a_machine_share_its_cores_and_memory(monkeypatch: pytest.Monke
     assert granted(10) == Grant(4, 200.0)
 
 
-def test_most_of_the_free_shared_memory_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_the_free_shared_memory_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(f_bavail=16, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: found)
-    assert shared_memory() == 0.8 * 65_536
+    assert shared_memory() == 0.4 * 65_536
 
 
 def test_memory_without_a_folder_has_no_limit(
@@ -83,7 +83,7 @@ def test_a_shortage_is_one_line_that_says_what_to_do() -> None:
     said = shortage(cut(512, 467_000, grant), grant)
     assert "10 loader processes need 628 MB" in said
     assert "51 MB of '/dev/shm' can be used" in said
-    assert "--shm-size=1g" in said
+    assert "--shm-size=2g" in said
     assert shortage(cut(512, 467_000, Grant(10)), Grant(10)) == ""
 
 

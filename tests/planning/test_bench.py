@@ -34,7 +34,7 @@ def test_a_slow_disk_bounds_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("ssl_zoo.data.image_files.read_image", slowly)
     monkeypatch.setattr(module, "this_machine", lambda: LARGE)
-    found = bench(of_files(tmp_path, "num_workers=0"), steps=2)
+    found = bench(of_files(tmp_path, "num_workers=0", "data.decoded_mb=0"), steps=2)
     assert found.bound == "loading"
     assert found.loading > 8 * 0.05
     assert found.training > found.computing
