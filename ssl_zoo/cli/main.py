@@ -31,6 +31,7 @@ from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.plan import plan_command
 from ssl_zoo.cli.preview import preview_command
+from ssl_zoo.cli.shards import shards_command
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 from ssl_zoo.plain_text import printable
@@ -82,6 +83,7 @@ for _command in (
     plan_command,
     bench_command,
     inspect_command,
+    shards_command,
     train_command,
     compare_command,
     card_command,

@@ -29,3 +29,10 @@ def read_hub(folder: Path) -> object:
     from ssl_zoo.weights.export import WEIGHTS
 
     return read_weights(folder / WEIGHTS)
+
+
+def read_shards(folder: Path) -> object:
+    """Reads what is being written to a folder of shards."""
+    from ssl_zoo.data.shard_writing import read_plan
+
+    return read_plan(folder)

@@ -68,13 +68,16 @@ def read_image(path: Path, wanted: Dataset.Config, *, shrink_to: int | None = No
     return _as_wanted(found, str(path), wanted)
 
 
-def read_bytes(content: bytes, name: str, wanted: Dataset.Config) -> Tensor:
+def read_bytes(
+    content: bytes, name: str, wanted: Dataset.Config, *, shrink_to: int | None = None
+) -> Tensor:
     """Returns the image in the bytes of a file, as `read_image` does; Pillow reads it, at 8 bits.
 
     Args:
         content: the bytes.
         name: name of the image for errors.
         wanted: channels and bits of the data set.
+        shrink_to: see `read_image`.
 
     Raises:
         BadImage: the bytes cannot be decoded.
@@ -90,7 +93,10 @@ def read_bytes(content: bytes, name: str, wanted: Dataset.Config) -> Tensor:
                     f"image '{name}' has more than 8 bits, which are only read from files of their own; "
                     "save the images as files, and set data=FOLDER"
                 )
-            found = _read_jpeg(image) if image.format == "JPEG" else pixels_of(image)
+            if image.format == "JPEG":
+                found = _read_jpeg(image, _divisor(image, shrink_to))
+            else:
+                found = pixels_of(image)
     except (BadImage, UserError):
         raise
     except Image.DecompressionBombError:

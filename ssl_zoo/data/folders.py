@@ -13,17 +13,17 @@ from ssl_zoo.data.array_names import array_settings
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, Contents, look_into
+from ssl_zoo.data.held_out import HELD_OUT
 from ssl_zoo.data.hub_files import HUB, has_image_bytes, is_hub_folder
 from ssl_zoo.data.hugging_face import hub_settings
 from ssl_zoo.data.measure import measured
 from ssl_zoo.data.sampled import Sampled, sample_files
+from ssl_zoo.data.shard_files import is_shards, shard_settings
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image
 from ssl_zoo.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = "20%"
-"""Share of labelled images that is held out for scoring if there is no test split."""
 _LISTED = 20_000  # images of which a sample is read
 _MEASURED = 200  # images whose mean and standard deviation are measured
 _told: set[str] = set()  # what was logged, as settings are read more than once
@@ -44,7 +44,7 @@ def settings_for(text: str) -> dict[str, Any] | None:
         UserError: nothing is there, or nothing that can be read as images.
     """
     path = Path(text).expanduser()
-    if not path.exists() and not text.startswith(HUB):
+    if not path.exists() and not text.startswith(HUB) and not is_shards(text):
         if os.sep in text or text.startswith((".", "~")) or is_table(text) or is_array_file(text):
             raise UserError(
                 f"'{text}' does not exist; give a folder of images, a table, a file of arrays, or the name "
@@ -67,10 +67,10 @@ def all_images(text: str) -> dict[str, Any]:
         UserError: nothing is there, or nothing that can be read as images.
     """
     path = Path(text).expanduser()
-    if path.is_dir() and not is_hub_folder(path):
+    if path.is_dir() and not is_hub_folder(path) and not is_shards(text):
         whole = {"train": ".", "test": ".", "labels": "none"}
         return {"name": "image_folder", "root": str(path), **whole}
-    if not path.exists() and not text.startswith(HUB):
+    if not path.exists() and not text.startswith(HUB) and not is_shards(text):
         raise UserError(
             f"'{text}' is neither a data set nor a folder; give a folder of images, or one of: "
             f"{', '.join(DATASETS)}"
@@ -96,6 +96,9 @@ def _of_path(text: str) -> tuple[dict[str, Any], str]:
     path = Path(text).expanduser()
     if text.startswith(HUB) or (is_hub_folder(path) if path.is_dir() else has_image_bytes(path)):
         settings, what = hub_settings(text, held_out=HELD_OUT)
+        return settings, f"{what}; {_scored_on(settings)}"
+    if is_shards(text):
+        settings, what = shard_settings(text)
         return settings, f"{what}; {_scored_on(settings)}"
     return _of_folder(path) if path.is_dir() else _of_file(path)
 

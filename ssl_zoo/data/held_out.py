@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from ssl_zoo.errors import UserError
 
+HELD_OUT = "20%"
+"""Share of labelled images that is held out for scoring if there is no test split."""
+
 
 def share_of(text: str) -> Fraction | None:
     """Returns the share in a text such as `20%`; None for other text, such as the name of a folder.

@@ -19,6 +19,7 @@ FOLDERS = {
     "cluster": ("cluster", "untrained:pixels", "digits"),
     "classify": ("classify", "untrained:pixels", "data=digits"),
     "compare": ("compare", "simclr"),
+    "shards": ("shards", "photos"),
     "new method": ("new", "method", "mine"),
     "submit evaluate": ("submit", "evaluate", "untrained:pixels", "--dry-run"),
     "train": ("train", "simclr", "seed=7"),
