@@ -65,17 +65,21 @@ def read_image(path: Path, wanted: Dataset.Config, *, shrink_to: int | None = No
         UserError: it has other channels or bits, or a package is missing.
     """
     found = read_raster(path, wanted, shrink_to=shrink_to)
-    return _as_wanted(found, str(path), wanted)
+    return _as_wanted(found, path.__str__, wanted)
 
 
 def read_bytes(
-    content: bytes, name: str, wanted: Dataset.Config, *, shrink_to: int | None = None
+    content: bytes,
+    name: Callable[[], str],
+    wanted: Dataset.Config,
+    *,
+    shrink_to: int | None = None,
 ) -> Tensor:
     """Returns the image in the bytes of a file, as `read_image` does; Pillow reads it, at 8 bits.
 
     Args:
         content: the bytes.
-        name: name of the image for errors.
+        name: returns the name of the image, for errors.
         wanted: channels and bits of the data set.
         shrink_to: see `read_image`.
 
@@ -90,7 +94,7 @@ def read_bytes(
             deep = image.format == "PNG" and content[_PNG_DEPTH] == 16
             if deep or _cut_off(image):
                 raise UserError(
-                    f"image '{name}' has more than 8 bits, which are only read from files of their own; "
+                    f"image '{name()}' has more than 8 bits, which are only read from files of their own; "
                     "save the images as files, and set data=FOLDER"
                 )
             if image.format == "JPEG":
@@ -106,18 +110,18 @@ def read_bytes(
     return _as_wanted(found, name, wanted)
 
 
-def _as_wanted(found: Raster, name: str, wanted: Dataset.Config) -> Tensor:
+def _as_wanted(found: Raster, name: Callable[[], str], wanted: Dataset.Config) -> Tensor:
     """Returns values with the channels and bits of a data set, `(C, H, W)`."""
     bits = bits_of(found.values.dtype)
     if bits != wanted.bits:
         raise UserError(
-            f"image '{name}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
+            f"image '{name()}' has {_depth(found.values.dtype)}, but data.bits={wanted.bits}; "
             f"set data.bits={bits}, and data.mean and data.std to match, or convert the images"
         )
     image = with_channels(found, wanted.channels)
     if image is None:
         raise UserError(
-            f"image '{name}' has {found.channels} channel{'s' * (found.channels > 1)}, but "
+            f"image '{name()}' has {found.channels} channel{'s' * (found.channels > 1)}, but "
             f"data.channels={wanted.channels}; set data.channels={found.channels}, with data.mean and "
             "data.std to match, or convert the images"
         )

@@ -111,7 +111,7 @@ class HuggingFace(Dataset):
         if isinstance(content, dict):
             content, path = content["bytes"], content["path"]
         if content is not None:
-            return read_bytes(bytes(content), self.describe(place), self.config)
+            return read_bytes(bytes(content), functools.partial(self.describe, place), self.config)
         if not path:
             raise BadImage("no image in this row")
         return read_image(Path(path), self.config)

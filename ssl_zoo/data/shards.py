@@ -112,10 +112,17 @@ class Shards(ImageFiles):
         except BadImage:
             return None
 
+    def content_of(self, index: int) -> bytes:
+        """Returns the bytes of an image, as they are in its shard.
+
+        Raises:
+            BadImage: they are not there.
+        """
+        return _content(*self._place(index))
+
     def _decoded(self, index: int) -> Tensor:
-        shard, row = self._place(index)
-        content = _content(shard, row)
-        return read_bytes(content, self.describe(index), self.config, shrink_to=self._shrink_to)
+        name = functools.partial(self.describe, index)
+        return read_bytes(self.content_of(index), name, self.config, shrink_to=self._shrink_to)
 
     def fault(self, index: int) -> str:
         """Returns why an image cannot be loaded; see `Dataset.fault`."""

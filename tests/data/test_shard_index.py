@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ssl_zoo.data import shard_index
+from ssl_zoo.data import fingerprint, shard_index
 from ssl_zoo.data.shard_index import Shard, known_shards, make_index
 from ssl_zoo.errors import UserError
 from tests.data.tars import labelled, plain, png, write_tar
@@ -141,7 +141,7 @@ def test_the_digest_follows_bytes_names_and_classes_and_not_the_place(tmp_path: 
 def test_some_bytes_of_a_large_shard_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_index.files, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 0)
     monkeypatch.setattr(shard_index, "SAMPLED", 2)
     members = plain(5)
     first = make_index(write_tar(tmp_path / "a.tar", members)).digest

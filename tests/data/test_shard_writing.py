@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ssl_zoo.cli.main import cli
-from ssl_zoo.data import shard_writing
+from ssl_zoo.data import fingerprint, shard_writing
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.folders import settings_for
 from ssl_zoo.data.shard_index import make_index
@@ -195,14 +195,14 @@ def test_an_image_that_changes_meanwhile_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folders.two_classes(tmp_path / "photos") / "train"
-    stats_of = shard_writing.files.stats_of
+    stats_of = fingerprint.stats_of
 
     def change(paths: list[Path]) -> Any:
         found = stats_of(paths)
         paths[2].write_bytes(b"x")
         return found
 
-    monkeypatch.setattr(shard_writing.files, "stats_of", change)
+    monkeypatch.setattr(fingerprint, "stats_of", change)
     assert "changed while it was read; start again with --overwrite" in refused(
         root, tmp_path / "d"
     )
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(descriptor: int) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(shard_writing.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     said = refused(root, tmp_path / "d")
     assert "cannot be written to" in said
     assert "(no space left on device); make room" in said

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ssl_zoo.augmentations.base import AUGMENTATIONS
-from ssl_zoo.data import shards
+from ssl_zoo.data import fingerprint, shards
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.folders import settings_for
 from ssl_zoo.data.loader import Sampling, ViewLoader
@@ -245,7 +245,7 @@ def test_cached_features_of_large_shards_depend_on_their_files(
 ) -> None:
     found = build(three(tmp_path))
     small = found.cache_key
-    monkeypatch.setattr(shards.files, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 100)
     large = found.cache_key
     os.utime(tmp_path / "train-0.tar", ns=(1, 1))
     assert len({small, large, build(tmp_path).cache_key}) == 3
