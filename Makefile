@@ -13,7 +13,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[datasets,dev,dicom,fast,heic,mlflow,onnx,parquet,tiff,timm,viz,wandb]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[datasets,dev,dicom,fast,heic,mlflow,onnx,parquet,report,tiff,timm,viz,wandb]"
 	touch $@
 
 demo: install

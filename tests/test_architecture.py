@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {*SCORES, "training"},
     "comparison": {*SCORES, "training", "planning"},
     "launch": {*SCORES, "training", "jobs"},
-    "report": {*SCORES, "registries", "jobs", "explore", "comparison"},
+    "report": {*SCORES, "registries", "jobs", "explore", "comparison", "doctor", "training"},
     "cli": {
         *SCORES,
         *(
@@ -93,7 +93,7 @@ LIBRARIES = {"timm", "torchvision"}
 KNN_NAMES = set(PROTOCOLS)  # protocols bear the names of the methods that made them known
 HEAVY = {
     *("faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"),
-    *("mlflow", "tensorboard", "trackio", "wandb"),
+    *("jinja2", "mlflow", "plotly", "tensorboard", "trackio", "wandb"),
 }
 APART = {
     *("ssl_zoo.backbones.torchvision_resnet", "ssl_zoo.launch.executors"),

@@ -32,6 +32,7 @@ from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.plan import plan_command
 from ssl_zoo.cli.preview import preview_command
 from ssl_zoo.cli.shards import shards_command
+from ssl_zoo.cli.report import report_command
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 from ssl_zoo.plain_text import printable
@@ -59,6 +60,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo plan photos              settings for your own images, within a budget
     ssl-zoo bench swav               how fast it trains here, and what bounds it
     ssl-zoo compare swav simclr      methods side by side
+    ssl-zoo report runs/compare      curves, scores and verdicts in a browser
     ssl-zoo evaluate FILE            score any checkpoint, also of other projects
     ssl-zoo embed FILE photos -o features.parquet    features of your own images
     ssl-zoo doctor runs/swav         what is wrong with a run, and what to do
@@ -94,6 +96,7 @@ for _command in (
     embed_command,
     classify_command,
     preview_command,
+    report_command,
     doctor_command,
 ):
     cli.add_command(takes_plugins(_command))

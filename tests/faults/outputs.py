@@ -10,6 +10,7 @@ FILES = {
     "explore neighbours": ("explore", "neighbours", "features.npz", "1"),
     "plan": ("plan", "photos"),
     "table": ("table", "scores.json"),
+    "report": ("report", "runs/swav"),
     "import": ("import", "weights.pth"),
     "export": ("export", "untrained:pixels", "--as", "torchvision"),
 }
