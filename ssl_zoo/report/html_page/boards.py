@@ -59,6 +59,7 @@ class Board:
         title: the network and the data.
         note: what the intervals are, and what to be careful about.
         score: the headline.
+        heading: its short name.
         protocol: digest of the headline's protocol.
         scale: the smallest and the largest score that the bars can show.
         columns: further columns.
@@ -68,6 +69,7 @@ class Board:
     title: str
     note: str
     score: str
+    heading: str
     protocol: str
     scale: tuple[float, float]
     columns: tuple[str, ...]
@@ -198,7 +200,16 @@ def _board(
         )
         for one in entries
     ]
-    return Board(printable(title), note, score, protocol, scale, tuple(columns), tuple(rows))
+    return Board(
+        title=printable(title),
+        note=note,
+        score=score,
+        heading=HEADINGS.get(score, score),
+        protocol=protocol,
+        scale=scale,
+        columns=tuple(columns),
+        rows=tuple(rows),
+    )
 
 
 def _bar(one: _Entry, scale: tuple[float, float]) -> Bar:

@@ -80,15 +80,17 @@ def charts(
     )
     first = _first(logged)
     methods = {run.settings.get("method", {}).get("name") for run in runs if run.records}
+    rang = dict.fromkeys(f"{_TRAIN}{one.ring.metric}" for one in heard)
+    first += [name for name in rang if name in logged and name not in first]
     found = []
     for name in [*first, *(name for name in logged if name not in first)]:
         traces = [_curve(run, name, colours[run.name]) for run in runs]
         traces = [trace for trace in traces if trace["y"]]
-        for run in runs:
-            rings = [one.ring for one in heard if one.run == run.name]
-            rings = [ring for ring in rings if f"{_TRAIN}{ring.metric}" == name]
-            if rings:
-                traces.append(_marks(run, rings, colours[run.name]))
+        traces += [
+            _marks(run, rings, colours[run.name])
+            for run in runs
+            if (rings := _rings(heard, run, name))
+        ]
         note = ""
         if name == "train/loss" and len(methods) > 1:
             note = (
@@ -114,6 +116,12 @@ def alarms(runs: Sequence[ShownRun]) -> list[HeardAlarm]:
             new = [ring for ring in bell.ringing if str(ring) in rang]
             found += [HeardAlarm(run.name, ring) for ring in new]
     return found
+
+
+def _rings(heard: Sequence[HeardAlarm], run: ShownRun, metric: str) -> list[Ring]:
+    """Returns the alarms of a run that a metric raised."""
+    own = [one.ring for one in heard if one.run == run.name]
+    return [ring for ring in own if f"{_TRAIN}{ring.metric}" == metric]
 
 
 def _first(logged: Sequence[str]) -> list[str]:

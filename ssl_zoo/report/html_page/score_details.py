@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,14 @@ class ClassTable:
         title: evaluator and score.
         names: the checkpoints.
         rows: number of the class, and its score for each checkpoint; None if it has none.
+        class_names: names of classes by number, as far as known.
         note: what is not shown; may be empty.
     """
 
     title: str
     names: tuple[str, ...]
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    class_names: dict[str, str]
     note: str
 
 
@@ -101,8 +103,13 @@ def _over_k(name: str, curve: dict[int, tuple[float, Any]], colour: int) -> dict
     }
 
 
-def class_tables(sources: Sources) -> list[ClassTable]:
-    """Returns the accuracy or average precision by class, for each evaluator and data that has one."""
+def class_tables(sources: Sources, class_names: Mapping[str, Sequence[str]]) -> list[ClassTable]:
+    """Returns the accuracy or average precision by class, for each evaluator and data that has one.
+
+    Args:
+        sources: the results.
+        class_names: names of the classes of the data that a run was trained on, by name of the run.
+    """
     groups: dict[tuple[str, str, str], list[tuple[str, dict[str, Any]]]] = {}
     for name, result in (*sources.results, *sources.details):
         for label, measured in result.evaluators.items():
@@ -111,7 +118,11 @@ def class_tables(sources: Sources) -> list[ClassTable]:
                 if values:
                     place = (label, key, result.data.fingerprint.test)
                     groups.setdefault(place, []).append((name, values))
-    return [_class_table(label, key, members) for (label, key, _), members in groups.items()]
+    found = []
+    for (label, key, _), members in groups.items():
+        named = next((class_names[name] for name, _ in members if name in class_names), ())
+        found.append(_class_table(label, key, members, named))
+    return found
 
 
 def _by_class(found: Any) -> dict[str, Any]:
@@ -122,7 +133,10 @@ def _by_class(found: Any) -> dict[str, Any]:
 
 
 def _class_table(
-    label: str, key: str, members: Sequence[tuple[str, dict[str, Any]]]
+    label: str,
+    key: str,
+    members: Sequence[tuple[str, dict[str, Any]]],
+    class_names: Sequence[str],
 ) -> ClassTable:
     classes = list(dict.fromkeys(one for _, values in members for one in values))
     rows = [(one, tuple(_value(values.get(one)) for _, values in members)) for one in classes]
@@ -133,8 +147,9 @@ def _class_table(
         )
         rows = sorted(rows, key=lambda row: row[1][0] if row[1][0] is not None else 0.0)
         rows = rows[:MOST_CLASSES]
+    known = {str(place): printable(name) for place, name in enumerate(class_names)}
     title = f"{label}: {key.replace('_', ' ')}"
-    return ClassTable(title, tuple(name for name, _ in members), tuple(rows), note)
+    return ClassTable(title, tuple(name for name, _ in members), tuple(rows), known, note)
 
 
 def _value(value: Any) -> float | None:

@@ -9,6 +9,7 @@ from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row
 from ssl_zoo.config import read_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.result import RESULT_FILE, Result, read_results
+from ssl_zoo.jobs.status import status
 from ssl_zoo.plain_text import printable
 from ssl_zoo.report.score_table import read_scored
 from ssl_zoo.runs import metrics
@@ -207,10 +208,33 @@ def read_run(path: Path, name: str, notes: list[str]) -> ShownRun:
             damaged = f"{len(lines) - len(records)} of {len(lines)} lines"
             notes.append(f"Curves of {name} have gaps: {damaged} of its metrics are damaged")
     if not records:
-        notes.append(f"Curves of {name} are left out: it has no metrics yet")
+        notes.append(f"Curves of {name} are left out: it has no metrics{_standing(path)}")
     elif not folder.is_complete:
-        notes.append(f"{name} is not complete: its metrics end at step {records[-1]['step']:,}")
+        step = records[-1]["step"]
+        notes.append(f"{name} is not complete: its metrics end at step {step:,}{_standing(path)}")
     return ShownRun(name, folder, settings, config, records)
+
+
+def different_data(runs: Sequence[ShownRun]) -> list[str]:
+    """Returns a line if runs were trained on different data or networks; none if they were not."""
+    found = []
+    for part in ("data", "backbone"):
+        names: dict[str, list[str]] = {}
+        for run in runs:
+            settings = run.settings.get(part)
+            told = settings.get("name") if isinstance(settings, dict) else settings
+            names.setdefault(printable(str(told)), []).append(run.name)
+        if len(names) > 1:
+            each = "; ".join(f"{', '.join(members)}: {name}" for name, members in names.items())
+            found.append(f"The runs differ in {part}, so compare their curves with care ({each})")
+    return found
+
+
+def _standing(path: Path) -> str:
+    """Returns the state of a run that is not complete, to append to a sentence."""
+    found = status(path)
+    why = f", {found.reason}" if found.reason else ""
+    return printable(f" ({found.state}{why})")
 
 
 def _short(paths: Sequence[Path]) -> list[str]:

@@ -51,7 +51,8 @@ def of_comparison(comparison: Comparison) -> Verdict:
     if not above:
         return found
     names = _listed([printable(one.theirs) for one in above])
-    warning = f"{printable(best.name)} is not better than {names}, which no training made."
+    are = "is" if len(above) == 1 else "are"
+    warning = f"{printable(best.name)} is not better than {names}, which {are} not trained."
     return Verdict(f"{found.text} {warning}", found.lines, found.note)
 
 

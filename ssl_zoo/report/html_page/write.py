@@ -1,5 +1,6 @@
 """`write_report`: the page of runs, comparisons and results as one file."""
 
+import html
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ssl_zoo.report.html_page.curves import alarms, charts
 from ssl_zoo.report.html_page.pictures import maps, sheets
 from ssl_zoo.report.html_page.score_details import all_scores, class_tables, over_k
 from ssl_zoo.report.html_page.setting_differences import setting_differences
-from ssl_zoo.report.html_page.sources import Sources, read_sources
+from ssl_zoo.report.html_page.sources import Sources, different_data, read_sources
 from ssl_zoo.report.html_page.verdicts import Verdict, of_comparison, of_results
 
 MARK = '<meta name="generator" content="ssl-zoo report">'
@@ -100,6 +101,7 @@ def _facts(
 ) -> dict[str, Any]:
     """Returns what the template shows; notes are complete when it returns."""
     heard = alarms(sources.runs)
+    sources.notes += different_data(sources.runs)
     curves = charts(sources.runs, heard, colours)
     scores_over_k = over_k(sources, colours)
     shown_maps = maps(sources.runs, sources.notes) if with_map else []
@@ -116,7 +118,7 @@ def _facts(
         "charts": curves,
         "heard": heard,
         "over_k": [chart["title"] for chart in scores_over_k],
-        "classes": class_tables(sources),
+        "classes": class_tables(sources, _class_names(sources, shown_maps)),
         "all_scores": all_scores(sources),
         "differing": setting_differences(sources.runs),
         "sheets": sheets(sources.runs, sources.notes) if with_views else [],
@@ -124,6 +126,20 @@ def _facts(
         "origins": _origins(sources),
         "data": data,
     }
+
+
+def _class_names(sources: Sources, shown_maps: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Returns the names of classes of each run whose result is of the data that its map is of."""
+    scored = dict((*sources.results, *sources.details))
+    trained = {run.name: run for run in sources.runs if run.config is not None}
+    found = {}
+    for one in shown_maps:
+        name = one["name"]
+        if name in scored and name in trained:
+            data = trained[name].settings.get("data", {})
+            if scored[name].data.settings == data:
+                found[name] = [html.unescape(each) for each in one["classes"]]
+    return found
 
 
 def _title(sources: Sources) -> str:
