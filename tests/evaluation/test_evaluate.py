@@ -130,7 +130,7 @@ def test_a_network_without_data_needs_a_data_set() -> None:
 def test_training_on_images_takes_no_other_layer_or_precision(
     settings: dict[str, Any], small_run: Path
 ) -> None:
-    with pytest.raises(UserError, match="linear_sgd trains on pooled features in fp32"):
+    with pytest.raises(UserError, match="linear_sgd uses pooled features in fp32"):
         evaluate(small_run, evaluators=["linear_sgd"], **settings)
 
 
