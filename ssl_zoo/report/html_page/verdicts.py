@@ -80,7 +80,7 @@ def _of_tests(decisive: Sequence[Difference], tests: Sequence[Difference]) -> Ve
     worse = [
         printable(one.theirs) for one in decisive if one.distinguishable and not _is_better(one)
     ]
-    if not better and not worse:
+    if not better and not worse and len(equal) == 1:
         text = f"{best} and {_listed(equal)} are not distinguishable."
     else:
         parts = [f"better than {_listed(better)}"] if better else []

@@ -60,6 +60,13 @@ def test_other_differences_are_not_distinguishable() -> None:
     assert found.text == "a and b are not distinguishable."
 
 
+def test_several_equals_are_each_compared_with_the_best() -> None:
+    found = of_comparison(
+        comparison(*(against(name, 1.0, distinguishable=False) for name in ("one", "two")))
+    )
+    assert found.text == "a is not distinguishable from one and two."
+
+
 def test_a_method_below_a_baseline_is_told_in_the_verdict() -> None:
     worse = against("pixels", -9.0, distinguishable=True)
     found = of_comparison(comparison(against("b", 5.0, distinguishable=True), worse))
