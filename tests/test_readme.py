@@ -82,7 +82,7 @@ def write_photos(folder: Path) -> None:
     [
         ("README.md", 11, 2),
         (SCORING, 8, 0),
-        (IMAGES, 18, 1),
+        (IMAGES, 20, 1),
         (TRAINING, 9, 0),
         ("docs/pixels.md", 0, 1),
         (SPEED, 1, 0),

@@ -76,17 +76,16 @@ def _order(names: Sequence[bytes], seed: int) -> NDArray[np.int64]:
     """Returns positions in an order that is random but depends only on names and seed."""
     salt = str(seed).encode() + b"\0"
     keys = [hashlib.blake2b(salt + name, digest_size=8).digest() for name in names]
-    return np.array(
-        sorted(range(len(keys)), key=lambda place: (keys[place], place)), dtype=np.int64
-    )
+    return np.argsort(np.frombuffer(b"".join(keys), dtype=">u8"), kind="stable")
 
 
 def _by_class(
     order: NDArray[np.int64], classes: NDArray[np.int64], share: Fraction
 ) -> NDArray[np.bool_]:
     chosen = np.zeros(len(order), dtype=bool)
-    for label in np.unique(classes):
-        members = order[classes[order] == label]
+    together = order[np.argsort(classes[order], kind="stable")]
+    _, starts = np.unique(classes[together], return_index=True)
+    for members in np.split(together, starts[1:]):
         count = round(share * len(members))
         if len(members) > 1:
             count = min(max(count, 1), len(members) - 1)

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.data.contents import USUAL_NAMES, look_into
+from ssl_zoo.data.base import Split
+from ssl_zoo.data.contents import USUAL_NAMES
 from ssl_zoo.data.held_out import HELD_OUT
 from ssl_zoo.data.shard_index import Shard, known_shards
+from ssl_zoo.data.walk import is_image
 from ssl_zoo.errors import UserError
 
 TAR = ".tar"
@@ -110,7 +112,9 @@ def is_shards(text: str) -> bool:
     """Returns whether a path is that of shards: a folder, a file, a pattern or a list."""
     path = Path(text).expanduser()
     if path.is_dir():
-        return any(path.glob(f"*{TAR}")) and not look_into(path).images
+        return bool(_in_splits(path)) or (
+            any(path.glob(f"*{TAR}")) and not any(is_image(name) for name in os.listdir(path))
+        )
     if text.endswith(TAR):
         return path.is_file() or bool(_SPECIAL.search(text))
     return text.endswith(LIST) and path.is_file() and _names_shards(path)
@@ -168,15 +172,28 @@ def _splits(text: str) -> tuple[Path, str, str | None]:
             (n for n, part in enumerate(parts[:-1]) if _SPECIAL.search(part)), len(parts) - 1
         )
         return Path(*parts[:fixed]), os.path.join(*parts[fixed:]), None
+    inside = _in_splits(path)
+    if inside:
+        return path, f"{inside[0]}/*{TAR}", f"{inside[1]}/*{TAR}" if inside[1:] else None
     names = {_stem(file.name) for file in path.glob(f"*{TAR}") if file.name[0] != "."}
-    lower = {name.lower(): name for name in sorted(names)}
-    train, test = (
-        next((lower[one] for one in USUAL_NAMES[split] if one in lower), None)
-        for split in ("train", "test")
-    )
+    train, test = (_usual(names, split) for split in ("train", "test"))
     if train is None:
         return path, f"*{TAR}", None
     return path, f"{train}*{TAR}", f"{test}*{TAR}" if test else None
+
+
+def _in_splits(path: Path) -> list[str]:
+    """Returns the folders of training and test shards in a folder: `train` and perhaps `val`."""
+    if any(path.glob(f"*{TAR}")):
+        return []
+    names = {file.parent.name for file in path.glob(f"*/*{TAR}")}
+    train, test = (_usual(names, split) for split in ("train", "test"))
+    return [name for name in (train, test) if name] if train else []
+
+
+def _usual(names: set[str], split: Split) -> str | None:
+    lower = {name.lower(): name for name in sorted(names)}
+    return next((lower[one] for one in USUAL_NAMES[split] if one in lower), None)
 
 
 def _stem(name: str) -> str:

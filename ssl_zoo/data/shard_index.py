@@ -246,7 +246,8 @@ class _Members:
                     content = os.pread(raw.fileno(), member.size, member.offset_data)
                     found = _class_in(content, ending)
                     text = found if ending == ".cls" or text is None else text
-            self._add(raw, image, text)
+            if not (self.fault and text is None and any(self.texts)):  # its class may be missing
+                self._add(raw, image, text)
             if not self.whole:
                 self._sample(raw)
 
@@ -272,8 +273,9 @@ class _Members:
                 yield member
             end = opened.offset
         with path.open("rb") as raw:  # a damaged header looks like the end to tarfile
-            if any(os.pread(raw.fileno(), tarfile.BLOCKSIZE, end)):
-                self.fault = "damaged"
+            header = os.pread(raw.fileno(), tarfile.BLOCKSIZE, end)
+            if any(header):
+                self.fault = "damaged" if len(header) == tarfile.BLOCKSIZE else "cut off"
 
     def _add(self, raw: Any, image: tarfile.TarInfo | None, text: str | None) -> None:
         if image is None:

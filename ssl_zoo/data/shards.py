@@ -153,9 +153,7 @@ class Shards(ImageFiles):
         if len(self) > STORED:
             return None
         found = np.concatenate([_tensor(shard, "digests") for shard in self._shards])
-        return files.with_labels(
-            found.astype(np.uint64) if self._rows is None else found[self._rows], self.labels
-        )
+        return files.with_labels(found if self._rows is None else found[self._rows], self.labels)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -232,7 +230,7 @@ def _codes(shards: list[Shard], values: dict[str, int]) -> NDArray[np.int64]:
         np.array([*(values[text] for text in shard.classes), -1])[_tensor(shard, "classes")]
         for shard in shards
     ]
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate(found).astype(np.int64, copy=False)
 
 
 class _Opened:

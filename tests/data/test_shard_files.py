@@ -72,6 +72,14 @@ def test_names_of_shards_tell_the_splits(
     }
 
 
+def test_folders_of_shards_are_splits(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train" / "0.tar", labelled(4))
+    assert understood(tmp_path)["test"] == "20%"
+    write_tar(tmp_path / "Val" / "0.tar", labelled(4))
+    found = understood(tmp_path)
+    assert (found["train"], found["test"]) == ("train/*.tar", "Val/*.tar")
+
+
 def test_without_labels_no_image_is_held_out(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", plain(3))
     assert understood(tmp_path)["test"] == "*.tar"
