@@ -11,7 +11,7 @@ import click
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--json", "as_json", is_flag=True, help="Print every finding as JSON.")
 def doctor_command(run: str | None, as_json: bool) -> None:
-    """Tells what is wrong with this machine or with a run, and what to do about it.
+    """Tells what is wrong with this machine or a run.
 
     Looks at processors, devices, faiss, shared memory, free disk and packages. RUN is a run folder or its
     name in 'runs'; then it also looks at the images (missing or changed), at checkpoints and metrics, and

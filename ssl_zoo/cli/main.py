@@ -31,8 +31,8 @@ from ssl_zoo.cli.new import new_command
 from ssl_zoo.cli.options import takes_plugins
 from ssl_zoo.cli.plan import plan_command
 from ssl_zoo.cli.preview import preview_command
-from ssl_zoo.cli.shards import shards_command
 from ssl_zoo.cli.report import report_command
+from ssl_zoo.cli.shards import shards_command
 from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.cli.train import config_command, train_command
 from ssl_zoo.plain_text import printable

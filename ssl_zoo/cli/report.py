@@ -25,7 +25,7 @@ _shows = adds(
 )
 @_shows
 def report_command(what: tuple[str, ...], output: str, no_map: bool, no_views: bool) -> None:
-    """Writes one HTML page that shows runs and scores in a browser, also without a network.
+    """Writes one HTML page of runs and scores.
 
     RUN is a run folder, complete or not; COMPARISON the folder of a comparison; RESULT a file written by
     evaluate --output. The page has the verdict of the comparison, a leaderboard, curves of training with

@@ -28,7 +28,7 @@ from ssl_zoo.runs.places import output_folder
 def shards_command(
     what: tuple[str, ...], output: str, size: str, images: int | None, overwrite: bool
 ) -> None:
-    """Writes image files into a few large tar files.
+    """Writes images into a few large tar files.
 
     FOLDER is a folder of images, or a table of image files. The bytes and names of images are kept, and
     classes too. Each shard has an index beside it, so that data=DIR reads any image without the others, and
