@@ -22,7 +22,7 @@ def test_rows_are_sorted_by_the_headline() -> None:
 def test_an_interval_is_drawn_on_the_scale_of_its_board() -> None:
     one = small_result("a", intervals={"top1@k=20": (45.0, 55.0)})
     (board,) = boards(Sources(results=[("a", one)]))
-    assert board.scale == (pytest.approx(44.4), pytest.approx(55.6))
+    assert [*board.scale] == pytest.approx([44.4, 55.6])
     bar = board.rows[0].bar
     assert bar.at == 50
     assert bar.left == pytest.approx(100 * 0.6 / 11.2, abs=0.01)
