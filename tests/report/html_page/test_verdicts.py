@@ -87,6 +87,16 @@ def test_several_seeds_are_ranked_and_not_tested() -> None:
     assert "No test" in found.note
 
 
+def test_a_baseline_with_a_higher_mean_over_seeds_is_told() -> None:
+    several = comparison(seeds=3, std=1.5)
+    *trained, pixels = several.rows
+    higher = pixels.scores[SCORE].model_copy(update={"mean": 65.0})
+    pixels = pixels.model_copy(update={"scores": {SCORE: higher}})
+    found = of_comparison(several.model_copy(update={"rows": (*trained, pixels)}))
+    assert "of what was trained the highest" in found.text
+    assert found.text.endswith("pixels, which is not trained, has 65.00.")
+
+
 def test_what_is_not_ranked_has_no_winner() -> None:
     assert of_comparison(comparison(ranked=False)).text.startswith("Not ranked: ")
 
