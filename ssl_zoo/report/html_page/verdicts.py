@@ -38,13 +38,13 @@ def of_comparison(comparison: Comparison) -> Verdict:
     if not comparison.differences:
         spread = "" if score.std is None else f" ± {score.std:.2f} over {comparison.seeds} seeds"
         higher = [row for row in comparison.rows if row.scores[headline].mean > score.mean]
-        above = "".join(
+        told = "".join(
             f" {printable(row.name)}, which is not trained, has {row.scores[headline].mean:.2f}."
             for row in higher
         )
-        most = "of what was trained the highest" if above else "the highest"
+        most = "of what was trained the highest" if told else "the highest"
         return Verdict(
-            f"{printable(best.name)} has {most} {headline}: {score.mean:.2f}{spread}.{above}",
+            f"{printable(best.name)} has {most} {headline}: {score.mean:.2f}{spread}.{told}",
             note="No test says whether this is more than chance: compare the spread over seeds.",
         )
     rivals = {row.name for row in comparison.rows if row.epochs}
