@@ -81,6 +81,9 @@ class Shard:
     fault: str
 
 
+_said: set[Shard] = set()  # damaged shards that were logged, as they are looked up more than once
+
+
 def known_shards(paths: Sequence[Path]) -> list[Shard]:
     """Returns shards; those that have no index, or were changed after it was made, are indexed first.
 
@@ -102,7 +105,8 @@ def known_shards(paths: Sequence[Path]) -> list[Shard]:
 
 def _told(shards: list[Shard]) -> list[Shard]:
     for shard in shards:
-        if shard.fault and distributed.is_main():
+        if shard.fault and distributed.is_main() and shard not in _said:
+            _said.add(shard)
             logger.warning(
                 "shard '%s' is %s; its first %d images are used, and what follows is not",
                 shard.path, shard.fault, shard.count,
