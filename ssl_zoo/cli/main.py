@@ -58,7 +58,7 @@ def cli(quiet: bool) -> None:
     ssl-zoo show method swav         its description and settings
     ssl-zoo train swav               a small run, a few minutes on a CPU
     ssl-zoo plan photos              settings for your own images, within a budget
-    ssl-zoo shards photos -o shards  millions of images in a few large files
+    ssl-zoo shards photos -o tars    millions of images in a few large files
     ssl-zoo bench swav               how fast it trains here, and what bounds it
     ssl-zoo compare swav simclr      methods side by side
     ssl-zoo report runs/compare      curves, scores and verdicts in a browser

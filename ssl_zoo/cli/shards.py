@@ -36,9 +36,9 @@ def shards_command(
     command continues where a killed one stopped.
 
     \b
-    ssl-zoo shards photos -o shards
-    ssl-zoo shards photos -o shards --size 250MB data.labels=none
-    ssl-zoo train simclr data=shards
+    ssl-zoo shards photos -o tars
+    ssl-zoo shards photos -o tars --size 250MB data.labels=none
+    ssl-zoo train simclr data=tars
     """
     target = output_folder(output, replaces=read_shards)
     from ssl_zoo.cli.console import say

@@ -57,7 +57,7 @@ def names_in_wheel(wheel: Path) -> set[str]:
 
 def names_in_tree(root: Path) -> set[str]:
     kinds = {
-        "ssl_zoo": ("py", "yaml", "txt"),
+        "ssl_zoo": ("py", "yaml", "txt", "css", "js", "jinja"),
         "methods": ("py", "yaml", "md"),
         "model_cards": ("md", "safetensors"),
     }
