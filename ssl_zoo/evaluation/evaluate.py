@@ -71,15 +71,9 @@ def evaluate(
     """
     start = time.monotonic()
     config = with_fields(EvaluationConfig, config, fields)
+    opened = _opened(what, config, normalisation)
     if isinstance(what, nn.Module):
-        opened, device = open_model(what, config, normalisation), device or device_of(what)
-    elif normalisation is not None:
-        raise UserError.everywhere(
-            "normalisation applies to a module; that of a checkpoint is known, and data.mean and data.std "
-            "replace it"
-        )
-    else:
-        opened = what if isinstance(what, Opened) else open_for(what, config)
+        device = device or device_of(what)
     data = data_config(opened, config.data)
     with distributed.process_group() as own:
         train, test = splits(data)
@@ -117,6 +111,22 @@ def evaluate(
         provenance=provenance(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _opened(
+    what: str | Path | Opened | nn.Module,
+    config: EvaluationConfig,
+    normalisation: MeanAndStd | None,
+) -> Opened:
+    """Returns what is scored, opened; see `evaluate`."""
+    if isinstance(what, nn.Module):
+        return open_model(what, config, normalisation)
+    if normalisation is not None:
+        raise UserError.everywhere(
+            "normalisation applies to a module; that of a checkpoint is known, and data.mean and data.std "
+            "replace it"
+        )
+    return what if isinstance(what, Opened) else open_for(what, config)
 
 
 def open_for(what: str | Path, config: FeatureConfig) -> Opened:

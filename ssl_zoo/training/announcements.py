@@ -76,7 +76,7 @@ def _say_what_lacks(config: RunConfig, loader: ViewLoader) -> None:
         logger.warning("%s", lack)
     if loader.views_by == "torch":
         logger.info(
-            "views are made without OpenCV, which takes about twice the time: pip install 'ssl-zoo[fast]'"
+            "views are made without OpenCV, which takes more than twice as long: pip install 'ssl-zoo[fast]'"
         )
 
 
