@@ -50,3 +50,18 @@ def test_a_lock_of_another_process_is_respected_until_it_ends(tmp_path: Path) ->
 def test_a_lock_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"), locked(tmp_path / "gone" / ".lock"):
         pass
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "notes.txt"
+    write_text(file, "old")
+
+    def crash(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(file, "new")
+    assert file.read_text() == "old"

@@ -10,9 +10,10 @@ import torch
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Method
-from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs import checkpoint, checkpoint_writing
 from ssl_zoo.runs.arithmetic import changes
-from ssl_zoo.runs.checkpoint import Content, Facts, RunState
+from ssl_zoo.runs.checkpoint import Facts, RunState
+from ssl_zoo.runs.checkpoint_writing import Content
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.job import is_submitted
@@ -73,7 +74,7 @@ class TrainingState:
                 "buffers": dict(self.method.named_buffers()),
             },
         )
-        checkpoint.save(
+        checkpoint_writing.save(
             self.folder.checkpoints,
             content,
             keep=self.config.checkpoint.keep,

@@ -16,7 +16,7 @@ from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.evaluation.config import EvaluationConfig
 from ssl_zoo.evaluation.result import Fingerprint
 from ssl_zoo.report.score_table import table
-from ssl_zoo.runs import arithmetic, checkpoint
+from ssl_zoo.runs import arithmetic, checkpoint, checkpoint_writing
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.ownership import Ownership
 from ssl_zoo.training.train import Trainer, train
@@ -26,8 +26,9 @@ FSYNCS = ("rank", "model", "optimizer", "manifest", "its folder", "folder of che
 
 
 def save(run: Path, owner: Ownership, step: int) -> None:
-    content = checkpoint.Content(checkpoint.Facts(step, {}), nn.Linear(2, 1), {}, {})
-    checkpoint.save(run / "checkpoints", content, may_write=lambda: not owner.is_lost())
+    facts = checkpoint.Facts(step, {})
+    content = checkpoint_writing.Content(facts, nn.Linear(2, 1), {}, {})
+    checkpoint_writing.save(run / "checkpoints", content, may_write=lambda: not owner.is_lost())
 
 
 @pytest.mark.parametrize("moment", range(len(FSYNCS)), ids=FSYNCS)

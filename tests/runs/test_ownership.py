@@ -9,6 +9,7 @@ import pytest
 from ssl_zoo.errors import Superseded, UserError
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.runs import checkpoint, ownership
+from ssl_zoo.runs.checkpoint_writing import Content, save
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.ownership import Ownership
@@ -159,9 +160,9 @@ def test_a_checkpoint_is_not_published_by_one_who_lost_the_folder(tmp_path: Path
     from torch import nn
 
     facts = checkpoint.Facts(1, config={})
-    content = checkpoint.Content(facts, nn.Linear(1, 1), optimizer={}, rank={})
+    content = Content(facts, nn.Linear(1, 1), optimizer={}, rank={})
     with pytest.raises(Superseded, match="another start has taken over"):
-        checkpoint.save(tmp_path, content, may_write=lambda: False)
+        save(tmp_path, content, may_write=lambda: False)
     assert [*tmp_path.iterdir()] == []
 
 

@@ -26,7 +26,7 @@ RANK = int(os.environ.get("SLURM_PROCID", "0"))
 
 def install() -> None:
     """Puts the faults into the classes of this process."""
-    from ssl_zoo.runs import checkpoint
+    from ssl_zoo.runs import checkpoint, checkpoint_writing
     from ssl_zoo.training.train import Trainer
 
     finish_step = Trainer._finish_step
@@ -43,7 +43,7 @@ def install() -> None:
             raise ZeroDivisionError("on purpose")
         finish_step(self, *arguments)
 
-    publish = checkpoint._publish
+    publish = checkpoint_writing._publish
 
     def cut_off(aside: Path, final: Path, manifest: Any, may_write: Any) -> None:
         if FAULTS.get("cut") == str(manifest.step):
@@ -54,7 +54,7 @@ def install() -> None:
 
     hog: list[bytes] = []
     Trainer._finish_step = faulty_finish  # type: ignore[assignment,method-assign]
-    checkpoint._publish = cut_off
+    checkpoint_writing._publish = cut_off
     if "deaf" in FAULTS:  # USR2 stays ignored, as the batch script has it
         signal.signal = lambda *arguments: None
 

@@ -20,7 +20,7 @@ from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
-from ssl_zoo.runs import checkpoint
+from ssl_zoo.runs import checkpoint, checkpoint_writing
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
@@ -245,14 +245,14 @@ def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoint._write_model
+    write = checkpoint_writing._write_model
 
     def fill_up(path: Path, model: torch.nn.Module) -> str:
         if "00000008" in path.parent.name:
             raise OSError(28, "No space left on device")
         return write(path, model)
 
-    monkeypatch.setattr(checkpoint, "_write_model", fill_up)
+    monkeypatch.setattr(checkpoint_writing, "_write_model", fill_up)
     config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
     with pytest.raises(
         UserError, match="step 8 cannot be written .*: no space left .*'step-00000004'"
