@@ -11,6 +11,7 @@ from ssl_zoo.evaluation.source import FeatureSource, score
 from ssl_zoo.evaluators.base import EVALUATORS, Scores
 from ssl_zoo.method import Method
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.training.selection import Named
 from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.open import Opened
 
@@ -87,7 +88,13 @@ class OnlineEvaluator:
             for label, settings in self._request.labelled().items()
         ]
 
-    def needs_labels(self, label: str) -> bool:
+    def named(self, found: list[tuple[str, Scores]]) -> tuple[Named, Named]:
+        """Returns all scores by full name, and the headlines of evaluators that use labels."""
+        every = {f"{key}/{name}": value for key, s in found for name, value in s.values.items()}
+        headlines = [f"{key}/{s.headline}" for key, s in found if self._needs_labels(key)]
+        return every, {name: every[name] for name in headlines if name in every}
+
+    def _needs_labels(self, label: str) -> bool:
         """Returns whether an evaluator compares features with labels."""
         return bool(EVALUATORS.build(self._request.labelled()[label]).labelled)
 

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ssl_zoo import distributed
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.data.loader import ViewLoader
 from ssl_zoo.files import write_text
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.trackers.base import TRACKERS, TrackedRun, Tracker, check_installed
+from ssl_zoo.training.preview import draw
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,26 @@ def trackers_of(config: RunConfig) -> list[NamedConfig]:
     for tracker in config.log:
         check_installed(tracker)
     return list(config.log)
+
+
+def open_tracking(
+    config: RunConfig,
+    folder: RunFolder,
+    trackers: Sequence[NamedConfig],
+    loader: ViewLoader,
+    *,
+    start_step: int,
+) -> "Tracking | None":
+    """Opens the trackers on rank 0; returns None on other ranks."""
+    if not distributed.is_main():
+        return None
+    return Tracking(
+        config,
+        folder,
+        trackers,
+        start_step=start_step,
+        sheet=lambda n: draw(loader.dataset, loader.first(n)),
+    )
 
 
 class Tracking:

@@ -1,5 +1,8 @@
 """`train(config)`: the training loop, for a single process, torchrun and cluster jobs.
 
+What one step does to the weights is in `update`; what is logged, in `reporter` and `tracking`; what is saved,
+in `state`.
+
 It resumes from the newest intact checkpoint in the run folder, so crashes, Ctrl-C, preemption and
 requeues are handled in the same way, exact to the step.
 """
@@ -7,22 +10,19 @@ requeues are handled in the same way, exact to the step.
 import itertools
 import logging
 from collections.abc import Generator
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict, replace
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.loader import LoadedBatch
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import Scores
-from ssl_zoo.evaluators.collapse import effective_rank, feature_std
-from ssl_zoo.method import METHODS, Batch, StepOutput
-from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.method import METHODS
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.arithmetic import arithmetic
 from ssl_zoo.runs.config import RunConfig, run_config
@@ -40,24 +40,20 @@ from ssl_zoo.training.build import (
     build_loader,
     build_method,
     check_durations,
-    split_batch,
-    to_batch,
-    wrap,
 )
 from ssl_zoo.training.due import Due
-from ssl_zoo.training.initial import Freezing, initial_weights, scaled_groups
+from ssl_zoo.training.initial import initial_weights
 from ssl_zoo.training.kept_decoded import keep_all_decoded
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock, peak_memory
-from ssl_zoo.training.preview import draw
-from ssl_zoo.training.rates import Rates
 from ssl_zoo.training.reporter import Reporter
 from ssl_zoo.training.same_data import TrainingData
-from ssl_zoo.training.selection import Named, Selection
+from ssl_zoo.training.selection import Selection
 from ssl_zoo.training.signals import StopRequest, listen
 from ssl_zoo.training.state import TrainingState
-from ssl_zoo.training.tracking import Tracking, trackers_of
+from ssl_zoo.training.tracking import open_tracking, trackers_of
+from ssl_zoo.training.update import Update
 
 logger = logging.getLogger(__name__)
 
@@ -125,23 +121,16 @@ class Trainer:
         seed_everything(config.seed)
         self.method = build_method(config, dataset, self.steps_per_epoch, device, initial=initial)
         check_durations(config, self.method)
-        self.freezing = Freezing(config.init, self.method.backbone)
-        self.wrapped = wrap(self.method, device)
+        self.update = Update(config, self.method, device)
         seed_everything(config.seed + distributed.rank())
-        groups = [dict(group) for group in self.method.param_groups()]
-        if config.init is not None and config.init.layer_decay is not None:
-            groups = scaled_groups(groups, self.method.backbone, config.init.layer_decay)
-        self.optimizer = OPTIMIZERS.build(config.optimizer, params=groups)
-        self.rates = Rates(self.optimizer, config.schedule)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         data: Any = config.data
         self.selection = Selection(config, folder)
         self.state = TrainingState(
             config,
             folder,
             self.method,
-            self.optimizer,
-            self.scaler,
+            self.update.optimizer,
+            self.update.scaler,
             self.steps_per_epoch,
             arithmetic=arithmetic(device, views_by=self.loader.views_by),
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
@@ -157,7 +146,6 @@ class Trainer:
         )
         self._provenance = provenance()  # now, as the checkout may change during training
         self._clock = Clock(0)
-        self._output: StepOutput | None = None
         self._before: list[tuple[str, Scores]] = []  # scores of the untrained network
 
     def keep_decoded(self) -> None:
@@ -183,7 +171,7 @@ class Trainer:
             return
         if self.online.is_on:
             self._before = self.online.evaluate(self.method)
-        scores, self.selection.first = self._named(self._before)
+        scores, self.selection.first = self.online.named(self._before)
         self.selection.check(scores)
 
     def run(self, request: StopRequest, *, bar: bool | None = None) -> None:
@@ -214,7 +202,9 @@ class Trainer:
             start_step=self.step,
             seconds_before=seconds_before,
             bell=bell,
-            tracking=self._tracking(),
+            tracking=open_tracking(
+                self.config, self.folder, self._trackers, self.loader, start_step=self.step
+            ),
             bar=bar,
         ) as reporter:
             if not self.total_steps:
@@ -240,18 +230,6 @@ class Trainer:
                 warned=reporter.warned,
             )
 
-    def _tracking(self) -> Tracking | None:
-        """Opens the trackers on rank 0."""
-        if not distributed.is_main():
-            return None
-        return Tracking(
-            self.config,
-            self.folder,
-            self._trackers,
-            start_step=self.step,
-            sheet=lambda n: draw(self.loader.dataset, self.loader.first(n)),
-        )
-
     def _train(self, reporter: Reporter, request: StopRequest) -> None:
         """Takes the remaining steps, as long as the scores improve."""
         self._clock.restart(self.step)
@@ -273,8 +251,7 @@ class Trainer:
         with closing(self._batches()) as batches:
             for batch in itertools.repeat(next(batches)) if again else batches:
                 self._take_step(batch, self._progress())
-                assert self._output is not None
-                yield float(self._output.loss.detach())
+                yield self.update.loss
 
     def _mark_complete(self) -> None:
         self.folder.ownership.check()
@@ -307,38 +284,8 @@ class Trainer:
         )
 
     def _take_step(self, loaded: LoadedBatch, progress: Progress) -> None:
-        self.rates.set(progress)
-        self.method.before_step(progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = split_batch(to_batch(loaded, self.config, self.device), self.config.accumulate)
-        for position, part in enumerate(parts):
-            last = position == len(parts) - 1
-            with nullcontext() if last else self._no_sync():
-                self._output = self._forward(part, progress)
-                self.agreement.note_loss(self._output.loss, self.step + 1)
-                loss: Any = self.scaler.scale(self._output.loss / len(parts))
-                loss.backward()
-        self.method.after_backward(progress)
-        self.freezing.apply(progress)
-        if self.config.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.method.parameters(), self.config.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.method.after_step(progress)
-        self.method.commit(progress)
+        self.update.take(loaded, progress, self.agreement)
         self.state.step += 1
-
-    def _forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            self.config.precision
-        ]
-        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            output: StepOutput = self.wrapped(batch, progress)
-        return replace(output, features=output.features[: batch.n_global * batch.n_images])
-
-    def _no_sync(self) -> Any:
-        return self.wrapped.no_sync() if distributed.world_size() > 1 else nullcontext()  # type: ignore[operator]
 
     def _due(self) -> Due:
         """Returns what is due after this step."""
@@ -390,44 +337,15 @@ class Trainer:
         for prefix, scores in found:
             reporter.log(self.step, epoch, prefix, scores.values, headline=scores.headline)
         if self.total_steps:
-            self.selection.note(self.step, *self._named(found))
-
-    def _named(self, found: list[tuple[str, Scores]]) -> tuple[Named, Named]:
-        """Returns all scores by full name, and the headlines of evaluators that use labels."""
-        every = {f"{key}/{name}": value for key, s in found for name, value in s.values.items()}
-        headlines = [f"{key}/{s.headline}" for key, s in found if self.online.needs_labels(key)]
-        return every, {name: every[name] for name in headlines if name in every}
+            self.selection.note(self.step, *self.online.named(found))
 
     def _interrupted(self, signum: int) -> Interrupted:
         return Interrupted(self.folder.path, self.step, signum)
 
-    def _queue_ages(self) -> dict[str, float]:
-        """Returns how stale the queue is, if there is a full one."""
-        ages = [memory.age_share() for memory in self.method.memories().values()]
-        known = [age for age in ages if age is not None]
-        return {"queue_age_share": max(known)} if known else {}
-
     def _metrics(self) -> dict[str, float]:
-        assert self._output is not None
-        features = self._output.features.float()
-        values = {
-            "loss": float(self._output.loss.detach()),
-            "feature_std": feature_std(features),
-            "effective_rank": effective_rank(features),
-            **self._output.metrics(),
-            **self._queue_ages(),
-        }
-        means = (
-            distributed.all_reduce(
-                torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-            )
-            / distributed.world_size()
-        )
-        scale = {"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
+        """Returns what is logged of the last step; all ranks must call it."""
         return {
-            **dict(zip(values, means.tolist(), strict=True)),
-            "lr": self.rates.lr,
-            **scale,
+            **self.update.metrics(),
             **self._clock.read(self.step, self.config.global_batch_size),
             **peak_memory(self.device),
         }

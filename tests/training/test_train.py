@@ -375,8 +375,8 @@ def test_a_groups_own_weight_decay_is_where_its_schedule_begins(
     monkeypatch.setattr(SimCLR, "param_groups", groups)
     config = fast_config("simclr", "epochs=1", f"schedule={schedule}")
     trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
-    trainer.rates.set(trainer._progress())
-    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.25
+    trainer.update.rates.set(trainer._progress())
+    assert trainer.update.optimizer.param_groups[0]["weight_decay"] == 0.25
 
 
 def test_scores_before_and_during_training_change_no_weights(tmp_path: Path) -> None:
