@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from ssl_zoo.data.array_file import ALONE, read_values
 from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.decoding import bits_of, scaled
 from ssl_zoo.data.fingerprint import short, with_labels
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.held_out import HeldOutConfig, held_out
 from ssl_zoo.data.other_files import BadImage
 from ssl_zoo.data.tensor_dataset import TensorDataset
 from ssl_zoo.errors import UserError
@@ -35,7 +35,7 @@ class Arrays(TensorDataset):
     share of them is held out; all others are copied into memory.
     """
 
-    class Config(Dataset.Config):
+    class Config(HeldOutConfig, Dataset.Config):
         """Settings of images in arrays."""
 
         name: Literal["arrays"] = "arrays"
@@ -55,12 +55,10 @@ class Arrays(TensorDataset):
         test: str = "20%"
         """Share of the images that is held out, or `train` for the training images themselves; used
         without `test_images`."""
-        split_seed: int = Field(default=0, ge=0, lt=2**31)
-        """Seed of the choice of images that are held out."""
 
         @model_validator(mode="after")
         def _check(self) -> "Arrays.Config":
-            if share_of(self.test) is None and self.test != "train":
+            if self.share is None and self.test != "train":
                 raise ValueError(
                     f"test is '{self.test}', but should be a share to hold out, such as 20%, or 'train'; "
                     "an array of test images is test_images"
@@ -77,7 +75,7 @@ class Arrays(TensorDataset):
         name = str(config.test_images if own_test else config.images)
         values = _images(config, name)
         self.class_names, labels = _labels(config, len(values), of_test=own_test)
-        share = None if config.test_images is not None else share_of(config.test)
+        share = None if config.test_images is not None else config.share
         if share is not None:
             chosen = held_out(
                 [str(row).encode() for row in range(len(values))],

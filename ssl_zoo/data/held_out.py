@@ -12,11 +12,33 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
+from ssl_zoo.config import Config
 from ssl_zoo.errors import UserError
 
 HELD_OUT = "20%"
 """Share of labelled images that is held out for scoring if there is no test split."""
+
+
+class HeldOutConfig(Config):
+    """Settings of data whose test images may be a share of the training images."""
+
+    test: str
+    """Where the test images are, or the share of the training images that is held out, such as `20%`."""
+    split_seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the choice of images that are held out."""
+
+    @field_validator("test")
+    @classmethod
+    def _check_share(cls, value: str) -> str:
+        share_of(value)
+        return value
+
+    @property
+    def share(self) -> Fraction | None:
+        """The share that is held out; None if the test images are elsewhere."""
+        return share_of(self.test)
 
 
 def share_of(text: str) -> Fraction | None:

@@ -16,7 +16,7 @@ from ssl_zoo.data.base import DATASETS, Dataset, Split
 from ssl_zoo.data.columns import USUAL_NAMES as USUAL_COLUMNS
 from ssl_zoo.data.contents import USUAL_NAMES as USUAL_SPLITS
 from ssl_zoo.data.decoding import read_bytes, read_image
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.held_out import HeldOutConfig, held_out
 from ssl_zoo.data.hub_files import image_columns, open_splits
 from ssl_zoo.data.other_files import BadImage
 from ssl_zoo.errors import UserError
@@ -30,7 +30,7 @@ _AT_ONCE = 256  # images read together for a digest
 class HuggingFace(Dataset):
     """Images of a data set of Hugging Face's library `datasets`, decoded on demand."""
 
-    class Config(Dataset.Config):
+    class Config(HeldOutConfig, Dataset.Config):
         """Settings of a data set of Hugging Face."""
 
         name: Literal["hugging_face"] = "hugging_face"
@@ -49,8 +49,6 @@ class HuggingFace(Dataset):
         """Split of the training images."""
         test: str = "20%"
         """Split of the test images, or the share of the training images that is held out."""
-        split_seed: int = Field(default=0, ge=0, lt=2**31)
-        """Seed of the choice of images that are held out."""
         max_corrupt: int = Field(default=100, ge=0)
         """Number of images that may fail to decode before a run stops."""
 
@@ -59,7 +57,7 @@ class HuggingFace(Dataset):
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
         self.max_corrupt = config.max_corrupt
-        share = share_of(config.test)
+        share = config.share
         self._name = config.test if split == "test" and share is None else config.train
         named = [config.train] if share is not None else [config.train, config.test]
         parts = {name: _split(config, name) for name in named}

@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Split
 from ssl_zoo.data.columns import header, is_table, table_columns, usual
 from ssl_zoo.data.contents import USUAL_NAMES, advice_for_missing, look_into
 from ssl_zoo.data.decoding import check_packages
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.held_out import HeldOutConfig, held_out
 from ssl_zoo.data.image_files import FilesConfig, ImageFiles, PathList
 from ssl_zoo.data.index import FolderIndex, Listing, times_of
 from ssl_zoo.data.walk import EXTENSIONS, Walk, is_image, subfolders, tell_of_others
@@ -33,7 +33,7 @@ _SPLIT_NAMES = {name for names in USUAL_NAMES.values() for name in names}
 class ImageFolder(ImageFiles):
     """Image files in `root/train` and `root/val`, with one folder per class."""
 
-    class Config(FilesConfig):
+    class Config(HeldOutConfig, FilesConfig):
         """Settings of a folder of images."""
 
         LATER: ClassVar[frozenset[str]] = frozenset({"split_seed"})
@@ -51,8 +51,6 @@ class ImageFolder(ImageFiles):
         """`folders`: the first folder inside a split is the class; `none`: no labels; or a .csv, .tsv or
         .parquet file with a column of paths relative to `root` and one of classes. Images that it does
         not list have no label."""
-        split_seed: int = Field(default=0, ge=0, lt=2**31)
-        """Seed of the choice of images that are held out."""
 
         @field_validator("labels")
         @classmethod
@@ -64,16 +62,10 @@ class ImageFolder(ImageFiles):
                 )
             return value
 
-        @field_validator("test")
-        @classmethod
-        def _check_test(cls, value: str) -> str:
-            share_of(value)
-            return value
-
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
         self.max_corrupt = config.max_corrupt
-        share = share_of(config.test)
+        share = config.share
         self.folder = _split_folder(config, "train" if share else split)
         self.class_names: list[str] = []
         self.labels: Tensor | None = None
@@ -94,11 +86,8 @@ class ImageFolder(ImageFiles):
         if config.labels not in ("folders", "none"):
             return None
         train = _split_folder(config, "train") if config.labels == "folders" else self.folder
-        settings = {
-            "labels": config.labels,
-            "held_out": config.test if share_of(config.test) else "",
-        }
-        seed = {"seed": config.split_seed, "split": split} if share_of(config.test) else {}
+        settings = {"labels": config.labels, "held_out": config.test if config.share else ""}
+        seed = {"seed": config.split_seed, "split": split} if config.share else {}
         return FolderIndex(self.folder, {**settings, **seed, "classes": str(train.resolve())})
 
     def _list(self, split: Split, share: Fraction | None) -> Listing:

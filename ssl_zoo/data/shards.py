@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssl_zoo.data import fingerprint as files
 from ssl_zoo.data.base import DATASETS, Split
 from ssl_zoo.data.decoding import read_bytes
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.held_out import HeldOutConfig, held_out
 from ssl_zoo.data.image_files import READING, FilesConfig, ImageFiles
 from ssl_zoo.data.order import STORED
 from ssl_zoo.data.other_files import BadImage
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?\d{1,9}")
 class Shards(ImageFiles):
     """Images in tar files in the layout of webdataset: KEY.jpg, and KEY.cls or KEY.json with a class."""
 
-    class Config(FilesConfig):
+    class Config(HeldOutConfig, FilesConfig):
         """Settings of images in shards."""
 
         name: Literal["shards"] = "shards"
@@ -49,19 +49,11 @@ class Shards(ImageFiles):
         `20%`."""
         labels: Literal["inside", "none"] = "inside"
         """`inside`: the class of an image is in the shard, if it has one; `none`: no labels."""
-        split_seed: int = Field(default=0, ge=0, lt=2**31)
-        """Seed of the choice of images that are held out."""
-
-        @field_validator("test")
-        @classmethod
-        def _check_test(cls, value: str) -> str:
-            share_of(value)
-            return value
 
     def __init__(self, config: Config, *, split: Split) -> None:
         self.config = config
         self.max_corrupt = config.max_corrupt
-        share = share_of(config.test)
+        share = config.share
         train = _shards_of(config, "train")
         is_other = split == "test" and share is None and config.test != config.train
         self._shards = _shards_of(config, "test") if is_other else train

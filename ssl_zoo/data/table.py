@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.data.base import DATASETS, Split
 from ssl_zoo.data.columns import table_columns
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.held_out import HeldOutConfig, held_out
 from ssl_zoo.data.image_files import FilesConfig, ImageFiles, PathList
 from ssl_zoo.errors import UserError
 
@@ -26,7 +26,7 @@ class Table(ImageFiles):
     An empty label means that the image has none: it is used in training and left out of scores.
     """
 
-    class Config(FilesConfig):
+    class Config(HeldOutConfig, FilesConfig):
         """Settings of a table of image files."""
 
         name: Literal["table"] = "table"
@@ -50,13 +50,10 @@ class Table(ImageFiles):
         test: str = "20%"
         """Value of the test images in the split column; without one, the share of images that is held
         out, or `train` for the training images themselves."""
-        split_seed: int = Field(default=0, ge=0, lt=2**31)
-        """Seed of the choice of images that are held out."""
 
         @model_validator(mode="after")
         def _check(self) -> "Table.Config":
-            share = share_of(self.test)
-            if self.split is None and share is None and self.test != "train":
+            if self.split is None and self.share is None and self.test != "train":
                 raise ValueError(
                     f"test is '{self.test}', but there is no split column; set split=COLUMN, or a share "
                     "to hold out, such as test=20%"
@@ -65,7 +62,7 @@ class Table(ImageFiles):
                 raise ValueError(
                     f"train is '{self.train}', but there is no split column; set split"
                 )
-            if self.group is not None and share is None:
+            if self.group is not None and self.share is None:
                 raise ValueError("groups are used to hold out a share; set test=20%")
             return self
 
@@ -90,8 +87,7 @@ class Table(ImageFiles):
         n_rows = len(columns[config.path])
         chosen = np.ones(n_rows, dtype=bool)
         if config.split is not None:
-            share = share_of(config.test)
-            value = config.train if split == "train" or share else config.test
+            value = config.train if split == "train" or config.share else config.test
             values = columns[config.split]
             chosen = np.array([each == value for each in values], dtype=bool)
             if not chosen.any():
@@ -102,14 +98,13 @@ class Table(ImageFiles):
                 )
         elif n_rows == 0:
             raise UserError(f"table '{config.file}' lists no images")
-        share = share_of(config.test)
         rows = np.flatnonzero(chosen)
-        if share is None:
+        if config.share is None:
             return rows
         label = columns[config.label] if isinstance(config.label, str) else None
         out = held_out(
             [os.fsencode(columns[config.path][row]) for row in rows],
-            share,
+            config.share,
             seed=config.split_seed,
             labels=None if label is None else np.unique(label, return_inverse=True)[1][rows],
             groups=None if config.group is None else [columns[config.group][row] for row in rows],

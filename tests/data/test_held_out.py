@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ssl_zoo.data.held_out import held_out, share_of
+from ssl_zoo.data.base import DATASETS
+from ssl_zoo.data.held_out import HeldOutConfig, held_out, share_of
 from ssl_zoo.errors import UserError
 
 NAMES = [f"image-{number}.png".encode() for number in range(100)]
@@ -26,6 +27,28 @@ def test_other_text_is_not_a_share(text: str) -> None:
 def test_a_share_that_leaves_a_split_empty_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="leaves one split empty"):
         share_of(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("arrays", "file=x.npz"),
+        ("hugging_face", "path=hf:x"),
+        ("image_folder", "root=x"),
+        ("shards", "root=x"),
+        ("table", "file=x.csv"),
+    ],
+)
+def test_settings_of_any_data_refuse_an_empty_split(name: str, where: str) -> None:
+    key, _, value = where.partition("=")
+    settings = {"name": name, key: value}
+    with pytest.raises(UserError, match=f"{name}: test: a share of 0% leaves one split empty"):
+        DATASETS.config({**settings, "test": "0%"})
+    with pytest.raises(UserError, match="split_seed: -1 should be greater than or equal to 0"):
+        DATASETS.config({**settings, "split_seed": -1})
+    config = DATASETS.config({**settings, "test": "12.5%"})
+    assert isinstance(config, HeldOutConfig)
+    assert config.share == Fraction(1, 8)
 
 
 def test_the_share_holds_for_each_class() -> None:
