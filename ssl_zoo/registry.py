@@ -5,8 +5,10 @@ when a value is validated, so components registered late or by another package a
 other, and dumping keeps every field of the component's own settings.
 """
 
+import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
@@ -18,6 +20,10 @@ from ssl_zoo.config import NamedConfig, closest, fields_at, validate
 from ssl_zoo.errors import UserError
 
 T = TypeVar("T")
+Read = Callable[[str], dict[str, Any] | None]
+"""Returns the settings of the component at a path; None if the text is not a path."""
+
+logger = logging.getLogger(__name__)
 
 
 class Registry(Generic[T]):
@@ -43,19 +49,24 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
         self._discover = discover
         self._failures = failures
-        self._at_path: Callable[[str], dict[str, Any] | None] = lambda text: None
+        self._at_path: Read = lambda text: None
         self._or_path = ""
+        self._setting = ""
+        self._told: set[str] = set()  # what was logged, as settings are read more than once
 
-    def accept_paths(
-        self, read: Callable[[str], dict[str, Any] | None]
-    ) -> Callable[[str], dict[str, Any] | None]:
+    def accept_paths(self, setting: str) -> Callable[[Read], Read]:
         """Function decorator; where a name is expected, other text is a path that the function reads.
 
-        The function returns the settings of the component at the path, or None if the text is not a path.
+        Args:
+            setting: key of the setting that is a name or a path, for messages.
         """
-        self._at_path = read
-        self._or_path = ", and there is no file or folder of that name"
-        return read
+
+        def accept(read: Read) -> Read:
+            self._at_path, self._setting = read, setting
+            self._or_path = ", and there is no file or folder of that name"
+            return read
+
+        return accept
 
     def register(self, cls: type[T]) -> type[T]:
         """Class decorator; registers the component under each name that its `Config.name` allows.
@@ -115,7 +126,11 @@ class Registry(Generic[T]):
         settings = self.expand(value)
         if isinstance(settings, NamedConfig):
             return settings
-        return validate(self.config_class(settings["name"]), settings, source=settings["name"])
+        name = settings["name"]
+        try:
+            return validate(self.config_class(name), settings, source=name)
+        except UserError as error:
+            raise UserError(self._mistaken(settings) or str(error)) from None
 
     def build(self, config: Any, **run: Any) -> T:
         """Builds the component described by settings, a mapping or a name.
@@ -147,6 +162,7 @@ class Registry(Generic[T]):
                 if found is not None:
                     return found
             if not colon:
+                self._tell_of_path(name)
                 return {"name": name}
             field = self.config_class(name).shorthand
             if field is None:
@@ -155,7 +171,8 @@ class Registry(Generic[T]):
                 )
             return {"name": name, field: argument}
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-            head = self.expand(value["name"])
+            is_known = value["name"] in self
+            head = {"name": value["name"]} if is_known else self.expand(value["name"])
             return {**head, **{key: item for key, item in value.items() if key != "name"}}
         raise UserError(
             f"{value!r} is not a valid {self.kind}; write a name or settings with a 'name'; "
@@ -175,9 +192,43 @@ class Registry(Generic[T]):
         try:
             return config_class.model_validate(settings)
         except ValidationError as error:
+            mistaken = self._mistaken(settings)
+            if mistaken:
+                raise PydanticCustomError(
+                    "unknown_component", "{reason}", {"reason": mistaken}
+                ) from None
             raise ValidationError.from_exception_data(
                 error.title, [_carry(item, config_class) for item in error.errors()]
             ) from None
+
+    def _names_path(self, name: str) -> bool:
+        """Returns whether the name of a component is also that of a file or folder."""
+        return bool(self._or_path) and name in self._classes and Path(name).exists()
+
+    def _missing(self, settings: Mapping[str, Any]) -> list[str]:
+        """Returns the fields that a component requires and settings do not have."""
+        fields = self.config_class(settings["name"]).model_fields.items()
+        return [key for key, field in fields if field.is_required() and key not in settings]
+
+    def _mistaken(self, settings: Mapping[str, Any]) -> str:
+        """Returns what to write if a name is not enough, and a path was probably meant; else empty."""
+        name, missing = settings["name"], self._missing(settings)
+        if not missing or not self._names_path(name):
+            return ""
+        needs = " and ".join(f"{self._setting}.{key}" for key in missing)
+        return (
+            f"'{name}' is taken as the {self.kind} registered under that name (for the path '{name}' write "
+            f"./{name}, as in {self._setting}=./{name}), so {needs} is missing"
+        )
+
+    def _tell_of_path(self, name: str) -> None:
+        """Warns once if a name that says all is also that of a path."""
+        if self._names_path(name) and not self._missing({"name": name}) and name not in self._told:
+            self._told.add(name)
+            logger.warning(
+                "'%s' is taken as the %s registered under that name; for the path '%s' write ./%s, as in "
+                "%s=./%s", name, self.kind, name, name, self._setting, name,
+            )  # fmt: skip
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

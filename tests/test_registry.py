@@ -1,11 +1,13 @@
 """Registries: names, duplicates, and settings as a field of other settings."""
 
+import logging
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
 
-from ssl_zoo.config import Config, NamedConfig, default
+from ssl_zoo.config import Config, NamedConfig, default, validate
 from ssl_zoo.errors import UserError
 from ssl_zoo.registry import Registry
 
@@ -113,3 +115,56 @@ def test_a_shorthand_fills_its_field() -> None:
             words: str = ""
 
     assert registry.config("parrot:hello").model_dump()["words"] == "hello"
+
+
+def zoo_with_paths() -> Registry[Animal]:
+    registry = zoo()
+    registry.accept_paths("animal")(lambda text: None)
+
+    @registry.register
+    class Tiger(Animal):
+        class Config(NamedConfig):
+            name: Literal["tiger"] = "tiger"
+            den: str
+
+    return registry
+
+
+@pytest.mark.parametrize("value", ["tiger", {"name": "tiger"}])
+def test_a_name_that_is_not_enough_says_how_to_write_the_path(
+    value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = zoo_with_paths()
+
+    class Cage(Config):
+        animal: Annotated[NamedConfig, registry]
+
+    for build in (registry.config, lambda one: validate(Cage, {"animal": one})):
+        with pytest.raises(UserError, match="den' is missing$"):
+            build(value)
+    (tmp_path / "tiger").mkdir()
+    for build in (registry.config, lambda one: validate(Cage, {"animal": one})):
+        with pytest.raises(
+            UserError, match=r"write \./tiger, as in animal=\./tiger.*animal\.den is missing$"
+        ):
+            build(value)
+    assert registry.config({"name": "tiger", "den": "a"}).name == "tiger"
+
+
+def test_a_path_of_the_same_name_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lion").mkdir()
+    registry = zoo_with_paths()
+    with caplog.at_level(logging.WARNING):
+        registry.config({"name": "lion"})  # settings that were resolved say no more
+        assert caplog.messages == []
+        assert [registry.config(name).name for name in ("lion", "lioness", "lion")] == [
+            *("lion", "lioness", "lion")
+        ]
+    (message,) = caplog.messages
+    assert "as in animal=./lion" in message
+    zoo().config("lion")  # of a registry without paths, there is nothing to tell
+    assert len(caplog.messages) == 1

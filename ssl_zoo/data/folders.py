@@ -29,7 +29,7 @@ _MEASURED = 200  # images whose mean and standard deviation are measured
 _told: set[str] = set()  # what was logged, as settings are read more than once
 
 
-@DATASETS.accept_paths
+@DATASETS.accept_paths("data")
 def settings_for(text: str) -> dict[str, Any] | None:
     """Returns the settings of the data set at a path, and logs in two lines what was understood.
 

@@ -161,11 +161,7 @@ def data_settings(opened: Opened, data: str | Path, fields: Mapping[str, Any]) -
     """
     text = str(data)
     if text in DATASETS:
-        if Path(data).is_dir():
-            logger.warning(
-                "'%s' is the data set of that name; write ./%s for the folder", text, text
-            )
-        return data_config(opened, {"name": text, **fields})
+        return data_config(opened, {**DATASETS.expand(text), **fields})
     return data_config(opened, {**all_images(text), **fields})
 
 

@@ -155,3 +155,19 @@ def test_channels_bits_and_normalisation_are_written_out(tmp_path: Path) -> None
     assert (found["channels"], found["bits"]) == (4, 16)
     expected = values.reshape(-1, 4).mean(axis=0) / 65535
     assert found["mean"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_a_folder_named_like_a_data_set_is_told_apart(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(DATASETS, "_told", set())
+    (tmp_path / name).mkdir()
+    told = ""
+    try:
+        DATASETS.config(name)
+    except UserError as error:
+        told = str(error)
+    (line,) = [told] if told else caplog.messages
+    assert f"as in data=./{name}" in line
