@@ -258,6 +258,32 @@ def test_functions_of_one_name_have_one_meaning() -> None:
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
 
 
+def test_no_file_is_above_400_lines() -> None:
+    """Nor is one of the tests."""
+    files = [*MODULES.values(), *sorted((ROOT / "tests").rglob("*.py"))]
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in files
+    }
+    assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
+def test_no_function_is_above_60_lines_or_8_parameters() -> None:
+    found = {
+        f"{module}.{node.name}": (node.end_lineno or 0) + 1 - node.lineno
+        for module, path in MODULES.items()
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and ((node.end_lineno or 0) - node.lineno >= 60 or n_parameters(node.args) > 8)
+    }
+    assert found == {}
+
+
+def n_parameters(arguments: ast.arguments) -> int:
+    """Returns how many parameters a function has, `self` and `cls` left out."""
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return len([each for each in named if each.arg not in ("self", "cls")])
+
+
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     found = {
         (module, name.split(".")[0])

@@ -55,15 +55,12 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(
     contenders: tuple[str, ...],
-    recipe: str | None,
     data: str | None,
-    budget: str | None,
-    seeds: int,
     evaluators: list[Any] | None,
     file: str | None,
-    output: str,
     overrides: tuple[str, ...],
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Trains methods side by side and ranks them.
 
@@ -90,11 +87,8 @@ def compare_command(
     result = compare(
         [each for each in contenders if each not in settings],
         config,
-        recipe=recipe,
-        budget=budget,
-        seeds=seeds,
-        output=output,
         overrides=[*([f"data={data}"] if data else []), *overrides, *settings],
+        **how,
     )
     if as_json:
         click.echo(result.json_text())

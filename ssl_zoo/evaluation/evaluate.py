@@ -90,6 +90,20 @@ def evaluate(
         found = {label: _score(source, one, config.seed) for label, one in built.items()}
         backbone = _describe_backbone(opened, size)
         facts = _data_facts(source, extracted, data, prints)
+    took = Seconds(features=round(extracted.seconds, 3), total=round(time.monotonic() - start, 3))
+    return _result(source, backbone=backbone, data=facts, scores=found, seconds=took)
+
+
+def _result(
+    source: FeatureSource,
+    *,
+    backbone: BackboneFacts,
+    data: DataFacts,
+    scores: dict[str, EvaluatorResult],
+    seconds: Seconds,
+) -> Result:
+    """Returns the scores of a checkpoint with their provenance."""
+    opened, config = source.opened, source.config
     return Result(
         checkpoint=opened.what,
         method=opened.facts.method,
@@ -100,13 +114,11 @@ def evaluate(
         backbone=backbone,
         layer=config.layer,
         precision=config.precision,
-        data=facts,
-        image_size=size,
-        evaluators=found,
+        data=data,
+        image_size=source.image_size,
+        evaluators=scores,
         seed=config.seed,
-        seconds=Seconds(
-            features=round(extracted.seconds, 3), total=round(time.monotonic() - start, 3)
-        ),
+        seconds=seconds,
         peak_memory_mb=_peak_memory_mb(),
         provenance=provenance(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),

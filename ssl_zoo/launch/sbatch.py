@@ -1,7 +1,7 @@
 """Submits jobs through submitit: the batch script, its submission, and local jobs. submitit's
 pickles, scripts and logs are in one folder.
 
-`tests/launch/test_sbatch.py` pins the submitit internals that this module relies on.
+`tests/launch/test_sbatch.py` and `test_executors.py` pin the submitit internals that this module relies on.
 """
 
 import contextlib

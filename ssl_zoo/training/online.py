@@ -91,10 +91,10 @@ class OnlineEvaluator:
     def named(self, found: list[tuple[str, Scores]]) -> tuple[Named, Named]:
         """Returns all scores by full name, and the headlines of evaluators that use labels."""
         every = {f"{key}/{name}": value for key, s in found for name, value in s.values.items()}
-        headlines = [f"{key}/{s.headline}" for key, s in found if self._needs_labels(key)]
+        headlines = [f"{key}/{s.headline}" for key, s in found if self.needs_labels(key)]
         return every, {name: every[name] for name in headlines if name in every}
 
-    def _needs_labels(self, label: str) -> bool:
+    def needs_labels(self, label: str) -> bool:
         """Returns whether an evaluator compares features with labels."""
         return bool(EVALUATORS.build(self._request.labelled()[label]).labelled)
 

@@ -1,6 +1,8 @@
-"""Files of other projects are scored as they were trained, by the command a user gives."""
+"""`ssl-zoo evaluate`: files of other projects are scored as they were trained; damaged ones are named."""
 
 import json
+import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,9 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import EvaluationConfig
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Result, View, read_results
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.weights.open import Opened
+from tests.cli.commands import Run
 from tests.data.folders import two_classes
 from tests.evaluation.results import small_result
 from tests.formats.files import write
@@ -148,3 +152,56 @@ def test_a_table_is_written_as_csv(command: Command, tmp_path: Path) -> None:
     small_result("a").save(tmp_path / "a.json")
     command("table", tmp_path / "a.json", "-o", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("a,knn/top1@k=20,50.0,")
+
+
+def test_a_cut_off_checkpoint_is_named(run: Run, small_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_run, tmp_path / "run")
+    for path in checkpoint.found(tmp_path / "run" / "checkpoints"):
+        model = path / checkpoint.MODEL
+        model.write_bytes(model.read_bytes()[:-5])
+    complaint = run("evaluate", "run").complaint
+    assert "run 'run' has no complete checkpoint" in complaint
+    assert "model.safetensors is cut off or changed (checksum differs)" in complaint
+
+
+def test_a_checkpoint_of_another_architecture_says_what_differs(
+    run: Run, small_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_run, tmp_path / "run")
+    newest = checkpoint.found(tmp_path / "run" / "checkpoints")[0]
+    manifest = json.loads((newest / checkpoint.MANIFEST).read_text())
+    manifest["backbone"]["widths"] = [8, 16, 32]
+    (newest / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    complaint = run("evaluate", "run").complaint
+    assert "architecture of its backbone 'tiny_resnet' (missing: " in complaint
+
+
+def test_a_pickle_is_not_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_bytes(pickle.dumps({"weights": 1}))
+    assert "'model.pth' is a pickled checkpoint" in run("evaluate", "model.pth").complaint
+
+
+def test_scores_are_printed_and_written(run: Run, small_run: Path, tmp_path: Path) -> None:
+    outcome = run("evaluate", small_run, "--evaluators", "knn:instdisc", "-o", "new/result.json")
+    assert "instdisc" in outcome.out
+    written = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert "top1@k=200" in written["evaluators"]["knn"]["scores"]
+    printed = json.loads(run("evaluate", small_run, "--evaluators", "knn", "--json").out)
+    assert printed["method"] == "simclr"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--seed", "-1"), "'--seed'"),
+        (("--image-size", "1"), "'--image-size'"),
+        (("--watch", "--every", "0"), "'--every'"),
+        (("--watch", "-o", "x.json"), "--watch writes results to RUN/scores; leave out --output"),
+    ],
+)
+def test_options_of_evaluate_are_checked(
+    options: tuple[str, ...], complaint: str, run: Run
+) -> None:
+    done = run("evaluate", "untrained:tiny_resnet", "--dataset", "digits", *options)
+    assert done.status == 2
+    assert complaint in done.err

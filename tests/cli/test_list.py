@@ -1,17 +1,20 @@
-"""`ssl-zoo list recipes` and `list models`, as text and as JSON."""
+"""`ssl-zoo list recipes` and `list models`, as text and as JSON; `ssl-zoo schema`."""
 
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from ssl_zoo import plugins
 from ssl_zoo.cli.list import list_command
+from ssl_zoo.config import parse_yaml
 from ssl_zoo.method import METHODS
 from ssl_zoo.runs.card_files import card_files
-from ssl_zoo.runs.config import run_config
-from ssl_zoo.runs.recipes import generic_names, recipe_names
+from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.recipes import generic_names, recipe_names, recipe_text
+from tests.cli.commands import Run
 from tests.plugins.method_file import write_method
 
 
@@ -71,3 +74,38 @@ def test_other_weights_are_named_below_the_models(
         assert name in text
     assert max(len(line) for line in text.splitlines()) <= width
     assert "torchvision:MODEL[@WEIGHTS]" in json.loads(listed("models", "--json"))["other_weights"]
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    return jsonschema.Draft202012Validator(RunConfig.model_json_schema())
+
+
+def test_the_schema_is_printed(run: Run, schema: Any) -> None:
+    assert json.loads(run("schema").out) == schema.schema
+    schema.check_schema(schema.schema)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_the_schema_accepts_every_recipe(name: str, schema: Any) -> None:
+    for recipe in recipe_names(name):
+        settings = parse_yaml(recipe_text(name, recipe), source=recipe)
+        assert [error.message for error in schema.iter_errors(settings)] == []
+        resolved = json.loads(run_config(f"{name}@{recipe}").model_dump_json())
+        assert [error.message for error in schema.iter_errors(resolved)] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sede": 1},
+        {"method": "swaw"},
+        {"method": {"name": "swav", "epsilom": 1}},
+        {"epochs": 0},
+        {"schedule": {"warmup": "10 parsecs"}},
+        {"backbone": "resnet50:x"},
+    ],
+)
+def test_the_schema_refuses_what_training_refuses(wrong: dict[str, Any], schema: Any) -> None:
+    assert schema.is_valid({"method": "swav", "backbone": "timm:vit_tiny_patch16_224"})
+    assert not schema.is_valid({"method": "swav", **wrong})

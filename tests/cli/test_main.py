@@ -2,75 +2,23 @@
 
 import json
 import os
-import pickle
-import shutil
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
 from PIL import Image
 
 from ssl_zoo.cli.exits import lines_of
-from ssl_zoo.cli.main import cli, main
-from ssl_zoo.config import parse_yaml
-from ssl_zoo.method import METHODS
+from ssl_zoo.cli.main import cli
 from ssl_zoo.registries import KINDS
-from ssl_zoo.runs import checkpoint
-from ssl_zoo.runs.config import RunConfig, run_config
-from ssl_zoo.runs.recipes import recipe_names, recipe_text
 from ssl_zoo.training.outcome import Interrupted
+from tests.cli.commands import Run
 from tests.small import FAST, SHORT
 from tests.subprocesses import ssl_zoo
 
 SMALL = (*FAST, *SHORT)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """What it said was wrong, in the one line that it may take."""
-        lines = [line for line in self.err.splitlines() if line.startswith("ssl-zoo: ")]
-        assert self.status != 0, "no error"
-        assert "Traceback" not in self.err
-        assert self.err.splitlines()[-1:] == lines, "not one line, or not the last"
-        return lines[0].removeprefix("ssl-zoo: ")
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    """Runs the command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ssl-zoo", *map(str, arguments)])
-        capsys.readouterr()
-        status: Any = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-        return Outcome(int(status or 0), *capsys.readouterr())
-
-    return call
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "method", "dataset"])
@@ -107,48 +55,6 @@ def test_nothing_is_wider_than_the_terminal(
         lines = run(*command).out.splitlines()
         assert max(len(line) for line in lines) <= width
         assert [line for line in lines if line != line.rstrip()] == []
-
-
-def test_the_resolved_config_reads_back(run: Run, tmp_path: Path) -> None:
-    printed = run("config", "swav@cifar10", "seed=3").out
-    (tmp_path / "run.yaml").write_text(printed)
-    assert run("config", "--config", "run.yaml").out == printed
-    assert yaml.safe_load(run("config", "--config", "run.yaml", "seed=4").out)["seed"] == 4
-
-
-@pytest.fixture(scope="module")
-def schema() -> Any:
-    return jsonschema.Draft202012Validator(RunConfig.model_json_schema())
-
-
-def test_the_schema_is_printed(run: Run, schema: Any) -> None:
-    assert json.loads(run("schema").out) == schema.schema
-    schema.check_schema(schema.schema)
-
-
-@pytest.mark.parametrize("name", METHODS.names())
-def test_the_schema_accepts_every_recipe(name: str, schema: Any) -> None:
-    for recipe in recipe_names(name):
-        settings = parse_yaml(recipe_text(name, recipe), source=recipe)
-        assert [error.message for error in schema.iter_errors(settings)] == []
-        resolved = json.loads(run_config(f"{name}@{recipe}").model_dump_json())
-        assert [error.message for error in schema.iter_errors(resolved)] == []
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"sede": 1},
-        {"method": "swaw"},
-        {"method": {"name": "swav", "epsilom": 1}},
-        {"epochs": 0},
-        {"schedule": {"warmup": "10 parsecs"}},
-        {"backbone": "resnet50:x"},
-    ],
-)
-def test_the_schema_refuses_what_training_refuses(wrong: dict[str, Any], schema: Any) -> None:
-    assert schema.is_valid({"method": "swav", "backbone": "timm:vit_tiny_patch16_224"})
-    assert not schema.is_valid({"method": "swav", **wrong})
 
 
 @pytest.mark.parametrize(
@@ -291,79 +197,6 @@ def test_a_data_set_without_images_is_named(run: Run, tmp_path: Path) -> None:
     assert "folder 'none/train' contains no images" in outcome.complaint
 
 
-def test_a_start_that_failed_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
-    assert (
-        run("train", "simclr", "data=image_folder", "data.root=nowhere", "-o", "run").status == 2
-    )
-    assert not (tmp_path / "run").exists()
-
-
-def test_training_prints_the_run_folder_and_stops_there_when_complete(
-    run: Run, small_run: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(small_run, tmp_path / "run")
-    outcome = run("train", "simclr", *SMALL, "-o", "run")
-    assert (outcome.status, outcome.out) == (0, "run\n")
-
-
-def test_a_run_folder_is_enough_to_resume(run: Run, small_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(small_run, tmp_path / "run")
-    (tmp_path / "run" / "complete.json").unlink()
-    assert run("train", "-o", "run").status == 0
-    assert (tmp_path / "run" / "complete.json").is_file()
-    assert "seed: 0 there, 9 now" in run("train", "seed=9", "-o", "run").complaint
-    assert "name a method" in run("train", "-o", "elsewhere").complaint
-
-
-def test_the_default_folder_is_named_after_method_data_and_config(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = run_config("simclr", overrides=SMALL)
-    outcome = run("train", "simclr", *SMALL)
-    assert outcome.out == f"runs/simclr-digits_affine-{config.digest()}\n"
-
-
-def test_a_run_folder_of_another_config_is_refused(run: Run, small_run: Path) -> None:
-    outcome = run("train", "simclr", *SMALL, "seed=9", "-o", small_run)
-    assert "was made by another config (seed: 0 there, 9 now)" in outcome.complaint
-
-
-def test_a_cut_off_checkpoint_is_named(run: Run, small_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(small_run, tmp_path / "run")
-    for path in checkpoint.found(tmp_path / "run" / "checkpoints"):
-        model = path / checkpoint.MODEL
-        model.write_bytes(model.read_bytes()[:-5])
-    complaint = run("evaluate", "run").complaint
-    assert "run 'run' has no complete checkpoint" in complaint
-    assert "model.safetensors is cut off or changed (checksum differs)" in complaint
-
-
-def test_a_checkpoint_of_another_architecture_says_what_differs(
-    run: Run, small_run: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(small_run, tmp_path / "run")
-    newest = checkpoint.found(tmp_path / "run" / "checkpoints")[0]
-    manifest = json.loads((newest / checkpoint.MANIFEST).read_text())
-    manifest["backbone"]["widths"] = [8, 16, 32]
-    (newest / checkpoint.MANIFEST).write_text(json.dumps(manifest))
-    complaint = run("evaluate", "run").complaint
-    assert "architecture of its backbone 'tiny_resnet' (missing: " in complaint
-
-
-def test_a_pickle_is_not_read(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "model.pth").write_bytes(pickle.dumps({"weights": 1}))
-    assert "'model.pth' is a pickled checkpoint" in run("evaluate", "model.pth").complaint
-
-
-def test_scores_are_printed_and_written(run: Run, small_run: Path, tmp_path: Path) -> None:
-    outcome = run("evaluate", small_run, "--evaluators", "knn:instdisc", "-o", "new/result.json")
-    assert "instdisc" in outcome.out
-    written = json.loads((tmp_path / "new" / "result.json").read_text())
-    assert "top1@k=200" in written["evaluators"]["knn"]["scores"]
-    printed = json.loads(run("evaluate", small_run, "--evaluators", "knn", "--json").out)
-    assert printed["method"] == "simclr"
-
-
 def test_a_comparison_is_printed_and_written(run: Run, tmp_path: Path) -> None:
     settings = [word for setting in SMALL for word in ("--set", setting)]
     outcome = run("compare", "simclr", *settings, "--evaluators", "knn", "-o", "both")
@@ -432,23 +265,6 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     done = ssl_zoo("config", "swaw", cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("ssl-zoo: unknown method 'swaw'. Did you mean 'swav'?")
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (("--seed", "-1"), "'--seed'"),
-        (("--image-size", "1"), "'--image-size'"),
-        (("--watch", "--every", "0"), "'--every'"),
-        (("--watch", "-o", "x.json"), "--watch writes results to RUN/scores; leave out --output"),
-    ],
-)
-def test_options_of_evaluate_are_checked(
-    options: tuple[str, ...], complaint: str, run: Run
-) -> None:
-    done = run("evaluate", "untrained:tiny_resnet", "--dataset", "digits", *options)
-    assert done.status == 2
-    assert complaint in done.err
 
 
 def test_an_error_cannot_control_the_terminal() -> None:

@@ -30,7 +30,7 @@ from ssl_zoo.explore.config import ClassifyConfig
 from ssl_zoo.runs.tensor_files import load_tensors, save_state
 from ssl_zoo.weights.open import open_checkpoint
 from tests.documents import blocks
-from tests.explore.test_cluster import write_colours
+from tests.explore.pictures import write_colours
 
 CARD = "swav_tiny_resnet_digits_affine_30ep"
 QUICK: dict[str, Any] = {"linear": {"penalties": [0.01]}}

@@ -19,34 +19,16 @@ from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.decoding import read_image
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.config import read_request
-from ssl_zoo.evaluators.search.exact import unit_rows
-from ssl_zoo.explore import cluster as module
 from ssl_zoo.explore.cluster import cluster
 from ssl_zoo.explore.clustered import Clusters
 from ssl_zoo.explore.config import ClusterConfig
-from ssl_zoo.explore.groups import Groups, Majority, group, group_by_scores, majority
-from ssl_zoo.explore.sheets import GAP, SIDE, thumbnail, write_sheet
+from ssl_zoo.explore.sheets import GAP, SIDE, thumbnail
 from tests.data import folders
 from tests.distributed import run_on_ranks
+from tests.explore.pictures import COUNTS, PIXELS, PLAIN, write_colours
 from tests.formats import files
 
-PIXELS = "untrained:{name: pixels, image_size: 8}"
-PLAIN = ("data.mean=[0, 0, 0]", "data.std=[1, 1, 1]")
-COLOURS = {"blue": (10, 10, 200), "green": (10, 200, 10), "red": (200, 10, 10)}
-COUNTS = {"blue": 5, "green": 3, "red": 8}
-
 RGB = Dataset.Config(name="rgb")
-
-
-def write_colours(root: Path, *, flat: bool = False) -> Path:
-    """Writes images of three colours, each of a shade of its own, in folders or in one."""
-    for colour, n in COUNTS.items():
-        for number in range(n):
-            path = root / f"{colour}-{number}.png" if flat else root / colour / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            values = np.random.default_rng(number).normal(COLOURS[colour], 5, (8, 8, 3))
-            Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path)
-    return root
 
 
 def run(data: str | Path, output: Path, *overrides: str, **settings: Any) -> Clusters:
@@ -70,11 +52,6 @@ def features(paths: list[str]) -> NDArray[np.float64]:
     values = np.stack(found)
     unit: NDArray[np.float64] = values / np.linalg.norm(values, axis=1, keepdims=True)
     return unit
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_colours(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
@@ -209,65 +186,6 @@ def test_features_are_kept_and_used_again(
     assert again.scores == first.scores
 
 
-def test_a_result_takes_the_place_of_another_only_when_asked(photos: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    run(photos, output, n_clusters=4)
-    with pytest.raises(UserError, match="already contains clusters.* --overwrite"):
-        run(photos, output, n_clusters=2)
-    run(photos, output, n_clusters=2, overwrite=True, n_sheets=1)
-    assert len(json.loads((output / "clusters.json").read_text())["clusters"]) == 2
-    assert len(list((output / "sheets").iterdir())) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("name", ["notes.txt", "index.html"])
-def test_a_folder_of_other_things_is_never_written_over(
-    name: str, photos: Path, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=f"contains '{name}'.* --output"):
-        run(photos, tmp_path, n_clusters=2, overwrite=True)
-    assert (tmp_path / name).read_text() == "mine"
-
-
-def test_a_file_added_to_clusters_is_never_removed(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "out", n_clusters=2)
-    (tmp_path / "out" / "names.csv").write_text("mine")
-    with pytest.raises(UserError, match=r"'names\.csv'"):
-        run(photos, tmp_path / "out", n_clusters=2, overwrite=True)
-
-
-def test_a_place_among_the_images_is_refused(photos: Path) -> None:
-    with pytest.raises(UserError, match="where its sheets would be clustered the next time"):
-        run(photos, photos / "red" / "out", n_clusters=2)
-    assert not (photos / "red" / "out").exists()
-
-
-def test_an_empty_folder_is_filled(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    run(photos, tmp_path / "out", n_clusters=2)
-    assert (tmp_path / "out" / "clusters.json").is_file()
-
-
-@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_leaves_what_was_there(
-    problem: BaseException, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "out"
-    run(photos, output, n_clusters=4)
-    before = (output / "assignments.csv").read_bytes()
-
-    def fail(*given: Any, **settings: Any) -> None:
-        raise problem
-
-    monkeypatch.setattr(module, "write_sheet", fail)
-    expected = UserError if isinstance(problem, OSError) else KeyboardInterrupt
-    with pytest.raises(expected):
-        run(photos, output, n_clusters=2, overwrite=True)
-    assert (output / "assignments.csv").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
 def test_names_in_labels_and_folders_are_shown_as_text(tmp_path: Path) -> None:
     write_colours(tmp_path / "<b>")
     (tmp_path / "<b>" / "red").rename(tmp_path / "<b>" / "red & <i>")
@@ -347,59 +265,6 @@ def test_one_class_needs_a_number_and_has_no_agreement(tmp_path: Path) -> None:
     assert set(result.scores) == {"mean_similarity", "balance", "silhouette"}
 
 
-def groups_of(points: NDArray[np.float64], n_clusters: int) -> Groups:
-    unit = unit_rows(points.astype(np.float32))
-    return group(unit, n_clusters=n_clusters, n_iterations=10, n_restarts=2, seed=0)
-
-
-@pytest.mark.parametrize("points", [np.zeros((9, 4)), np.ones((9, 4)), np.eye(4)[[0] * 8 + [1]]])
-def test_zero_and_equal_features_are_clustered(points: NDArray[np.float64]) -> None:
-    found = groups_of(points, 5)
-    assert found.sizes.sum() == 9
-    assert [len(members) for members in found.members] == found.sizes.tolist()
-    assert all(np.isfinite(value) for value in found.scores().values())
-
-
-def test_prototypes_are_clusters_of_the_images_they_score_highest() -> None:
-    points = unit_rows(np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32))
-    scores = np.random.default_rng(1).random((40, 6)).astype(np.float32)
-    scores[:, 2] = -1
-    found = group_by_scores(points, scores)
-    np.testing.assert_array_equal(found.numbers[found.clusters], scores.argmax(axis=1))
-    np.testing.assert_array_equal(found.cosines, scores.max(axis=1))
-    assert found.sizes.tolist() == sorted(found.sizes, reverse=True)
-    assert (found.numbers[-1], found.sizes[-1]) == (2, 0)
-    for place, members in enumerate(found.members[:-1]):
-        mean = points[members].mean(axis=0, dtype=np.float64)
-        np.testing.assert_allclose(found.centroids[place], mean / np.linalg.norm(mean), atol=1e-6)
-
-
-def test_members_come_by_similarity_then_index() -> None:
-    found = Groups(
-        points=np.zeros((6, 2), np.float32),
-        clusters=np.array([0, 1, 0, 0, 1, 0]),
-        cosines=np.array([0.5, 0.1, 0.9, 0.5, 0.2, 0.5], np.float32),
-        centroids=np.zeros((3, 2), np.float32),
-        numbers=np.arange(3),
-    )
-    assert [members.tolist() for members in found.members] == [[2, 0, 3, 5], [4, 1], []]
-
-
-def test_images_without_a_label_have_no_part_in_agreement() -> None:
-    points = np.eye(4)[[0, 0, 1, 1, 2, 2]]
-    found = Groups(
-        points.astype(np.float32),
-        np.array([0, 0, 1, 1, 1, 0]),
-        np.ones(6, np.float32),
-        np.eye(2, 4, dtype=np.float32),
-        np.arange(2),
-    )
-    values = found.agreement(np.array([3, 3, 7, 7, -1, -1]))
-    assert values["nmi"] == values["accuracy"] == pytest.approx(100)
-    assert majority(np.array([-1, 1, 1, 0]), ["a", "b"]) == Majority("b", 2 / 3)
-    assert majority(np.array([-1]), ["a"]) is None
-
-
 def test_nan_features_are_refused(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,25 +274,6 @@ def test_nan_features_are_refused(
     monkeypatch.setattr("ssl_zoo.evaluation.features._run", broken)
     with pytest.raises(UserError, match="16 of 16 image features .*NaN"):
         run(photos, tmp_path / "out", n_clusters=2)
-
-
-def test_a_sheet_has_room_for_the_images_there_are(tmp_path: Path) -> None:
-    data = DATASETS.build("digits", split="test")
-    sizes = {}
-    for n in (1, 3, 4, 9):
-        write_sheet(tmp_path / "sheet.png", data, np.arange(n), n_images=9)
-        with Image.open(tmp_path / "sheet.png") as sheet:
-            sizes[n] = sheet.size
-    step = SIDE + GAP
-    assert sizes == {
-        n: (3 * step + GAP, rows * step + GAP) for n, rows in zip(sizes, (1, 1, 2, 3), strict=True)
-    }
-
-
-def test_a_thumbnail_is_the_middle_of_the_image() -> None:
-    wide = torch.zeros(3, 10, 30, dtype=torch.uint8)
-    wide[:, :, 10:20] = 255
-    assert np.asarray(thumbnail(wide)).min() == 255
 
 
 def test_the_command_tells_what_it_found_and_where(photos: Path, tmp_path: Path) -> None:
@@ -471,23 +317,6 @@ def test_two_ranks_find_what_one_does(photos: Path, tmp_path: Path) -> None:
     alone = cluster_on_ranks(str(photos), str(tmp_path / "one"))
     assert found == [alone, alone]
     assert rows(tmp_path / "two") == rows(tmp_path / "one")
-
-
-def test_a_link_stays_and_leads_to_the_clusters(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    run(photos, tmp_path / "link", n_clusters=2)
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real" / "clusters.json").is_file()
-    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
-
-
-def test_the_folder_one_is_in_is_not_replaced(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="'.' is the current folder.* --output"):
-        run(photos, Path("."), n_clusters=2)
 
 
 def test_a_folder_named_like_a_data_set_is_reported(

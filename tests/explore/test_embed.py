@@ -15,9 +15,8 @@ from PIL import Image
 
 from ssl_zoo.cli.embed import embed_command
 from ssl_zoo.data.base import DATASETS, Dataset
-from ssl_zoo.data.reader import LoadedBatch
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation import cache, features
+from ssl_zoo.evaluation import cache
 from ssl_zoo.evaluation.config import read_request
 from ssl_zoo.explore import embed as module
 from ssl_zoo.explore.config import EmbedConfig
@@ -25,9 +24,11 @@ from ssl_zoo.explore.embed import embed
 from ssl_zoo.explore.embedded import Embedded
 from ssl_zoo.explore.feature_files import read_facts
 from tests.distributed import run_on_ranks
-from tests.explore.test_cluster import PIXELS, PLAIN, write_colours
+from tests.explore.pictures import PIXELS, PLAIN, write_colours
 
 VIT = "untrained:{name: vit, image_size: 8, patch_size: 4, width: 8, depth: 1, heads: 2}"
+
+
 SUFFIXES = (".parquet", ".npz", ".csv")
 
 
@@ -61,11 +62,6 @@ def pixels(path: Path) -> NDArray[np.float32]:
     values = np.asarray(Image.open(path), dtype=np.float32) / np.float32(255)
     found: NDArray[np.float32] = values.transpose(2, 0, 1).ravel()
     return found
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_colours(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -197,85 +193,6 @@ def test_a_name_that_is_not_utf8_is_written_out(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         run(photos, tmp_path / f"a{suffix}")
         assert r"red/\udcff.png" in columns(tmp_path / f"a{suffix}")["path"].tolist()
-
-
-COMPUTED = features._computed
-
-
-class Killed(Exception):
-    """Stands for a signal that ends the process."""
-
-
-def _stop_after(n: int, seen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kills the extraction after `n` batches, whose sizes are added to `seen`."""
-    stop = len(seen) + n
-
-    def count(network: Any, batch: LoadedBatch, *arguments: Any) -> Any:
-        if len(seen) == stop:
-            raise Killed
-        seen.append(len(batch.index))
-        return COMPUTED(network, batch, *arguments)
-
-    monkeypatch.setattr(features, "_computed", count)
-
-
-def test_a_restart_continues_after_the_finished_blocks(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "BLOCK_ROWS", 4)
-    run(photos, tmp_path / "whole.npz", what="untrained:tiny_resnet", batch_size=4)
-    seen: list[int] = []
-    _stop_after(2, seen, monkeypatch)
-    with pytest.raises(Killed):
-        run(photos, tmp_path / "a.npz", what="untrained:tiny_resnet", batch_size=4)
-    assert not (tmp_path / "a.npz").exists()
-    _stop_after(5, seen, monkeypatch)
-    run(photos, tmp_path / "a.npz", what="untrained:tiny_resnet", batch_size=4)
-    assert len(seen) == 5  # of 4 blocks; one was computed, but not yet finished
-    assert not (tmp_path / ".a.npz.parts").exists()
-    one, other = columns(tmp_path / "a.npz"), columns(tmp_path / "whole.npz")
-    np.testing.assert_array_equal(one["features"], other["features"])
-
-
-def test_a_kill_while_the_file_is_written_keeps_the_old_file(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "a.npz"
-    run(photos, file)
-    before = file.read_bytes()
-
-    def half(path: Path, *arguments: Any) -> None:
-        path.write_bytes(b"half")
-        raise Killed
-
-    monkeypatch.setattr(module, "write_features", half)
-    with pytest.raises(Killed):
-        run(photos, file, overwrite=True, normalize=True)
-    monkeypatch.undo()
-    assert file.read_bytes() == before
-    run(photos, file, overwrite=True, normalize=True)
-    assert read_facts(file).normalized
-
-
-def test_parts_of_another_request_are_not_used(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _stop_after(1, [], monkeypatch)
-    with pytest.raises(Killed):
-        run(photos, tmp_path / "a.npz", what="untrained:tiny_resnet", batch_size=4)
-    monkeypatch.undo()
-    run(photos, tmp_path / "a.npz")
-    assert columns(tmp_path / "a.npz")["features"].shape == (16, 192)
-
-
-def test_a_cache_is_kept_and_used(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(photos, tmp_path / "a.npz", cache=str(tmp_path / "cache"))
-    monkeypatch.setattr(features, "_computed", None)
-    run(photos, tmp_path / "b.npz", cache=str(tmp_path / "cache"))
-    one, other = columns(tmp_path / "a.npz"), columns(tmp_path / "b.npz")
-    np.testing.assert_array_equal(one["features"], other["features"])
 
 
 def _embed_on_ranks(photos: str, file: str) -> Any:

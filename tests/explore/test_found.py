@@ -15,13 +15,8 @@ from ssl_zoo.cli.explore import explore_command
 from ssl_zoo.errors import UserError
 from ssl_zoo.explore.feature_files import read_features
 from ssl_zoo.explore.sheets import GAP, SIDE, thumbnail
-from tests.explore.test_cluster import write_colours
+from tests.explore.pictures import write_colours
 from tests.explore.test_embed import SUFFIXES, VIT, columns, run
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_colours(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")

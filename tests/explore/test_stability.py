@@ -20,7 +20,8 @@ from ssl_zoo.explore.stability import (
     stabilities,
     told,
 )
-from tests.explore.test_cluster import run, write_colours
+from tests.explore.pictures import write_colours
+from tests.explore.test_cluster import run
 
 
 def bundles(n_bundles: int, n: int = 300, d: int = 16) -> NDArray[np.float32]:

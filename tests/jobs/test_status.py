@@ -1,10 +1,6 @@
 """How runs are, from what SLURM says and what their folders hold."""
 
-import fcntl
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,43 +15,29 @@ from tests.jobs.fake_slurm import (
     add,
     make_run,
     started,
-    write_checkpoint,
     write_log,
 )
-from tests.waiting import until
 
 OVER_MEMORY = "StepId=732.0 exceeded memory limit (313749504 > 104857600), being killed"
+
+
 KILLED_RANK = (
     "srun: error: node1: task 1: Killed",
     "srun: launch/slurm: _step_signal: Terminating StepId=730.0",
     "slurmstepd-node1: error: *** STEP 730.0 ON node1 CANCELLED AT 2026-11-23T04:38:15 ***",
     "srun: error: node1: task 0: Terminated",
 )
+
+
 TRACEBACK = (
     "Traceback (most recent call last):",
     '  File "x.py", line 1, in <module>',
     "    import nothing",
     "ModuleNotFoundError: No module named 'nothing'",
 )
+
+
 LOST_PEER = "RuntimeError: [gloo] Connection closed by peer [127.0.0.1]:4242"
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    return FakeSlurm(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def how(slurm: FakeSlurm, tmp_path: Path) -> Callable[..., RunStatus]:
-    """Returns how the run of a job is after some events; `log` are lines that rank 0 printed."""
-
-    def call(job: str | None, *events: dict[str, Any], log: tuple[str, ...] = ()) -> RunStatus:
-        run = make_run(tmp_path / "runs" / "a", *events, job=job)
-        if job and log:
-            write_log(run, job, *log)
-        return status(run)
-
-    return call
 
 
 def failed(job: str, reason: str, rank: int = 0) -> dict[str, Any]:
@@ -313,85 +295,6 @@ def test_runs_without_jobs_need_no_slurm(slurm: FakeSlurm, tmp_path: Path) -> No
     asked = Slurm()
     assert status(make_run(tmp_path / "a"), asked).state == "NOT STARTED"
     assert asked.problems == {}
-
-
-@pytest.mark.parametrize("how_it_left", ["stopped", "failed"])
-def test_a_run_in_a_terminal_is_as_it_left(
-    how_it_left: str, how: Callable[..., RunStatus]
-) -> None:
-    here = started(None, host=socket.gethostname())
-    found = how(None, here, {"event": how_it_left, "reason": "because", "step": 3})
-    assert (found.state, found.job, found.has_failed) == (how_it_left.upper(), None, True)
-
-
-def test_a_run_in_a_terminal_that_was_killed_is_lost(how: Callable[..., RunStatus]) -> None:
-    found = how(None, started(None, host=socket.gethostname()))
-    assert (found.state, found.reason) == ("LOST", "its process ended without recording why")
-
-
-def test_a_run_in_a_terminal_of_another_machine_may_run(how: Callable[..., RunStatus]) -> None:
-    found = how(None, started(None, host="elsewhere"))
-    assert (found.state, found.is_over) == ("UNKNOWN", False)
-    assert "started on elsewhere" in found.reason
-
-
-def test_a_run_from_before_there_were_histories_has_stopped(
-    slurm: FakeSlurm, tmp_path: Path
-) -> None:
-    run = make_run(tmp_path / "a")
-    write_checkpoint(run, 5)
-    assert status(run).state == "STOPPED"
-
-
-HOLD = """
-import fcntl, sys, time
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/locks").is_file(), reason="there is no list of locks")
-def test_a_run_whose_lock_is_held_runs_and_its_lock_is_not_touched(
-    slurm: FakeSlurm, tmp_path: Path
-) -> None:
-    run = make_run(tmp_path / "a", started(None, host=socket.gethostname()))
-    other = make_run(tmp_path / "b", started(None, host=socket.gethostname()))
-    (other / ".lock").touch()
-    command = [sys.executable, "-c", HOLD, str(run / ".lock")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        found = statuses([run, other])
-        process.kill()
-    assert [each.state for each in found] == ["RUNNING", "LOST"]
-    with (run / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_a_later_start_in_a_terminal_makes_the_job_old_news(how: Callable[..., RunStatus]) -> None:
-    here = started(None, host=socket.gethostname())
-    found = how("730", started("730"), here, {"event": "stopped", "reason": "SIGINT", "step": 9})
-    assert (found.state, found.job) == ("STOPPED", None)
-    assert found.reason == "stopped by Ctrl-C, saved at step 9"
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads command lines in /proc")
-def test_a_local_job_runs_while_its_controller_does(slurm: FakeSlurm, tmp_path: Path) -> None:
-    run = tmp_path / "a"
-    line = "import time; time.sleep(600)"
-    arguments = ["-m", "ssl_zoo.launch.controller", str(run / "submit"), "3", "a"]
-    with subprocess.Popen([sys.executable, "-c", line, *arguments]) as process:
-        job, here = str(process.pid), socket.gethostname()
-        make_run(run, started(None, host=here), job=job, launcher="local", host=here)
-        until(lambda: status(run).state == "RUNNING", "its command line can be read")
-        alive = status(run)
-        process.kill()
-    gone = status(run)
-    assert (alive.state, alive.job, alive.launcher) == ("RUNNING", job, "local")
-    assert (gone.state, gone.has_failed) == ("LOST", True)
-    assert slurm.calls() == []
 
 
 def test_a_scoring_job_is_complete_when_it_has_a_result(how: Callable[..., RunStatus]) -> None:

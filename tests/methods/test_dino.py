@@ -1,6 +1,5 @@
-"""DINO: its loss and gradient from the paper's formulas in float64, the head, the centre, the teacher."""
+"""DINO: its loss and gradient from the paper's formulas in float64, the centre, the teacher."""
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -14,7 +13,6 @@ from ssl_zoo.config import Config
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.dino import DINO
-from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
 from ssl_zoo.methods.dino.method import target_metrics
 from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
 from ssl_zoo.training.alarms import AlarmBell
@@ -144,75 +142,6 @@ def test_the_teacher_sees_global_crops_alone() -> None:
     assert seen == [(2 * 8, 3, 32, 32)]
 
 
-# The head
-
-
-def head(**settings: object) -> DINOHead:
-    torch.manual_seed(0)
-    config = HeadConfig.model_validate({"hidden_dims": [5, 7], "bottleneck_dim": 4, **settings})
-    return DINOHead(config, input_dim=3)
-
-
-def test_the_default_head_is_that_of_the_authors() -> None:
-    """vision_transformer.py, DINOHead: three linear layers with biases, GELU, 65536 prototypes."""
-    layers = DINOHead(HeadConfig(), input_dim=384)
-    kinds = [type(layer).__name__ for layer in layers.layers]
-    assert kinds == ["Linear", "GELU", "Linear", "GELU", "Linear"]
-    expected = (384 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256) + 65536 * 256
-    assert sum(p.numel() for p in layers.parameters()) == expected
-
-
-def test_scores_are_those_of_weight_normalisation_with_untrained_norms() -> None:
-    ours = head(n_prototypes=6).double()
-    features = torch.randn(5, 3, dtype=torch.float64)
-    layer = nn.Linear(4, 6, bias=False, dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.copy_(ours.prototypes)
-    layer = nn.utils.parametrizations.weight_norm(layer)
-    norms = layer.get_parameter("parametrizations.weight.original0")
-    directions = layer.get_parameter("parametrizations.weight.original1")
-    nn.init.ones_(norms)
-    expected = layer(nn.functional.normalize(ours.layers(features), dim=1))
-    scores = ours(features)
-    torch.testing.assert_close(scores, expected)
-    weights = torch.randn_like(scores)
-    (gradient,) = torch.autograd.grad((scores * weights).sum(), ours.prototypes)
-    (wanted,) = torch.autograd.grad((expected * weights).sum(), directions)
-    torch.testing.assert_close(gradient, wanted)
-
-
-def test_scores_are_cosines_whatever_the_length_of_prototypes() -> None:
-    ours = head(n_prototypes=6)
-    features = torch.randn(5, 3)
-    before = ours(features)
-    with torch.no_grad():
-        ours.prototypes.mul_(torch.rand(6, 1) + 1)
-    torch.testing.assert_close(ours(features), before)
-    assert before.abs().max() <= 1 + 1e-6
-
-
-def test_prototypes_are_compared_in_fp32_under_autocast() -> None:
-    ours = head(n_prototypes=6)
-    with torch.autocast("cpu", torch.bfloat16):
-        scores = ours(torch.randn(5, 3))
-        hidden = ours.layers(torch.randn(5, 3))
-    assert (scores.dtype, hidden.dtype) == (torch.float32, torch.bfloat16)
-
-
-def test_a_head_is_copied_and_saved_whole() -> None:
-    ours = head(n_prototypes=6, batch_norm=True).double()
-    features = torch.randn(5, 3, dtype=torch.float64)
-    expected = copy.deepcopy(ours)(features)
-    saved = safetensors.torch.load(safetensors.torch.save(ours.state_dict()))
-    other = head(n_prototypes=6, batch_norm=True).double()
-    other.load_state_dict(saved)
-    assert torch.equal(other(features), expected)
-    assert expected.dtype == torch.float64
-
-
-# Centre and temperatures
-
-
 def test_the_centre_follows_the_mean_of_the_teachers_scores() -> None:
     method = dino("method.center_momentum=0.75")
     views = batch().views
@@ -298,9 +227,6 @@ def test_the_teachers_temperature_rises_line_by_line(step: int, expected: float)
     assert seen == [pytest.approx(expected)]
 
 
-# Teacher and freezing
-
-
 def test_the_teacher_is_what_is_exported() -> None:
     method = dino()
     assert method.exported is method.teacher.backbone
@@ -326,9 +252,6 @@ def test_prototypes_are_frozen_for_the_first_epoch(step: int, frozen: bool) -> N
     method(batch(), progress(step)).loss.backward()
     method.after_backward(progress(step))
     assert (method.head.prototypes.grad is None) is frozen
-
-
-# Metrics and alarms
 
 
 def test_metrics_of_uniform_targets() -> None:
@@ -385,9 +308,6 @@ def test_a_healthy_run_rings_nothing() -> None:
     bell = AlarmBell(DINO.alarms, quiet_steps=0)
     metrics = target_metrics(torch.tensor(1.0), torch.eye(16)[:, None])
     assert [line for step in range(1, 9) for line in bell.hear(step, metrics)] == []
-
-
-# Settings
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,24 @@
 """What ranks tell each other: one process is a group of one; two are in `test_distributed.py`."""
 
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from ssl_zoo.errors import Superseded
+from ssl_zoo.methods.simclr import SimCLR
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.schedule import Progress
 from ssl_zoo.training.agreement import Agreement
 from ssl_zoo.training.outcome import NonFiniteLoss
 from ssl_zoo.training.signals import StopRequest
+from ssl_zoo.training.train import train
+from tests.small import fast_config
 
 CPU = torch.device("cpu")
 
@@ -64,3 +71,52 @@ def test_ranks_meet_again_after_the_interval(tmp_path: Path) -> None:
     agreement.reach(4, asked(), look=False)
     assert not agreement.is_due(4)
     assert agreement.is_due(4 + 10)  # no interval is longer
+
+
+def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = SimCLR.forward
+
+    def break_down(self: SimCLR, batch: Any, progress: Progress) -> Any:
+        output = forward(self, batch, progress)
+        if progress.step == 9:
+            object.__setattr__(output, "loss", output.loss * float("nan"))
+        return output
+
+    monkeypatch.setattr(SimCLR, "forward", break_down)
+    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 10 on rank 0; .*step-00000008"):
+        train(config, tmp_path / "run", bar=False)
+    path = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert path is not None
+    newest = checkpoint.load_state(path)
+    assert newest.step == 8
+    assert all(torch.isfinite(value).all() for value in newest.model.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: SimCLR, progress: Progress) -> None:
+        if progress.step == 7:
+            next(self.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(SimCLR, "after_step", spoil)
+    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 8 on rank 0; .*step-00000004"):
+        train(config, tmp_path / "run", bar=False)
+
+
+def test_a_stop_does_not_save_weights_that_are_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil_and_stop(self: SimCLR, progress: Progress) -> None:
+        if progress.step == 5:
+            next(self.parameters()).data.fill_(float("nan"))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SimCLR, "after_step", spoil_and_stop)
+    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 6 on rank 0; .*step-00000004"):
+        train(config, tmp_path / "run", bar=False)

@@ -19,7 +19,7 @@ from ssl_zoo.planning.plan import plan_run
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.training.build import build_loader
 from ssl_zoo.training.preview import GAP, HIDDEN, TEXT, _picture, masked, preview, read_preview
-from tests.explore.test_cluster import write_colours
+from tests.explore.pictures import write_colours
 from tests.small import LOCAL_CROPS, fast_config
 
 CPU = torch.device("cpu")

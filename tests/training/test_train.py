@@ -18,14 +18,13 @@ import torch
 
 from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
-from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.runs import checkpoint, checkpoint_writing
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
-from ssl_zoo.training.outcome import Interrupted, NonFiniteLoss
-from ssl_zoo.training.train import Trainer, train
+from ssl_zoo.training.outcome import Interrupted
+from ssl_zoo.training.train import train
 from tests.small import SHORT, fast_config
 from tests.waiting import until
 
@@ -220,28 +219,6 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
         train(queue_config(), folder.path, bar=False)
 
 
-def test_a_loss_that_is_not_finite_names_step_rank_and_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forward = SimCLR.forward
-
-    def break_down(self: SimCLR, batch: Any, progress: Progress) -> Any:
-        output = forward(self, batch, progress)
-        if progress.step == 9:
-            object.__setattr__(output, "loss", output.loss * float("nan"))
-        return output
-
-    monkeypatch.setattr(SimCLR, "forward", break_down)
-    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
-    with pytest.raises(NonFiniteLoss, match=r"not finite at step 10 on rank 0; .*step-00000008"):
-        train(config, tmp_path / "run", bar=False)
-    path = checkpoint.newest(tmp_path / "run" / "checkpoints")
-    assert path is not None
-    newest = checkpoint.load_state(path)
-    assert newest.step == 8
-    assert all(torch.isfinite(value).all() for value in newest.model.values())
-
-
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,11 +262,6 @@ def test_checkpoints_hold_no_pickled_code(uninterrupted: Path) -> None:
     assert json.loads((path / "manifest.json").read_text())["step"] == 132
 
 
-def test_a_data_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2048"):
-        train(fast_config("simclr", "global_batch_size=2048"), tmp_path / "run", bar=False)
-
-
 def test_the_weights_know_whose_folder_it_is(small_run: Path, tmp_path: Path) -> None:
     """Whatever config.yaml says by now."""
     folder = RunFolder(shutil.copytree(small_run, tmp_path / "run"))
@@ -305,33 +277,6 @@ def test_a_copied_checkpoint_is_not_taken_for_one(small_run: Path, tmp_path: Pat
     newest = checkpoint.found(folder.checkpoints)[0]
     shutil.copytree(newest, newest.with_name(f"{newest.name}-old"))
     assert checkpoint.found(folder.checkpoints)[0] == newest
-
-
-def test_weights_that_are_not_finite_are_not_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spoil(self: SimCLR, progress: Progress) -> None:
-        if progress.step == 7:
-            next(self.parameters()).data.fill_(float("nan"))
-
-    monkeypatch.setattr(SimCLR, "after_step", spoil)
-    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
-    with pytest.raises(NonFiniteLoss, match=r"not finite at step 8 on rank 0; .*step-00000004"):
-        train(config, tmp_path / "run", bar=False)
-
-
-def test_a_stop_does_not_save_weights_that_are_not_finite(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spoil_and_stop(self: SimCLR, progress: Progress) -> None:
-        if progress.step == 5:
-            next(self.parameters()).data.fill_(float("nan"))
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(SimCLR, "after_step", spoil_and_stop)
-    config = fast_config("simclr", "epochs=1", "checkpoint.every=4 steps")
-    with pytest.raises(NonFiniteLoss, match=r"not finite at step 6 on rank 0; .*step-00000004"):
-        train(config, tmp_path / "run", bar=False)
 
 
 def test_a_stop_during_the_step_before_an_evaluation_keeps_its_scores(
@@ -365,20 +310,6 @@ def test_settings_that_do_not_change_weights_may_change_on_the_way(
     train(queue_config("num_workers=2", "checkpoint.keep=5"), uninterrupted, bar=False)
 
 
-@pytest.mark.parametrize("schedule", ["{}", "{final_weight_decay: 0.5}"])
-def test_a_groups_own_weight_decay_is_where_its_schedule_begins(
-    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def groups(method: SimCLR) -> list[dict[str, Any]]:
-        return [{"params": list(method.parameters()), "weight_decay": 0.25}]
-
-    monkeypatch.setattr(SimCLR, "param_groups", groups)
-    config = fast_config("simclr", "epochs=1", f"schedule={schedule}")
-    trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
-    trainer.update.rates.set(trainer._progress())
-    assert trainer.update.optimizer.param_groups[0]["weight_decay"] == 0.25
-
-
 def test_scores_before_and_during_training_change_no_weights(tmp_path: Path) -> None:
     runs = [
         train(
@@ -395,33 +326,3 @@ def test_the_untrained_network_is_scored_once(uninterrupted: Path) -> None:
         line["step"] for line in RunFolder(uninterrupted).metrics() if "knn/top1@k=20" in line
     ]
     assert steps == [0, 44, 88, 132]
-
-
-@pytest.mark.parametrize(
-    ("setting", "name"),
-    [
-        ("method.freeze_prototypes=5005 steps", "method.freeze_prototypes"),
-        ("method.queue_start=3 epochs", "method.queue_start"),
-    ],
-)
-def test_a_duration_that_is_not_shorter_than_the_run_is_refused(
-    tmp_path: Path, setting: str, name: str
-) -> None:
-    with pytest.raises(UserError, match="use at most 131 steps, for example") as found:
-        train(queue_config(setting), tmp_path / "run", bar=False)
-    assert str(found.value).startswith(name)
-    assert not (tmp_path / "run").exists()
-
-
-def test_prototypes_that_are_never_trained_are_not_a_mistake(tmp_path: Path) -> None:
-    config = queue_config("method.freeze_prototypes=1000 epochs")
-    trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
-    assert "freeze_prototypes" not in trainer.method.durations()
-
-
-def test_the_header_has_three_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    run = train(fast_config("simclr", *SHORT), tmp_path / "run", bar=False)
-    assert caplog.messages[0].startswith("simclr on digits_affine: 1438 training images, views of")
-    assert "backbone tiny_resnet, 5.1 k parameters" in caplog.messages[1]
-    assert caplog.messages[2] == f"1 epochs of 5 steps, 5 steps, in '{run}'"

@@ -14,8 +14,9 @@ from ssl_zoo.methods.mae import MAE
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.schedule import Progress
-from ssl_zoo.training.train import train
+from ssl_zoo.training.train import Trainer, train
 from tests.small import fast_config
 
 
@@ -162,3 +163,17 @@ def in_float64(scores: Tensor, codes: Tensor, temperature: float) -> float:
         if other != view
     ]
     return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("schedule", ["{}", "{final_weight_decay: 0.5}"])
+def test_a_groups_own_weight_decay_is_where_its_schedule_begins(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def groups(method: SimCLR) -> list[dict[str, Any]]:
+        return [{"params": list(method.parameters()), "weight_decay": 0.25}]
+
+    monkeypatch.setattr(SimCLR, "param_groups", groups)
+    config = fast_config("simclr", "epochs=1", f"schedule={schedule}")
+    trainer = Trainer(config, RunFolder(tmp_path / "run"), torch.device("cpu"))
+    trainer.update.rates.set(trainer._progress())
+    assert trainer.update.optimizer.param_groups[0]["weight_decay"] == 0.25
