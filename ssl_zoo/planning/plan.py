@@ -22,6 +22,7 @@ from ssl_zoo.planning import choices
 from ssl_zoo.planning.budget import seconds_of, time_text
 from ssl_zoo.planning.choices import Choice, Images
 from ssl_zoo.planning.machine import Machine, this_machine
+from ssl_zoo.planning.measured_runs import too_short
 from ssl_zoo.planning.rehearsal import Pace, rehearse
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.recipes import PHOTOS_RECIPE, read_recipe
@@ -57,6 +58,7 @@ class RunPlan:
         machine: the machine that it is for.
         pace: what was timed; None if nothing was.
         seconds: expected duration of the run; None if nothing was timed.
+        caution: that the budget is too small to beat raw pixels, and what helps; empty otherwise.
     """
 
     config: RunConfig
@@ -66,6 +68,7 @@ class RunPlan:
     machine: Machine
     pace: Pace | None = None
     seconds: float | None = None
+    caution: str = ""
 
     def summary(self) -> str:
         """Returns the plan in one line."""
@@ -86,6 +89,8 @@ class RunPlan:
         if self.pace is not None:
             step = f"{self.pace.step:.3g} s a step, median of {self.pace.n_steps}"
             lines.append(f"# Timed: {step}. A busier machine takes longer.")
+        if self.caution:
+            lines.append(f"# Caution: {self.caution}.")
         lines.append("# Command: ssl-zoo train --config THIS-FILE")
         reasons: dict[str, list[str]] = {}
         for choice in self.choices:
@@ -142,6 +147,7 @@ def plan_run(
     if limit is not None and METHODS[method].trains:
         found = _within(found, draft, limit, str(budget))
         _fit_method(draft, images)  # its settings may depend on the length of the run
+        found = _warned(found, draft.config())
     return replace(found, config=draft.config(), choices=tuple(draft.choices))
 
 
@@ -157,7 +163,9 @@ class _Draft:
     """Settings in the making: choices leave alone what the user has set."""
 
     def __init__(self, settings: Mapping[str, Any], overrides: list[str]) -> None:
-        self._settings, self._overrides = dict(settings), overrides
+        # Settings are valid before overrides are applied, so a chosen warm-up must fit the user's epochs.
+        length = [text for text in overrides if text.startswith(("epochs=", "schedule"))]
+        self._settings, self._overrides = apply_overrides(settings, length), overrides
         self._set_by_user = {text.partition("=")[0] for text in overrides}
         self.choices: list[Choice] = []
 
@@ -283,6 +291,15 @@ def _within(found: RunPlan, draft: _Draft, limit: float, budget: str) -> RunPlan
     _fit_intervals(draft, epochs, epoch)
     seconds = pace.start + epochs * epoch + (1 + min(SCORES, epochs)) * scoring
     return replace(found, config=draft.config(), pace=pace, seconds=seconds)
+
+
+def _warned(found: RunPlan, config: RunConfig) -> RunPlan:
+    """Returns the plan with a caution, which it logs, if the run is too short to beat raw pixels."""
+    assert found.seconds is not None
+    caution = too_short(config, found.images.count, seconds=found.seconds)
+    if caution:
+        logger.warning("%s", caution)
+    return replace(found, caution=caution)
 
 
 def _fastest(found: RunPlan, draft: _Draft) -> Pace:

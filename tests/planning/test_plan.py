@@ -90,6 +90,21 @@ def test_the_epochs_fit_the_budget(photos: str) -> None:
 
 
 @pytest.mark.usefixtures("half_a_second_a_step")
+def test_a_budget_too_small_to_beat_raw_pixels_is_said_in_one_line(
+    photos: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = plan_run(photos, "simclr", budget="10min")
+    assert caplog.messages[-1] == found.caution
+    assert f"{found.config.epochs} epochs of 32 images" in found.caution
+    assert f"# Caution: {found.caution}." in found.text().splitlines()
+    caplog.clear()
+    enough = plan_run(photos, "simclr", budget="10min", overrides=["epochs=2000"])
+    assert (enough.caution, "Caution" in enough.text()) == ("", False)
+    assert plan_run(photos, "simclr", budget=None).caution == ""  # nothing was timed
+    assert not [line for line in caplog.messages if "raw pixels" in line]
+
+
+@pytest.mark.usefixtures("half_a_second_a_step")
 def test_a_budget_below_an_epoch_is_refused(photos: str) -> None:
     with pytest.raises(
         UserError, match="an epoch takes about 4 s here .* budget of 15s allows less than 2"
