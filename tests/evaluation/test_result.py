@@ -1,8 +1,6 @@
 """Results as files: what comes back, of today's shape and of older ones."""
 
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -114,19 +112,3 @@ def test_a_notebook_shows_a_table() -> None:
     shown = small_result("runs/<a>", **FOUND)._repr_html_()
     assert "runs/&lt;a&gt; on digits" in shown
     assert "<td>23.40</td><td>19.22 to 27.86</td>" in shown
-
-
-def test_scores_become_a_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    pandas = types.ModuleType("pandas")
-    pandas.__spec__ = types.SimpleNamespace(name="pandas")  # type: ignore[assignment]
-    pandas.DataFrame = list  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    first, second, _ = small_result("a", **FOUND).to_pandas()
-    assert (first["checkpoint"], first["score"], first["spread"]) == ("a", "nmi", 0.359)
-    assert (second["low"], second["high"], second["protocol"]) == (19.22, 27.86, "p")
-
-
-def test_a_data_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install pandas"):
-        small_result("a").to_pandas()
