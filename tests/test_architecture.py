@@ -95,6 +95,8 @@ HEAVY = {
     *("faiss", "fvcore", "scipy", "sklearn", "submitit", "timm", "torchvision"),
     *("jinja2", "mlflow", "plotly", "tensorboard", "trackio", "wandb"),
 }
+MARKS = ("slow", "long", "distributed", "packaging", "slurm")
+"""Marks of tests that have a part of `.ci/run` of their own."""
 APART = {
     *("ssl_zoo.backbones.torchvision_resnet", "ssl_zoo.launch.executors"),
     "ssl_zoo.launch.controller",
@@ -256,6 +258,17 @@ def test_functions_of_one_name_have_one_meaning() -> None:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
                 found[node.name].add(module)
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
+def test_a_mark_is_spelled_in_the_file_of_its_tests() -> None:
+    """`.ci/run` finds the files of a part by that; all of tests/slurm is marked by its conftest."""
+    spelled = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        if not path.name.startswith("test_")
+        and any(f"mark.{mark}" in path.read_text("utf-8") for mark in MARKS)
+    }
+    assert spelled == {"tests/slurm/conftest.py"}
 
 
 def test_no_file_is_above_400_lines() -> None:

@@ -1,6 +1,6 @@
 """A small run whose process dies between two checkpoints.
 
-Call it as `python -m tests.trackers.runs RUN TRACKER STEP`.
+Call it as `python -m tests.trackers.runs RUN TRACKER,TRACKER STEP`.
 """
 
 import os
@@ -16,8 +16,8 @@ EVERY = 4
 TOTAL = 44
 
 
-def tracked(folder: Path, tracker: str, *, dies_at: int = 0) -> Path:
-    """Trains a run with a tracker; the process ends without a word after a step."""
+def tracked(folder: Path, *trackers: str, dies_at: int = 0) -> Path:
+    """Trains a run with trackers; the process ends without a word after a step."""
     advance = Reporter.advance
 
     def dying(self: Reporter, step: int) -> None:
@@ -27,10 +27,11 @@ def tracked(folder: Path, tracker: str, *, dies_at: int = 0) -> Path:
 
     Reporter.advance = dying  # type: ignore[method-assign]
     settings = ("epochs=1", f"log_every={EVERY}", "checkpoint.every=20 steps")
-    config = fast_config("simclr", *settings, f"log=[{{name: {tracker}, views: 2}}]")
+    log = ", ".join(f"{{name: {tracker}, views: 2}}" for tracker in trackers)
+    config = fast_config("simclr", *settings, f"log=[{log}]")
     return train(config, folder, bar=False)
 
 
 if __name__ == "__main__":
-    place, name, step = sys.argv[1:]
-    tracked(Path(place), name, dies_at=int(step))
+    place, names, step = sys.argv[1:]
+    tracked(Path(place), *names.split(","), dies_at=int(step))
