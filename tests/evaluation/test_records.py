@@ -61,7 +61,8 @@ def test_clusters_become_a_row_each(pandas: Any) -> None:
         {"cluster": 1, "size": 2, "mean_similarity": 0.25},
     ]
     clusters = [ClusterFacts.model_validate(each) for each in facts]
-    frame = Clusters.model_construct(clusters=tuple(clusters)).to_pandas()
+    fields: dict[str, Any] = {"clusters": tuple(clusters)}  # the others do not matter here
+    frame = Clusters.model_construct(**fields).to_pandas()
     assert isinstance(frame, pandas.DataFrame)
     assert frame["size"].sum() == 7
     assert frame["share"].tolist()[0] == 0.8
