@@ -1,32 +1,27 @@
 """DINO (Caron et al., 2021, "Emerging properties in self-supervised vision transformers",
 arXiv:2104.14294), after its text and the facts of facebookresearch/dino."""
 
-import math
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from ssl_zoo import distributed
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import NamedConfig, default
+from ssl_zoo.heads.prototype_head import PrototypeHead, PrototypeHeadConfig
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
+from ssl_zoo.memory.centering import MeanCentering, SinkhornCentering, target_metrics
 from ssl_zoo.memory.counts import clusters_of
 from ssl_zoo.method import (
     METHODS,
     Alarm,
     Batch,
     Method,
-    Metrics,
     RunInfo,
     StepOutput,
     encode,
-    over_chance,
 )
-from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
-from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
 from ssl_zoo.schedule import Duration, Progress, Ramp, Share, within
 from ssl_zoo.teacher import Teacher
 
@@ -60,7 +55,7 @@ class DINO(Method):
         """Settings of DINO; defaults are those of the paper for ImageNet."""
 
         name: Literal["dino"] = "dino"
-        head: HeadConfig = HeadConfig()
+        head: PrototypeHeadConfig = PrototypeHeadConfig()
         """Head between features and scores, of the student and of the teacher."""
         momentum: Share = Ramp(start=0.996, end=1.0)
         """Momentum of the teacher: fraction of its weights that a step keeps."""
@@ -87,7 +82,7 @@ class DINO(Method):
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         super().__init__(config, backbone=backbone, run=run)
-        self.head = DINOHead(config.head, input_dim=backbone.feature_dim)
+        self.head = PrototypeHead(config.head, input_dim=backbone.feature_dim)
         self.teacher = Teacher(backbone, self.head)
         self.targets = (
             MeanCentering(config.head.n_prototypes, momentum=config.center_momentum)
@@ -129,28 +124,3 @@ class DINO(Method):
         backbone = self.teacher.backbone
         assert isinstance(backbone, Backbone)
         return backbone
-
-
-@torch.no_grad()
-def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
-    """Returns metrics that distinguish the two kinds of collapse (section 5.3 and figure 7).
-
-    Args:
-        loss: cross entropy of teacher and student, scalar.
-        targets: the teacher's distributions, `(V_g, B, K)`.
-
-    Returns:
-        `teacher_entropy`: mean entropy of targets divided by ln K, 1 if all are uniform;
-            `mean_target_entropy`: the same for the mean target of all ranks, 0 if one prototype gets all
-            images; `kl`: divergence of the student from the teacher, 0 if both are constant;
-            `loss_over_chance`: 1 for a uniform student.
-    """
-    ln_k = math.log(targets.shape[-1])
-    entropy = float(torch.special.entr(targets).sum(dim=-1).mean())
-    mean = distributed.all_reduce(targets.mean(dim=(0, 1))) / distributed.world_size()
-    return {
-        "teacher_entropy": entropy / ln_k,
-        "mean_target_entropy": float(torch.special.entr(mean).sum()) / ln_k,
-        "kl": float(loss.detach()) - entropy,
-        "loss_over_chance": over_chance(loss, targets.shape[-1]),
-    }

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from ssl_zoo import distributed
 from ssl_zoo.config import Config
 from ssl_zoo.errors import UserError
+from ssl_zoo.memory.centering import MeanCentering, SinkhornCentering, target_metrics
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.dino import DINO
-from ssl_zoo.methods.dino.method import target_metrics
-from ssl_zoo.methods.dino.targets import MeanCentering, SinkhornCentering
 from ssl_zoo.training.alarms import AlarmBell
 from tests.distributed import run_on_ranks
 from tests.small import batch, progress, run_info, small_method

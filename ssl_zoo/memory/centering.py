@@ -1,11 +1,13 @@
 """Targets from the teacher's scores: distributions over prototypes that avoid both kinds of collapse."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.assignment.sinkhorn import sinkhorn
-from ssl_zoo.method import Memory
+from ssl_zoo.method import Memory, Metrics, over_chance
 from ssl_zoo.schedule import Progress
 
 
@@ -31,11 +33,16 @@ class MeanCentering(Memory):
         self._pending: list[Tensor] = []  # mean scores (K,) of the forward passes of this step
 
     @torch.no_grad()
-    def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
-        """Returns the targets `(N, K)` of scores `(N, K)`, and keeps the mean score until `commit`."""
+    def forward(self, scores: Tensor, *, temperature: float, rows: Tensor | None = None) -> Tensor:
+        """Returns the targets `(N, K)` of scores `(N, K)`, and keeps the mean score until `commit`.
+
+        Args:
+            rows: positions `(n,)` of the scores whose targets to return; the mean is over all.
+        """
         if self.training:
             self._pending.append(scores.mean(dim=0))
-        return ((scores - self.center) / temperature).softmax(dim=1)
+        chosen = scores if rows is None else scores[rows]
+        return ((chosen - self.center) / temperature).softmax(dim=1)
 
     @torch.no_grad()
     def commit(self, progress: Progress) -> None:
@@ -65,3 +72,28 @@ class SinkhornCentering(nn.Module):
     def forward(self, scores: Tensor, *, temperature: float) -> Tensor:
         """Returns the targets `(N, K)` of scores `(N, K)`."""
         return sinkhorn(scores, epsilon=temperature, n_iterations=self.n_iterations)
+
+
+@torch.no_grad()
+def target_metrics(loss: Tensor, targets: Tensor) -> Metrics:
+    """Returns metrics that distinguish the two kinds of collapse (section 5.3 and figure 7).
+
+    Args:
+        loss: cross entropy of teacher and student, scalar.
+        targets: the teacher's distributions, `(V_g, B, K)`.
+
+    Returns:
+        `teacher_entropy`: mean entropy of targets divided by ln K, 1 if all are uniform;
+            `mean_target_entropy`: the same for the mean target of all ranks, 0 if one prototype gets all
+            images; `kl`: divergence of the student from the teacher, 0 if both are constant;
+            `loss_over_chance`: 1 for a uniform student.
+    """
+    ln_k = math.log(targets.shape[-1])
+    entropy = float(torch.special.entr(targets).sum(dim=-1).mean())
+    mean = distributed.all_reduce(targets.mean(dim=(0, 1))) / distributed.world_size()
+    return {
+        "teacher_entropy": entropy / ln_k,
+        "mean_target_entropy": float(torch.special.entr(mean).sum()) / ln_k,
+        "kl": float(loss.detach()) - entropy,
+        "loss_over_chance": over_chance(loss, targets.shape[-1]),
+    }

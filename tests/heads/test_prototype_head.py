@@ -6,18 +6,20 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ssl_zoo.methods.dino.head import DINOHead, HeadConfig
+from ssl_zoo.heads.prototype_head import PrototypeHead, PrototypeHeadConfig
 
 
-def head(**settings: object) -> DINOHead:
+def head(**settings: object) -> PrototypeHead:
     torch.manual_seed(0)
-    config = HeadConfig.model_validate({"hidden_dims": [5, 7], "bottleneck_dim": 4, **settings})
-    return DINOHead(config, input_dim=3)
+    config = PrototypeHeadConfig.model_validate(
+        {"hidden_dims": [5, 7], "bottleneck_dim": 4, **settings}
+    )
+    return PrototypeHead(config, input_dim=3)
 
 
 def test_the_default_head_is_that_of_the_authors() -> None:
     """vision_transformer.py, DINOHead: three linear layers with biases, GELU, 65536 prototypes."""
-    layers = DINOHead(HeadConfig(), input_dim=384)
+    layers = PrototypeHead(PrototypeHeadConfig(), input_dim=384)
     kinds = [type(layer).__name__ for layer in layers.layers]
     assert kinds == ["Linear", "GELU", "Linear", "GELU", "Linear"]
     expected = (384 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256) + 65536 * 256

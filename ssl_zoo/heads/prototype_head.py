@@ -1,4 +1,4 @@
-"""The projection head of DINO, which ends in normalised prototypes."""
+"""A projection head that ends in normalised prototypes, for self-distillation (DINO, iBOT, DINOv2)."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from ssl_zoo.config import Config
 from ssl_zoo.heads.mlp import l2_normalize
 
 
-class HeadConfig(Config):
+class PrototypeHeadConfig(Config):
     """Settings of the head; defaults from facebookresearch/dino (vision_transformer.py)."""
 
     hidden_dims: list[Annotated[int, Field(ge=1)]] = Field(default=[2048, 2048])
@@ -24,7 +24,7 @@ class HeadConfig(Config):
     """Whether hidden layers use batch normalisation."""
 
 
-class DINOHead(nn.Module):
+class PrototypeHead(nn.Module):
     """An MLP with GELU, followed by cosine similarities of its output and prototypes.
 
     DINO (Caron et al., 2021, arXiv:2104.14294), appendix C, with the initialisation of its code. That
@@ -36,7 +36,7 @@ class DINOHead(nn.Module):
         input_dim: dimension of the features.
     """
 
-    def __init__(self, config: HeadConfig, *, input_dim: int) -> None:
+    def __init__(self, config: PrototypeHeadConfig, *, input_dim: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = input_dim
