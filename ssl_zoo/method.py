@@ -25,8 +25,8 @@ class Batch:
         views: one tensor `(V, B, C, H, W)` for each crop size, global crops first, normalised.
         index: position of each image in the data set, `(B,)`.
         labels: labels of the images, `(B,)`; None unless the method sets `needs_labels`.
-        masks: patches to hide in the first view, `(B, L)` bool in reading order; None unless the
-            augmentation draws them.
+        masks: patches to hide in the first M global crops, `(B, M, L)` bool in reading order; None
+            unless the augmentation draws them.
     """
 
     views: list[Tensor]

@@ -41,7 +41,7 @@ class Augmentation(Generic[ParamsT]):
         raise NotImplementedError
 
     def draw_masks(self, keys: Tensor) -> Tensor | None:
-        """Draws the masked patches of the first view, `(B, L)` bool; None without masks.
+        """Draws the masked patches of the first M global crops, `(B, M, L)` bool; None without masks.
 
         Args:
             keys: as in `draw`.

@@ -16,7 +16,7 @@ from torch import Tensor
 from ssl_zoo.augmentations import params as draw
 from ssl_zoo.augmentations import random
 from ssl_zoo.augmentations.base import AUGMENTATIONS, Augmentation
-from ssl_zoo.augmentations.masks import Mask, draw_mask
+from ssl_zoo.augmentations.masks import Mask, draw_masks
 from ssl_zoo.augmentations.params import ViewParams
 from ssl_zoo.augmentations.render import render
 from ssl_zoo.config import Config, NamedConfig, RunSettings
@@ -123,7 +123,7 @@ class MultiCrop(Augmentation[MultiCropParams]):
         channel_drop: float = Field(default=0.0, ge=0, le=1)
         """Probability that one channel of a view, any of them, is set to 0."""
         mask: Mask | None = None
-        """Mask of the first view, for methods that predict masked patches."""
+        """Masks of the first view or of all global crops, for methods that predict masked patches."""
 
         @model_validator(mode="after")
         def _check(self) -> "MultiCrop.Config":
@@ -197,8 +197,10 @@ class MultiCrop(Augmentation[MultiCropParams]):
 
     def draw_masks(self, keys: Tensor) -> Tensor | None:
         """Draws masks on the CPU; see `Augmentation.draw_masks`."""
-        mask = self.config.mask
-        return None if mask is None else draw_mask(mask, self.config.crops[0].size, keys.cpu())
+        mask, size = self.config.mask, self.config.crops[0].size
+        if mask is None:
+            return None
+        return draw_masks(mask, size, keys.cpu(), n_global=self.view_counts[size])
 
     def apply(self, images: Tensor | Sequence[Tensor], params: MultiCropParams) -> list[Tensor]:
         """Makes the views described by the parameters; see `Augmentation.apply`."""

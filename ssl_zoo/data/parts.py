@@ -29,7 +29,7 @@ class Part:
         index: position of each image in the data set, `(b,)`. It is an array, as each tensor that a
             loader process sends takes one of the main process's file descriptors.
         corrupt: images that could not be loaded and were replaced, with the reason.
-        masks: patches to mask, `(b, L)` bool, or None if the augmentation draws none.
+        masks: patches to mask, `(b, M, L)` bool, or None if the augmentation draws none.
         digests: digest of each view, `(b,)`, or None if they are not wanted.
     """
 

@@ -26,7 +26,7 @@ class LoadedBatch:
         index: position of each image in the data set, `(B,)`, on the CPU.
         labels: `(B,)`, or None if not requested.
         corrupt: images that could not be loaded and were replaced, with the reason.
-        masks: patches to mask, `(B, L)` bool, or None if the augmentation draws none.
+        masks: patches to mask, `(B, M, L)` bool, or None if the augmentation draws none.
         digests: digest of each view, `(B,)`, or None if they were not requested.
     """
 

@@ -122,7 +122,11 @@ def normalize_patches(patches: Tensor) -> Tensor:
 
 
 def checked_masks(masks: Tensor | None, n_patches: int) -> Tensor:
-    """Returns the masks of a batch, `(N, L)` bool.
+    """Returns the masks of a batch's first view, `(B, L)` bool.
+
+    Args:
+        masks: `(B, M, L)`; see `ssl_zoo.method.Batch`.
+        n_patches: number of patches of the backbone.
 
     Raises:
         UserError: there are none, or they have another number of patches.
@@ -132,12 +136,12 @@ def checked_masks(masks: Tensor | None, n_patches: int) -> Tensor:
             "this method predicts hidden patches, but the batch has no masks; set "
             "'augmentation.mask={patch_size: PIXELS, ratio: 0.75}' with the backbone's patch size"
         )
-    if masks.shape[1] != n_patches:
+    if masks.shape[2] != n_patches:
         raise UserError(
-            f"masks have {masks.shape[1]} patches, but the backbone has {n_patches}; "
+            f"masks have {masks.shape[2]} patches, but the backbone has {n_patches}; "
             "set augmentation.mask.patch_size to the backbone's"
         )
-    return masks
+    return masks[:, 0]
 
 
 def visible_places(hidden: Tensor, n_visible: int) -> Tensor:

@@ -79,10 +79,10 @@ def random_batch(
 
     Args:
         start: position of the first image in the data set.
-        n_patches: number of patches of the first view, half of which are hidden.
+        n_patches: number of patches of a global crop, half of which are hidden.
     """
     views: list[Tensor] = [torch.randn(count, n_images, 3, size, size) for size, count in counts]
-    hidden = torch.rand(n_images, n_patches).argsort(dim=1) < n_patches // 2
+    hidden = torch.rand(n_images, len(views[0]), n_patches).argsort(dim=2) < n_patches // 2
     index = torch.arange(start, start + n_images)
     return Batch(views, index, labels=index % 4, masks=hidden)
 

@@ -92,8 +92,9 @@ def _row(
     views = [view for group in batch.views for view in group[:, place].cpu()]
     found += [(_enlarged(view, zoom), f"{view.shape[-1]}") for view in views]
     if batch.masks is not None:
-        hidden = masked(views[0], batch.masks[place].cpu())
-        found.append((_enlarged(hidden, zoom), f"{hidden.shape[-1]} masked"))
+        for view, mask in zip(views, batch.masks[place].cpu(), strict=False):  # the first M views
+            hidden = masked(view, mask)
+            found.append((_enlarged(hidden, zoom), f"{hidden.shape[-1]} masked"))
     return found
 
 

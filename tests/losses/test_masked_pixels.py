@@ -179,4 +179,4 @@ def test_a_batch_without_masks_names_the_way_out() -> None:
 
 def test_masks_for_other_patches_are_refused() -> None:
     with pytest.raises(UserError, match="masks have 9 patches.* the backbone has 4"):
-        checked_masks(torch.zeros(2, 9, dtype=torch.bool), 4)
+        checked_masks(torch.zeros(2, 1, 9, dtype=torch.bool), 4)

@@ -29,7 +29,7 @@ def in_double(found: Batch) -> Batch:
 def hidden_pixels(found: Batch) -> Tensor:
     """Returns where the first view is hidden, `(B, 1, 32, 32)`."""
     assert found.masks is not None
-    squares = found.masks.view(-1, 1, 8, 8)
+    squares = found.masks[:, 0].view(-1, 1, 8, 8)
     return squares.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
 
@@ -37,7 +37,7 @@ def slow_loss(method: MAE, found: Batch, *, norm_pixels: bool) -> Tensor:
     """Image by image and patch by patch, after sections 3 and A.1 of the paper."""
     assert found.masks is not None
     errors = []
-    for image, mask in zip(found.views[0][0], found.masks, strict=True):
+    for image, mask in zip(found.views[0][0], found.masks[:, 0], strict=True):
         tokens = method.backbone.embed(image[None])[0] + method.backbone.positions(image[None])[0]
         visible = [place for place in range(64) if not mask[place]]
         encoded = method.backbone.encode(torch.stack([tokens[place] for place in visible])[None])
@@ -140,7 +140,7 @@ def test_a_timm_model_learns_alike() -> None:
         run=replace(run_info(), image_size=64),
     )
     hidden = torch.rand(2, 16).argsort(dim=1) < 12
-    found = Batch([torch.randn(1, 2, 3, 64, 64)], torch.arange(2), masks=hidden)
+    found = Batch([torch.randn(1, 2, 3, 64, 64)], torch.arange(2), masks=hidden[:, None])
     method(found, progress()).loss.backward()
     assert all(p.grad is not None for p in method.parameters())
 

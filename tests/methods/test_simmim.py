@@ -28,7 +28,7 @@ def slow_loss(method: SimMIM, found: Batch) -> Tensor:
     """Image by image and patch by patch, after section 3 of the paper, equation 1."""
     assert found.masks is not None
     errors = []
-    for image, mask in zip(found.views[0][0], found.masks, strict=True):
+    for image, mask in zip(found.views[0][0], found.masks[:, 0], strict=True):
         embedded = method.backbone.embed(image[None])[0]
         positions = method.backbone.positions(image[None])[0]
         tokens = [
@@ -59,7 +59,9 @@ def test_value_and_gradient_are_those_of_the_paper() -> None:
 def test_hidden_pixels_do_not_reach_the_network() -> None:
     method, found = build(), in_double(batch(2))
     assert found.masks is not None
-    squares = found.masks.view(-1, 1, 8, 8).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    squares = (
+        found.masks[:, 0].view(-1, 1, 8, 8).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    )
     image = found.views[0].clone()
     image[0] = torch.where(squares, torch.randn_like(image[0]), image[0])
     other = replace(found, views=[image, *found.views[1:]])

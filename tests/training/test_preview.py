@@ -73,8 +73,8 @@ def test_masked_patches_are_grey(tmp_path: Path) -> None:
         found = pixels(tmp_path / "views.png", row, left, 32, zoom=4, tallest=32)
         patches = found.unfold(1, 4, 4).unfold(2, 4, 4)  # (3, 8, 8, 4, 4)
         grey = (patches == HIDDEN[0]).all(-1).all(-1).all(0).flatten()
-        assert torch.equal(grey, batch.masks[row])
-        assert torch.equal(found, masked(batch.views[0][0, row], batch.masks[row]))
+        assert torch.equal(grey, batch.masks[row, 0])
+        assert torch.equal(found, masked(batch.views[0][0, row], batch.masks[row, 0]))
 
 
 def test_views_of_files_are_those_of_the_first_batch(tmp_path: Path) -> None:
