@@ -1,0 +1,87 @@
+"""The loss of hidden patches: patch by patch, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+
+from ssl_zoo.errors import UserError
+from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy
+
+
+def test_value_and_gradient_equal_a_slow_reference() -> None:
+    torch.manual_seed(0)
+    hidden = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.bool)
+    rows = hidden.flatten().nonzero()[:, 0]
+    scores = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    targets = torch.randn(4, 6, dtype=torch.float64).softmax(dim=1)
+    views = []
+    place = 0
+    for view in hidden:
+        terms = []
+        for is_hidden in view:
+            if is_hidden:
+                exponentials = (scores[place] / 0.2).exp()
+                terms.append(-(targets[place] * (exponentials / exponentials.sum()).log()).sum())
+                place += 1
+        views.append(torch.stack(terms).mean() if terms else torch.zeros((), dtype=torch.float64))
+    expected = torch.stack(views).mean()
+    found = masked_cross_entropy(scores, targets, hidden, rows, temperature=0.2)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
+    (gradient,), (wanted,) = (torch.autograd.grad(value, scores) for value in (found, expected))
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_uniform_predictions_cost_ln_k_and_nothing_hidden_costs_nothing() -> None:
+    hidden = torch.ones(2, 3, dtype=torch.bool)
+    targets = torch.rand(6, 5).softmax(dim=1)
+    found = masked_cross_entropy(
+        torch.ones(6, 5), targets, hidden, torch.arange(6), temperature=0.1
+    )
+    assert float(found) == pytest.approx(math.log(5), abs=1e-6)
+    none = torch.zeros(0, 5, requires_grad=True)
+    rows = torch.zeros(0, dtype=torch.int64)
+    empty = masked_cross_entropy(none, torch.zeros(0, 5), ~hidden, rows, temperature=0.1)
+    assert float(empty.detach()) == 0
+    empty.backward()  # type: ignore[no-untyped-call]
+
+
+def test_the_loss_is_in_float32_under_autocast() -> None:
+    hidden = torch.ones(1, 2, dtype=torch.bool)
+    scores = torch.randn(2, 5, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = masked_cross_entropy(
+            scores, torch.full((2, 5), 0.2), hidden, torch.arange(2), temperature=0.1
+        )
+    assert found.dtype == torch.float32
+
+
+def test_shapes_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(n, K\) for 3 rows"):
+        masked_cross_entropy(
+            torch.ones(2, 5),
+            torch.ones(2, 5),
+            torch.ones(1, 3).bool(),
+            torch.arange(3),
+            temperature=1,
+        )
+
+
+def test_masks_are_put_in_the_order_of_views() -> None:
+    masks = torch.rand(3, 2, 4) < 0.5
+    found = checked_global_masks(masks, 2, 4)
+    assert torch.equal(found[1], masks[1, 0])
+    assert torch.equal(found[3 + 1], masks[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (None, "masks all 2 global crops, but the batch has no masks; set 'augmentation.mask="),
+        (torch.zeros(3, 1, 4, dtype=torch.bool), "but the batch has masks of 1; set"),
+        (torch.zeros(3, 2, 9, dtype=torch.bool), "masks have 9 patches.* the backbone has 4"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: torch.Tensor | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        checked_global_masks(masks, 2, 4)
