@@ -1,5 +1,6 @@
 """Files that a reader sees whole or not at all, their digests, and locks between processes."""
 
+import glob
 import hashlib
 import logging
 import os
@@ -26,6 +27,16 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes what `write_text` left beside a file because its process was killed.
+
+    The caller must be the only one that writes the file.
+    """
+    for aside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if aside.name.rpartition(".")[2].isdigit():
+            aside.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:

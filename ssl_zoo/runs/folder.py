@@ -18,7 +18,7 @@ from typing import Any
 
 from ssl_zoo.config import dump_yaml, read_yaml, validate
 from ssl_zoo.errors import UserError
-from ssl_zoo.files import locked, write_text
+from ssl_zoo.files import locked, remove_unfinished, write_text
 from ssl_zoo.runs import checkpoint, metrics, plugin_files
 from ssl_zoo.runs.config import OPERATIONAL, RunConfig, run_config
 from ssl_zoo.runs.history import History
@@ -141,6 +141,8 @@ class RunFolder:
             self.ownership.take()
         with self.lock(patience_s=SECONDS_FOR_THE_OTHER if takes_over else None):
             self.check(config)
+            for file in (self.config_file, self.metrics_file, self.complete_file):
+                remove_unfinished(file)
             yield
 
     def create(self, config: RunConfig) -> None:

@@ -25,7 +25,9 @@ def test_value_and_gradient_equal_a_slow_reference() -> None:
     x = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
     expected = slow(x)
     found = koleo(x)
-    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)  # epsilon of 1e-8 in distances
+    assert float(found.detach()) == pytest.approx(
+        float(expected.detach()), abs=1e-6
+    )  # epsilon of 1e-8 in distances
     (gradient,), (wanted,) = (torch.autograd.grad(value, x) for value in (found, expected))
     torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-8)
 

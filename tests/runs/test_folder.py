@@ -51,6 +51,16 @@ def test_metrics_end_with_the_step_that_a_run_resumes_from(tmp_path: Path) -> No
     assert "knn/top1" not in folder.metrics_file.read_text()  # scores are computed again
 
 
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path: Path) -> None:
+    config, folder = fast_config("simclr"), RunFolder(tmp_path)
+    folder.create(config)
+    for name in (".complete.json.7537", ".metrics.jsonl.12", ".owner.json.3", ".config.yaml.old"):
+        (tmp_path / name).write_text("")
+    with folder.claim(config):
+        left = {path.name for path in tmp_path.glob(".*.*")}
+    assert left == {".owner.json.3", ".config.yaml.old"}  # not this process's to remove
+
+
 def test_a_lock_of_nothing_leaves_no_trace(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run").lock():
         assert (tmp_path / "run" / ".lock").is_file()
