@@ -54,7 +54,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluators": {*GROUND, "augmentations", "backbones", "data"},
     "formats": {*GROUND, "backbones", "data", "heads"},
     "registries": {*GROUND, *PARTS, "evaluators", "formats"},
-    "methods": {*GROUND, *PARTS, "formats"},
+    "masked_distillation": {
+        *GROUND,
+        *("augmentations", "backbones", "heads", "losses", "memory", "method", "teacher"),
+    },
+    "methods": {*GROUND, *PARTS, "formats", "masked_distillation"},
     # rooms
     "runs": {*GROUND, *PARTS, "evaluators"},
     "weights": {*RUNS, "formats"},
