@@ -33,6 +33,11 @@ PREDICTS = ("mae", "simmim")
 """Methods whose features beat little in kNN so soon, but which learn what they are asked for: the part
 of the variance of hidden pixels that they explain. 0 is what a constant prediction has."""
 EXPLAINED = "train/explained_variance"
+GAINS = ("dinov2", "ibot")
+"""Methods whose recipe has other data than the rest: the kNN top-1 that they gain over their own network
+before training."""
+
+TOP1 = "knn/top1@k=20"
 
 SMALL = {
     "tiny_resnet": (
@@ -51,6 +56,8 @@ BRIEF = {
     "byol": ("epochs=40",),
     "deepcluster": ("epochs=40",),
     "dino": ("epochs=16",),
+    "dinov2": ("epochs=16", "evaluation.every=16 epochs"),
+    "ibot": ("epochs=16", "evaluation.every=16 epochs"),
     "moco_v2": ("epochs=10",),
     "nnclr": ("epochs=16",),
     "sela": ("epochs=20",),
@@ -80,16 +87,21 @@ def trained(
         backbone: of a lower bound; others have their own.
 
     Returns:
-        kNN top-1 in percent (protocol dino, k=20), or the variance explained, in percent too.
+        kNN top-1 in percent (protocol dino, k=20), what it gained, or the variance explained, in
+            percent too.
     """
     kind = backbone if name in BOUNDS else backbone_of(name)
-    own = [*SMALL[kind], "evaluation.every=0 epochs", f"seed={seed}", *overrides]
+    small = () if name in GAINS else SMALL[kind]
+    own = [*small, "evaluation.every=0 epochs", f"seed={seed}", *overrides]
     if name in BOUNDS:  # around the network of a method that has such a backbone
-        user = next(method for method in TRAINED if backbone_of(method) == kind)
+        user = next(m for m in TRAINED if backbone_of(m) == kind and m not in GAINS)
         own = [f"backbone={run_config(user).backbone.model_dump_json()}", *own]
     path = train(run_config(name, overrides=own), folder / f"{name}-{kind}-{seed}", bar=False)
     if name in PREDICTS:
         return 100 * float(RunFolder(path).metrics()[-1][EXPLAINED])
+    if name in GAINS:
+        before, *_, after = (row[TOP1] for row in RunFolder(path).metrics() if TOP1 in row)
+        return float(after - before)
     result = evaluate(path, evaluators=["knn"])
     return float(result.evaluators["knn"].scores["top1@k=20"])
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.learning import (
     BOUNDS,
+    GAINS,
     PREDICTS,
     SEEDS,
     TRAINED,
@@ -25,7 +26,7 @@ MARGIN = 3.0
 """Percent that the measured scores of seed 0 must be above that floor. Rounding differs by processor and
 by number of threads, which changes a run about as much as another seed does."""
 
-LATE = ("barlow_twins", "byol", "deepcluster", "dino", "sela", "simsiam")
+LATE = ("barlow_twins", "byol", "deepcluster", "dino", "dinov2", "ibot", "sela", "simsiam")
 """Methods whose brief runs take a core for half a minute and more; `.ci/run` draws one of them a day."""
 
 LONG_MARGIN = 2.0
@@ -38,6 +39,8 @@ beat the untrained network (33 %); their READMEs say how far they get. They had 
 others 73 and more, two seeds each: another processor may move a seed by 3 either way."""
 LONG_EXPLAINED = 30.0
 """Percent of the variance that long runs of PREDICTS explain at least; they had 43 and more."""
+LONG_GAIN = 15.0
+"""Percent of kNN top-1 that long runs of GAINS end above their network before training."""
 LONG_EPOCHS = {"nnclr": 60, "sela": 60, "sela_v2": 60, "supervised": 8}
 """Epochs of long runs where it is not 40."""
 
@@ -50,7 +53,7 @@ def of(name: str, seed: int) -> list[float]:
 
 def untrained(name: str, seed: int) -> float:
     """Returns what needs no training: the score of the network that a run begins with."""
-    return 0.0 if name in PREDICTS else max(of(UNTRAINED, seed))
+    return 0.0 if name in (*PREDICTS, *GAINS) else max(of(UNTRAINED, seed))
 
 
 def floor(name: str) -> float:
@@ -92,7 +95,7 @@ def bounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in TRAINED if name not in PREDICTS])
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in (*PREDICTS, *GAINS)])
 def test_a_long_run_ends_above_what_needs_no_training(
     name: str, bounds: dict[str, float], tmp_path: Path
 ) -> None:
@@ -102,6 +105,12 @@ def test_a_long_run_ends_above_what_needs_no_training(
     print(f"{name}: {found:.1f}; {bounds}")
     beaten = UNTRAINED if name in SLOW_STARTERS else max(bounds, key=lambda b: bounds[b])
     assert found > bounds[beaten] + LONG_MARGIN
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", GAINS)
+def test_a_long_run_gains_much_over_its_untrained_network(name: str, tmp_path: Path) -> None:
+    assert trained(name, tmp_path, "epochs=40", "evaluation.every=40 epochs") > LONG_GAIN
 
 
 @pytest.mark.long
