@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -71,6 +73,24 @@ def all_gather_object(value: Any) -> list[Any]:
     return values
 
 
+def broadcast(tensor: Tensor) -> Tensor:
+    """Replaces a tensor by rank 0's, in place, and returns it."""
+    if is_distributed():
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def send(tensor: Tensor, to: int) -> None:
+    """Sends a contiguous tensor in host memory to a rank that calls `receive`."""
+    dist.send(tensor, dst=to)
+
+
+def receive(tensor: Tensor, source: int) -> Tensor:
+    """Fills a contiguous tensor in host memory with what a rank sends, and returns it."""
+    dist.recv(tensor, src=source)
+    return tensor
+
+
 def raise_any(error: str | None) -> None:
     """Raises the error of the first rank that has one, on all ranks; all ranks must call it.
 
@@ -115,51 +135,130 @@ def from_main(action: Callable[[], T]) -> T:
     return value
 
 
-@contextmanager
-def _others_wait() -> Iterator[None]:
-    """Makes the other ranks wait until rank 0 has left the `with` block.
+def together(function: Callable[[Any, Any], T], request: Any, *, held: Any = None) -> T:
+    """Returns on rank 0 what a function returns that all ranks call, as `function(request, held)`.
+
+    For rank 0 in `on_main`: ranks that wait for it call the function too, which may use collectives.
+    Elsewhere, this process calls it alone.
+
+    Args:
+        function: function at module level.
+        request: sent to the other ranks; pickled.
+        held: what only rank 0 has; None on the others.
+
+    Raises:
+        UserError: the function raised one on any rank; it must not wait for ranks that do.
+    """
+    turn = _TURN.get()
+    if turn is not None:
+        turn.say(b"call")
+        broadcast_object((function, request))
+    return _called(function, request, held, alone=turn is None)
+
+
+def helpers() -> int:
+    """Returns the number of other ranks that take part in `together` now."""
+    return 0 if _TURN.get() is None else world_size() - 1
+
+
+def _called(function: Callable[[Any, Any], T], request: Any, held: Any, *, alone: bool) -> T:
+    found: list[T] = []
+    problem = None
+    try:
+        found.append(function(request, held))
+    except UserError as error:
+        if alone:
+            raise
+        problem = str(error)
+    if not alone:
+        raise_any(problem)
+    return found[0]
+
+
+@dataclass
+class _Turn:
+    """What rank 0 tells the ranks that wait for it: `call`s, then `done` or `failed`.
 
     They poll a key in the rendezvous store: a collective would fail after the timeout of the
     process group.
     """
+
+    store: Any
+    number: int
+    said: int = 0
+
+    def say(self, word: bytes) -> None:
+        self.store.set(self._next_key(), word)
+
+    def hear(self) -> bytes:
+        return _wait_for(self.store, self._next_key())
+
+    def _next_key(self) -> str:
+        self.said += 1
+        return f"ssl_zoo/said/{self.number}/{self.said}"
+
+
+_TURN: ContextVar[_Turn | None] = ContextVar("turn", default=None)
+"""On rank 0, what others wait for."""
+
+
+@contextmanager
+def _others_wait() -> Iterator[None]:
+    """Makes the other ranks wait until rank 0 has left the `with` block, and help it if it asks."""
     if world_size() == 1:
         yield
         return
     store = dist.distributed_c10d._get_default_store()
-    turn = store.add(f"ssl_zoo/turns/{rank()}", 1)  # the same on all ranks, like collectives
-    key = f"ssl_zoo/done/{turn}"
+    # The number is the same on all ranks, like that of collectives.
+    turn = _Turn(store, store.add(f"ssl_zoo/turns/{rank()}", 1))
+    token = _TURN.set(turn if is_main() else None)
     try:
         yield
     except BaseException:
         if is_main():
-            store.set(key, "failed")
+            turn.say(b"failed")
         raise
+    finally:
+        _TURN.reset(token)
     if is_main():
-        store.set(key, "done")
+        turn.say(b"done")
     else:
-        _wait_for(store, key)
+        _help(turn)
 
 
-def _wait_for(store: Any, key: str) -> None:
-    """Waits until rank 0 has set a key.
+def _help(turn: _Turn) -> None:
+    """Calls what rank 0 asks for, until it is done.
 
     Raises:
         UserError: rank 0 has ended or has failed.
+    """
+    while (word := turn.hear()) == b"call":
+        function, request = broadcast_object(None)
+        with suppress(UserError):  # which rank 0 raises, too
+            _called(function, request, None, alone=False)
+    if word == b"failed":
+        time.sleep(GRACE_S)
+        raise UserError.everywhere("rank 0 has failed; check its log")
+
+
+def _wait_for(store: Any, key: str) -> bytes:
+    """Returns the value of a key when rank 0 has set it.
+
+    Raises:
+        UserError: rank 0 has ended.
     """
     pause = 0.001
     try:
         while not store.check([key]):
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE_S)
-        failed = store.get(key) == b"failed"
+        value: bytes = store.get(key)
     except RuntimeError:  # DistNetworkError and related errors
         raise UserError(
             f"rank 0 has ended while rank {rank()} waited for it (connection closed); check the "
             "log of rank 0"
         ) from None
-    if failed:
-        time.sleep(GRACE_S)
-        raise UserError.everywhere("rank 0 has failed; check its log")
+    return value
 
 
 class _GatherWithGradient(torch.autograd.Function):

@@ -234,3 +234,40 @@ def test_a_process_that_nobody_joins_says_so(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match=r"not all of 2 processes have joined in 1 s \(.*1/2"):
         distributed.init_from_environment(timeout_s=1)
     assert not distributed.is_distributed()
+
+
+def add_up(numbers: list[int], held: int | None) -> int:
+    """Returns the sum of all ranks' numbers, which no rank could end without the others."""
+    own = numbers[distributed.rank()] + (held or 0)
+    return int(distributed.all_reduce(torch.tensor(own)))
+
+
+def refuse_on_last(_: None, held: None) -> None:
+    if distributed.rank() == distributed.world_size() - 1:
+        raise UserError("the last rank cannot")
+
+
+def ask_for_help() -> tuple[list[Any], int, str]:
+    found: list[Any] = []
+
+    def ask() -> None:
+        found.append(distributed.helpers())
+        found.extend(distributed.together(add_up, [1, 2, n], held=100) for n in (3, 4))
+        distributed.together(refuse_on_last, None)
+
+    with pytest.raises(UserError) as caught:
+        distributed.on_main(ask)
+    return found, distributed.helpers(), str(caught.value)
+
+
+@pytest.mark.distributed
+def test_ranks_that_wait_for_rank_0_help_it() -> None:
+    first, *others = run_on_ranks(ask_for_help, 3)
+    assert first == ([2, 106, 107], 0, "the last rank cannot")
+    assert others == [([], 0, "the last rank cannot")] * 2
+
+
+def test_a_process_without_others_calls_it_alone() -> None:
+    assert distributed.together(add_up, [7], held=1) == 8
+    with pytest.raises(UserError, match="the last rank cannot"):
+        distributed.together(refuse_on_last, None)

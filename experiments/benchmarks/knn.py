@@ -68,6 +68,10 @@ CASES = {
     "500k x 256, 2k queries, k=20": Case(
         500_000, 2_000, 256, 1000, 20, ("ours bf16", "ours in 2 GB", "lightly")
     ),
+    "80k x 2048, 3125 queries, k=20 (a 16th of ImageNet)": Case(80_000, 3_125, 2048, 1000, 20, ()),
+    "80k x 2048, 3125 queries, k=200 (a 16th of ImageNet)": Case(
+        80_000, 3_125, 2048, 1000, 200, ()
+    ),
 }
 
 
@@ -277,6 +281,7 @@ def main() -> None:
     """Prints tables and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each contender")
+    parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--stream", type=int, default=0, help="features in a file to search")
     parser.add_argument("--folder", default=None, help="where that file is written for a while")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
@@ -284,6 +289,8 @@ def main() -> None:
     _start(THREADS)
     figures: dict[str, Any] = {"load_before": os.getloadavg(), "cases": {}}
     for name, case in CASES.items():
+        if options.case not in name:
+            continue
         train, test = features(case, train=True), features(case, train=False)
         tiny = small(case)
         for call in contenders(

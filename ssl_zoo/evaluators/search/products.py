@@ -8,31 +8,25 @@ from ssl_zoo.evaluators.search.flat import (
     Best,
     Floats,
     Ids,
-    chunks,
     flat_search,
     largest,
     unit_rows,
 )
+from ssl_zoo.evaluators.search.sharing import Bank, over_ranks
+
+SCANNED_ROWS = 4096
+"""Train features multiplied at a time where all products are looked at."""
 
 
-def nearest_by_product(
-    train: Floats, test: Floats, k: int, chunk_bytes: int, *, unit: bool
-) -> tuple[Floats, Ids]:
+def nearest_by_product(bank: Bank, test: Floats, k: int) -> tuple[Floats, Ids]:
     """Returns similarities and indices, `(Q, k)`; see `nearest`.
-
-    Args:
-        unit: whether to compute cosines instead of dot products.
 
     Raises:
         UserError: features are so long that their products overflow.
     """
-    queries = unit_rows(test) if unit else np.ascontiguousarray(test, dtype=np.float32)
-    wanted = min(k + 1, len(train))  # one more, to detect ties for the last place
-    best = Best(len(queries), wanted)
-    for start, chunk in chunks(train, chunk_bytes, unit=unit):
-        found, places = flat_search(queries, chunk, min(wanted, len(chunk)), "product")
-        best.add(found, places + start)
-        del chunk, found, places  # before the next chunk is made
+    queries = unit_rows(test) if bank.unit else np.ascontiguousarray(test, dtype=np.float32)
+    wanted = min(k + 1, len(bank))  # one more, to detect ties for the last place
+    best = over_ranks(flat_pass, bank, queries, wanted)
     if not np.isfinite(best.sims).all() or (best.ids < 0).any():
         raise UserError(
             "features are so long that their products overflow; score them by cosine, such as with "
@@ -42,25 +36,33 @@ def nearest_by_product(
     if wanted > k:
         rows = np.flatnonzero(best.sims[:, k - 1] == best.sims[:, k])
         if len(rows):
-            sims[rows], ids[rows] = _scan(train, queries[rows], k, chunk_bytes, unit=unit)
+            scanned = over_ranks(scan_pass, bank, queries[rows], k)
+            sims[rows], ids[rows] = scanned.sims, scanned.ids
     return sims, ids
 
 
-def _scan(
-    train: Floats, queries: Floats, k: int, chunk_bytes: int, *, unit: bool
-) -> tuple[Floats, Ids]:
-    """Finds neighbours from all products, because faiss breaks ties arbitrarily."""
-    best = [Best(len(part), k) for part in _parts(queries, train, chunk_bytes)]
-    for start, chunk in chunks(train, chunk_bytes, unit=unit):
-        for one, part in zip(best, _parts(queries, train, chunk_bytes), strict=True):
-            sims, places = largest(part @ chunk.T, min(k, len(chunk)))
-            one.add(sims, places + start)
+def flat_pass(bank: Bank, queries: Floats, size: int) -> Best:
+    """Returns the features of largest products; which of those tied for the last place, is arbitrary."""
+    best = Best(len(queries), size)
+    for start, chunk in bank.chunks():
+        found, places = flat_search(queries, chunk, min(size, len(chunk)), "product")
+        best.add(found, places + start)
+        del chunk, found, places  # before the next chunk is made
+    return best
+
+
+def scan_pass(bank: Bank, queries: Floats, size: int) -> Best:
+    """Returns the features of largest products from all products, the lowest indices among ties."""
+    step = max(1, BLOCK_BYTES // (16 * SCANNED_ROWS))
+    parts = [queries[start : start + step] for start in range(0, len(queries), step)]
+    best = [Best(len(part), size) for part in parts]
+    for start, chunk in bank.chunks():
+        for first in range(0, len(chunk), SCANNED_ROWS):
+            rows = chunk[first : first + SCANNED_ROWS]
+            for one, part in zip(best, parts, strict=True):
+                sims, places = largest(part @ rows.T, min(size, len(rows)))
+                one.add(sims, places + start + first)
         del chunk
-    return np.concatenate([one.sims for one in best]), np.concatenate([one.ids for one in best])
-
-
-def _parts(queries: Floats, train: Floats, chunk_bytes: int) -> list[Floats]:
-    """Splits test features so that a block of similarities, and the selection, stays small."""
-    columns = min(len(train), max(1, chunk_bytes // (4 * train.shape[1])))
-    step = max(1, BLOCK_BYTES // (16 * columns))
-    return [queries[start : start + step] for start in range(0, len(queries), step)]
+    return Best.of(
+        np.concatenate([one.sims for one in best]), np.concatenate([one.ids for one in best])
+    )

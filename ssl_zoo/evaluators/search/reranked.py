@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ssl_zoo.evaluators.search.flat import Best, Floats, Ids, in_order, unit_rows
 from ssl_zoo.evaluators.search.mapped import let_go, take
+from ssl_zoo.evaluators.search.sharing import Bank, over_ranks
 
 BLOCK_NUMBERS = 1 << 24
 """Products in memory at a time."""
@@ -85,9 +86,7 @@ class _Rounded:
         return features / self.norms[places]
 
 
-def nearest_reranked(
-    train: Floats, test: Floats, k: int, chunk_bytes: int, *, unit: bool
-) -> tuple[Floats, Ids, Ids]:
+def nearest_reranked(bank: Bank, test: Floats, k: int) -> tuple[Floats, Ids, Ids]:
     """Finds neighbours by cosine or dot product; see `nearest`.
 
     Similarities are float64 sums rounded to float32.
@@ -95,8 +94,15 @@ def nearest_reranked(
     Returns:
         Similarities and indices, `(Q, k)`, and the rows for which the bound is not tight enough.
     """
+    best = over_ranks(rounded_pass, bank, np.ascontiguousarray(test, dtype=np.float32), k)
+    best.unsure |= ~np.isfinite(best.sims).all(axis=1)  # products that overflow
+    return best.sims, best.ids, np.flatnonzero(best.unsure)
+
+
+def rounded_pass(bank: Bank, queries: Floats, size: int) -> Best:
+    """Returns the nearest features by exact products, and marks those that the bound leaves unsure."""
     with _float32_sums() as device:
-        return _nearest(train, test, k, chunk_bytes, device, unit=unit)
+        return _nearest(bank, queries, size, device)
 
 
 @contextmanager
@@ -111,15 +117,13 @@ def _float32_sums() -> Iterator[torch.device]:
         settings.allow_bf16_reduced_precision_reduction = before
 
 
-def _nearest(
-    train: Floats, test: Floats, k: int, chunk_bytes: int, device: torch.device, *, unit: bool
-) -> tuple[Floats, Ids, Ids]:
-    queries = _Rounded.of(test, device, unit=unit)
-    best, unsure = Best(len(test), k), np.zeros(len(test), dtype=np.bool_)
-    rows = max(1, chunk_bytes // (2 * train.shape[1]))
+def _nearest(bank: Bank, test: Floats, k: int, device: torch.device) -> Best:
+    queries = _Rounded.of(test, device, unit=bank.unit)
+    best, train = Best(len(test), k), bank.values
+    rows = max(1, bank.chunk_bytes // (2 * train.shape[1]))
     for start in range(0, len(train), rows):
         values = train[start : start + rows]
-        chunk = _Rounded.of(values, device, unit=unit, group=GROUP)
+        chunk = _Rounded.of(values, device, unit=bank.unit, group=GROUP)
         looked_at = min(len(values), GROUP * (2 * k + MORE))
         step = max(1, min(len(test), BLOCK_NUMBERS // len(values), LOOKED_AT // looked_at))
         # Allocated once, because new memory costs a third of the time of the product.
@@ -129,11 +133,10 @@ def _nearest(
             for first in range(0, len(test), step)
         ]
         sims, places, open_ended = (np.concatenate(column) for column in zip(*found, strict=True))
-        unsure |= open_ended
-        best.add(sims, places + start)
+        best.unsure |= open_ended
+        best.add(sims, places + bank.start + start)
         let_go(train)
-    unsure |= ~np.isfinite(best.sims).all(axis=1)  # products that overflow
-    return best.sims, best.ids, np.flatnonzero(unsure)
+    return best
 
 
 def _candidates(

@@ -49,7 +49,8 @@ def test_small_chunks_find_the_same_neighbours(k: int, monkeypatch: pytest.Monke
     train, test = signs(500, 0), signs(30, 1)
     whole = nearest(train, test, k=k)
     monkeypatch.setattr(exact, "CHUNK_BYTES", 4 * 16 * 37)
-    monkeypatch.setattr(products, "BLOCK_BYTES", 16 * 37 * 4)
+    monkeypatch.setattr(products, "SCANNED_ROWS", 16)
+    monkeypatch.setattr(products, "BLOCK_BYTES", 16 * 16 * 4)
     for part, expected in zip(nearest(train, test, k=k), whole, strict=True):
         np.testing.assert_array_equal(part, expected)
 
@@ -201,28 +202,36 @@ def test_a_memory_map_is_read_and_let_go_of(metric: Any, tmp_path: Path) -> None
         assert int(resident.split()[1]) < 1000  # kilobytes, of 12 800
 
 
-def test_gpus_share_the_work_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_that_of_the_rank_and_its_resources_are_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The calls; what a GPU answers cannot be tested without one."""
     real = faiss_import.faiss()
-    cloned = []
+    calls, made = [], []
 
-    def to_all(index: Any, co: Any) -> Any:
-        cloned.append(co.shard)
-        return index
+    def knn_gpu(res: Any, queries: Any, chunk: Any, k: int, *, metric: Any, device: int) -> Any:
+        calls.append((res, device))
+        return real.knn(queries, chunk, k, metric)
+
+    def resources() -> str:
+        made.append(1)
+        return "resources"
 
     fake = SimpleNamespace(
         METRIC_INNER_PRODUCT=real.METRIC_INNER_PRODUCT,
-        METRIC_L2=real.METRIC_L2,
-        IndexFlat=real.IndexFlat,
-        GpuMultipleClonerOptions=SimpleNamespace,
-        get_num_gpus=lambda: 2,
-        index_cpu_to_all_gpus=to_all,
+        StandardGpuResources=resources,
+        get_num_gpus=lambda: 8,
+        knn_gpu=knn_gpu,
     )
     train, test = gaussian(300, 24, 0), gaussian(50, 24, 1)
     expected = nearest(train, test, k=7)
     monkeypatch.setattr(flat, "_faiss", lambda: fake)
+    monkeypatch.setattr(flat.torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(exact, "CHUNK_BYTES", 4 * 24 * 100)
+    flat.gpu_resources.cache_clear()
     np.testing.assert_array_equal(nearest(train, test, k=7)[1], expected[1])
-    assert cloned == [True]
+    flat.gpu_resources.cache_clear()
+    assert (calls, made) == ([("resources", 3)] * 3, [1])
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

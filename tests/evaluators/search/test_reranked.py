@@ -11,6 +11,7 @@ from ssl_zoo.evaluators.knn.evaluator import Knn
 from ssl_zoo.evaluators.search import exact, reranked
 from ssl_zoo.evaluators.search.exact import nearest, unit_rows
 from ssl_zoo.evaluators.search.reranked import nearest_reranked
+from ssl_zoo.evaluators.search.sharing import Bank
 from tests.evaluators.knn.test_evaluator import blobs
 from tests.evaluators.search.test_exact import all_in_order, gaussian, signs
 
@@ -57,13 +58,15 @@ def test_differences_that_bfloat16_cannot_see_still_decide() -> None:
 def test_features_that_bounds_cannot_set_apart_are_searched_in_float32() -> None:
     train = np.tile(gaussian(1, 24, 0), (400, 1)) + 3e-2 * gaussian(400, 24, 1)
     test = train[:10] + 3e-2 * gaussian(10, 24, 2)
-    unsure = nearest_reranked(train, test, 5, 1 << 20, unit=True)[2]
+    unsure = nearest_reranked(Bank(train, 1 << 20, unit=True), test, 5)[2]
     assert len(unsure) == 10
     assert_exact(train, test, 5)
 
 
 def test_ordinary_features_need_no_second_search() -> None:
-    unsure = nearest_reranked(gaussian(2000, 64, 0), gaussian(50, 64, 1), 5, 1 << 20, unit=True)[2]
+    unsure = nearest_reranked(
+        Bank(gaussian(2000, 64, 0), 1 << 20, unit=True), gaussian(50, 64, 1), 5
+    )[2]
     assert len(unsure) < 5
 
 
