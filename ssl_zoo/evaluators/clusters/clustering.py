@@ -11,6 +11,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS, Evaluator, Features, Scores
 from ssl_zoo.evaluators.checks import check_features, check_labels
 from ssl_zoo.evaluators.clusters.cohesion import balance, cluster_sizes, silhouette
+from ssl_zoo.evaluators.clusters.points import Points
 from ssl_zoo.evaluators.clusters.spherical import cluster_directions, nearest_direction
 from ssl_zoo.evaluators.scoring import described
 from ssl_zoo.evaluators.search.exact import unit_rows
@@ -41,6 +42,7 @@ class Clustering(Evaluator):
         """Settings of clustering."""
 
         shorthand: ClassVar[str | None] = "fit"
+        LATER: ClassVar[frozenset[str]] = frozenset({"memory_mb"})
 
         name: Literal["clustering"] = "clustering"
         fit: Literal["test", "train"] = "test"
@@ -55,6 +57,9 @@ class Clustering(Evaluator):
         """Number of random starts per clustering; the one with the best objective is kept."""
         n_iterations: int = Field(default=25, ge=1, le=10_000)
         """Number of k-means iterations per start."""
+        memory_mb: int | None = Field(default=None, ge=1)
+        """Memory for normalised features of the train split, 2000 MB by default; more are read from the
+        cache in each iteration. Does not affect the scores."""
 
         @field_validator("over_cluster", mode="before")
         @classmethod
@@ -86,7 +91,9 @@ class Clustering(Evaluator):
         check_features("clustering", train=train, test=test)
         _, classes = np.unique(check_labels("clustering", "test", test), return_inverse=True)
         points = unit_rows(test.values)
-        fit = points if self.config.fit == "test" else unit_rows(train.values)
+        fit = Points(points)
+        if self.config.fit == "train":
+            fit = Points.of(train.values, self.config.memory_mb)
         factors = self.config.over_cluster
         several = isinstance(factors, tuple)
         counts = {
@@ -112,7 +119,7 @@ class Clustering(Evaluator):
             details=details,
         )
 
-    def _clustering(self, fit: Floats, points: Floats, n_clusters: int, seed: int) -> Labels:
+    def _clustering(self, fit: Points, points: Floats, n_clusters: int, seed: int) -> Labels:
         centroids = cluster_directions(
             fit,
             n_clusters=n_clusters,
@@ -138,7 +145,7 @@ class Clustering(Evaluator):
         return n_clusters
 
     def _protocol(self) -> dict[str, Any]:
-        settings = self.config.model_dump(mode="json")
+        settings = self.config.model_dump(mode="json", exclude={"memory_mb"})
         return described(
             "clustering", {**settings, "name": "spherical-kmeans", "version": VERSION}
         )

@@ -46,25 +46,32 @@ def chunk_rows(d: int, chunk_bytes: int) -> int:
 
 
 def chunks(values: Floats, chunk_bytes: int, *, unit: bool) -> Iterator[tuple[int, Floats]]:
-    """Yields the position of each chunk and the chunk, L2-normalised if `unit`."""
-    rows = chunk_rows(values.shape[1], chunk_bytes)
+    """Yields the position of each chunk and the chunk, L2-normalised if `unit`.
+
+    A normalised chunk is valid until the next one.
+    """
+    rows, d = chunk_rows(values.shape[1], chunk_bytes), values.shape[1]
+    room = np.empty((min(rows, len(values)), d) if unit else (0, d), dtype=np.float32)
     for start in range(0, len(values), rows):
         part = values[start : start + rows]
-        yield start, _all_unit(part) if unit else np.ascontiguousarray(part, dtype=np.float32)
+        if unit:
+            _normalise(part, room)
+            yield start, room[: len(part)]
+        else:
+            yield start, np.ascontiguousarray(part, dtype=np.float32)
         let_go(values)
 
 
-def _all_unit(values: Floats) -> Floats:
-    """Returns L2-normalised rows; releases the memory of a memory map along the way."""
-    unit = np.empty(values.shape, dtype=np.float32)
+def _normalise(values: Floats, room: Floats) -> None:
+    """Writes L2-normalised rows to `room`; releases the memory of a memory map along the way."""
     step = max(1, READ_BYTES // (4 * values.shape[1]))
 
     def normalise(start: int) -> None:
-        unit[start : start + step] = unit_rows(values[start : start + step])
+        rows = slice(start, min(start + step, len(values)))
+        room[rows] = unit_rows(values[rows])
         let_go(values)
 
     in_threads(normalise, range(0, len(values), step))
-    return unit
 
 
 def in_threads(work: Callable[[Any], None], parts: Iterable[Any]) -> None:

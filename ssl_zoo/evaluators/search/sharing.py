@@ -56,24 +56,40 @@ Search = Callable[[Bank, Floats, int], Best]
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Features of rank 0 of which each rank gets a share.
+
+    Attributes:
+        shape: `(N, D)`.
+        place: their file; None if rank 0 sends them.
+    """
+
+    shape: tuple[int, int]
+    place: Mapped | None
+
+    @classmethod
+    def of(cls, values: Floats) -> "Spread":
+        """Returns where features are."""
+        return cls((len(values), values.shape[1]), mapped_rows(values))
+
+
+@dataclass(frozen=True)
 class _Request:
     """A search that rank 0 asks the others to take part in.
 
     Attributes:
         search: function at module level.
-        shape: shape of the train features.
+        train: the train features.
         queries: shape of the test features.
         size: number of neighbours.
-        place: file of the train features; None if rank 0 sends them.
         chunk_bytes: see `Bank`.
         unit: see `Bank`.
     """
 
     search: Search
-    shape: tuple[int, int]
+    train: Spread
     queries: tuple[int, int]
     size: int
-    place: Mapped | None
     chunk_bytes: int
     unit: bool
 
@@ -86,15 +102,8 @@ def over_ranks(search: Search, bank: Bank, queries: Floats, size: int) -> Best:
     """
     if not distributed.helpers() or len(bank) * queries.size < WORTH_SHARING:
         return search(bank, queries, size)
-    request = _Request(
-        search,
-        (len(bank), bank.values.shape[1]),
-        (len(queries), queries.shape[1]),
-        size,
-        mapped_rows(bank.values),
-        bank.chunk_bytes,
-        bank.unit,
-    )
+    shape = (len(queries), queries.shape[1])
+    request = _Request(search, Spread.of(bank.values), shape, size, bank.chunk_bytes, bank.unit)
     return distributed.together(_search_own, request, held=(bank.values, queries))
 
 
@@ -110,39 +119,63 @@ def _search_own(request: _Request, held: tuple[Floats, Floats] | None) -> Best:
     """Searches this rank's share, and returns on rank 0 what all have found."""
     queries = np.empty(request.queries, dtype=np.float32) if held is None else held[1]
     distributed.broadcast(_shared(queries))
-    own, best, problem = shares(request.shape[0], distributed.world_size()), None, None
-    rows = own[distributed.rank()]
+    values, start = spread(request.train, None if held is None else held[0])
+    bank = Bank(values, request.chunk_bytes, request.unit, start)
+    problem, best = None, Best(len(queries), request.size)
     try:
-        if request.place is not None:
-            values: Floats = request.place.open(request.shape)[rows]
-        else:
-            values = _sent(request, held, own)
-        bank = Bank(values, request.chunk_bytes, request.unit, rows.start)
         best = request.search(bank, queries, min(request.size, len(bank)))
-        let_go(values)
     except UserError as error:
         problem = str(error)
+    let_go(values)
     distributed.raise_any(problem)
-    assert best is not None
     best.size = request.size  # that of its share may be smaller
     return _merged(best)
 
 
-def _sent(request: _Request, held: tuple[Floats, Floats] | None, own: list[slice]) -> Floats:
-    """Returns this rank's train features; rank 0 sends the others theirs, a few rows at a time."""
-    step = max(1, SENT_NUMBERS // request.shape[1])
-    if held is not None:
-        values = held[0]
-        for rank, rows in enumerate(own[1:], start=1):
-            for start in range(rows.start, rows.stop, step):
-                part = values[start : min(start + step, rows.stop)]
-                distributed.send(_shared(np.ascontiguousarray(part, dtype=np.float32)), rank)
-        return values[own[0]]
+def spread(given: Spread, held: Floats | None) -> tuple[Floats, int]:
+    """Returns this rank's share of features and the position of its first; all ranks must call it.
+
+    Args:
+        given: where they are.
+        held: the features, on rank 0; None on the others.
+
+    Raises:
+        UserError: a rank cannot read their file.
+    """
+    own = shares(given.shape[0], distributed.world_size())
     rows = own[distributed.rank()]
-    received = np.empty((rows.stop - rows.start, request.shape[1]), dtype=np.float32)
-    for start in range(0, len(received), step):
-        distributed.receive(_shared(received[start : start + step]), 0)
+    if given.place is None:
+        return (_received_rows(given, rows) if held is None else _sent(held, own)), rows.start
+    problem, values = None, np.empty((0, given.shape[1]), dtype=np.float32)
+    try:
+        values = given.place.open(given.shape)[rows]
+    except UserError as error:
+        problem = str(error)
+    distributed.raise_any(problem)
+    return values, rows.start
+
+
+def _sent(values: Floats, own: list[slice]) -> Floats:
+    """Sends the other ranks their rows, a few at a time, and returns rank 0's."""
+    for rank, rows in enumerate(own[1:], start=1):
+        for part in _few(rows, values.shape[1]):
+            few = np.ascontiguousarray(values[part], dtype=np.float32)
+            distributed.send(_shared(few), rank)
+    return values[own[0]]
+
+
+def _received_rows(given: Spread, rows: slice) -> Floats:
+    received = np.empty((rows.stop - rows.start, given.shape[1]), dtype=np.float32)
+    for part in _few(slice(0, len(received)), given.shape[1]):
+        distributed.receive(_shared(received[part]), 0)
     return received
+
+
+def _few(rows: slice, d: int) -> list[slice]:
+    step = max(1, SENT_NUMBERS // d)
+    return [
+        slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step)
+    ]
 
 
 def _merged(best: Best) -> Best:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ssl_zoo.evaluators.clusters.points import Points
 from ssl_zoo.evaluators.clusters.spherical import cluster_directions, nearest_direction
 from ssl_zoo.evaluators.search.exact import unit_rows
 
@@ -98,6 +99,18 @@ def test_the_objective_is_that_of_faiss_or_better(seed: int) -> None:
 def test_an_empty_cluster_is_filled_as_by_faiss() -> None:
     points = unit_rows(np.repeat(directions(6, 4, 0), 10, axis=0))
     np.testing.assert_array_equal(kmeans(points, 8, seed=1), plain_faiss(points, 8, seed=1))
+
+
+def test_an_empty_cluster_of_points_in_a_file_gets_part_of_a_large_one() -> None:
+    """Starts at equal points leave clusters empty. Which of them, differs from faiss, as ties do."""
+    points = unit_rows(np.repeat(directions(12, 8, 0), 40, axis=0) + 0.1 * directions(480, 8, 1))
+    points = np.concatenate([np.repeat(points[:1], 400, axis=0), points])
+    found = cluster_directions(
+        Points(points, normalised=False), n_clusters=20, n_iterations=20, n_restarts=1, seed=0
+    )
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    used = np.unique(nearest_direction(points, plain_faiss(points, 20, seed=0))[0])
+    assert len(np.unique(nearest_direction(points, found)[0])) >= len(used)
 
 
 def test_restarts_keep_the_clustering_of_largest_cosines() -> None:
