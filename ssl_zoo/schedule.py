@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 from ssl_zoo.config import Config, default
 
 _PATTERN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?)\s*$")
+_MINUTES = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:m|min|minutes?)\s*$")
 _NUMBER = re.compile(r"^\d+(?:\.\d+)?$")
 _ZERO = re.compile(r"^0+(?:\.0+)?$")
 
@@ -77,6 +78,62 @@ class Duration(Config):
     def epochs(self, steps_per_epoch: int) -> float:
         """Returns the number of epochs."""
         return self.value if self.unit == "epochs" else self.value / steps_per_epoch
+
+
+class Interval(Config):
+    """A time between two actions, written `10 epochs`, `500 steps` or `10m` (minutes); `0` is never."""
+
+    every: Duration | None = None
+    minutes: float = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, Interval) or (
+            isinstance(value, dict) and {*value} & {"every", "minutes"}
+        ):
+            return value
+        match = _MINUTES.match(str(value))
+        if match is not None:
+            return {"minutes": match[1]}
+        text = str(value).strip()
+        if (
+            not isinstance(value, dict | Duration)
+            and _NUMBER.match(text)
+            and not _ZERO.match(text)
+        ):
+            raise ValueError(
+                f"{text} has no unit; write '{text} epochs', '{text} steps' or '{text}m' (minutes)"
+            )
+        if isinstance(value, str) and not _ZERO.match(text) and not _PATTERN.match(text):
+            raise ValueError(
+                f"{value!r} is not an interval; write '10 epochs', '500 steps' or '10m'"
+            )
+        return {"every": value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        patterns = (_PATTERN.pattern, _MINUTES.pattern, _ZERO.pattern)
+        text = {"type": "string", "pattern": "|".join(patterns)}
+        return {"anyOf": [text, {"const": 0}], "description": cls.__doc__}
+
+    @model_serializer
+    def _write(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.minutes:.15g}m" if self.every is None else str(self.every)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Returns the number of optimizer steps, rounded to the nearest integer; 0 for a time."""
+        return 0 if self.every is None else self.every.steps(steps_per_epoch)
+
+    @property
+    def seconds(self) -> float:
+        """The time; 0 if the interval is in epochs or steps."""
+        return 60 * self.minutes
 
 
 def epochs(value: float) -> Duration:

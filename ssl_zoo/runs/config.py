@@ -29,7 +29,7 @@ from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
 from ssl_zoo.runs.score_goal import ScoreGoal, StopEarly
 from ssl_zoo.runs.slurm import SlurmConfig
-from ssl_zoo.schedule import Duration, ScheduleConfig
+from ssl_zoo.schedule import Duration, Interval, ScheduleConfig
 from ssl_zoo.trackers.base import TRACKERS
 
 OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log", "log_every", "slurm"})
@@ -48,8 +48,9 @@ class OnlineEvaluation(Config):
 class CheckpointConfig(Config):
     """When checkpoints are written, and how many are kept."""
 
-    every: Duration = default("1 epoch")
-    """Interval between checkpoints; the last step and every step that is scored write one, too."""
+    every: Interval = default("1 epoch")
+    """Interval between checkpoints, also in minutes (`10m`); the last step and every step that is scored
+    write one, too."""
     keep: int = Field(default=2, ge=2)
     """Number of newest checkpoints to keep; two, so that one is intact while the next is written."""
     best: ScoreGoal | None = None

@@ -1,7 +1,7 @@
 """Communication between ranks after a step, so that all of them act at the same step."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 
 import torch
@@ -23,12 +23,16 @@ class Flags:
         signal: weight of the signal that asked to stop; 0 for none.
         superseded: 1 if another start of the run has taken over.
         pace_ms: duration of a step in milliseconds.
+        busy: 1 if a checkpoint is being written.
+        timed: 1 if the time to the next checkpoint has passed on rank 0.
         bad_step: first step whose loss or weights were not finite; -1 for none.
     """
 
     signal: int
     superseded: int
     pace_ms: int
+    busy: int
+    timed: int
     bad_step: int
 
 
@@ -38,10 +42,18 @@ class Agreement:
     Args:
         folder: the run folder, which another start of the run may take over.
         device: device of the losses; recording one does not synchronise with it.
+        settle: waits for a checkpoint in flight; called on all ranks before training fails.
+
+    Attributes:
+        busy: whether a rank was writing a checkpoint when they agreed last.
+        timed: whether the time to the next checkpoint had passed then.
     """
 
-    def __init__(self, folder: RunFolder, device: torch.device) -> None:
-        self._folder, self._device = folder, device
+    def __init__(
+        self, folder: RunFolder, device: torch.device, settle: Callable[[], None] = lambda: None
+    ) -> None:
+        self._folder, self._device, self._settle = folder, device, settle
+        self.busy = self.timed = False
         self._bad_step = torch.full((), -1, device=device)
         self._reached, self._interval = (0, time.monotonic()), 1
 
@@ -61,35 +73,52 @@ class Agreement:
         """Returns whether ranks should agree after this step even if nothing else requires it."""
         return step - self._reached[0] >= self._interval
 
-    def reach(self, step: int, request: StopRequest, *, look: bool) -> int:
+    def reach(
+        self,
+        step: int,
+        request: StopRequest,
+        *,
+        look: bool,
+        busy: bool = False,
+        timed: bool = False,
+    ) -> int:
         """Returns the most important signal that any rank received; all ranks must call it after the
         same step.
 
         Args:
             look: whether to check the owner of the folder now, as before a save.
+            busy: whether this rank is writing a checkpoint.
+            timed: whether the time to the next checkpoint has passed; of rank 0, it counts.
 
         Raises:
             Superseded: another start of the run has taken over.
             NonFiniteLoss: the loss or weights of a rank were not finite.
         """
-        own = self._own(step, request, look=look)
+        own = self._own(step, request, look=look, busy=busy, timed=timed)
         packed = torch.tensor(astuple(own), device=self._device)
         packed[-1] = self._bad_step  # on the device; reading it here would wait for the step
         flags = Flags(*map(int, distributed.all_reduce(packed, "max").tolist()))
         self._interval = steps_between_checks(flags.pace_ms / 1000)  # the same on all ranks
+        self.busy, self.timed = bool(flags.busy), bool(flags.timed)
         if flags.superseded:
             raise self._folder.ownership.lost()
         if flags.bad_step >= 0:
             raise self._not_finite(flags.bad_step)
         return by_weight(flags.signal)
 
-    def _own(self, step: int, request: StopRequest, *, look: bool) -> Flags:
+    def _own(
+        self, step: int, request: StopRequest, *, look: bool, busy: bool, timed: bool
+    ) -> Flags:
         lost = distributed.is_main() and self._folder.ownership.is_lost(look=look)
         (before, since), self._reached = self._reached, (step, time.monotonic())
         pace_ms = int(1000 * (self._reached[1] - since) / max(1, step - before))
-        return Flags(weight(request.signum), int(lost), pace_ms, bad_step=-1)
+        timed = timed and distributed.is_main()
+        return Flags(
+            weight(request.signum), int(lost), pace_ms, int(busy), int(timed), bad_step=-1
+        )
 
     def _not_finite(self, bad_step: int) -> NonFiniteLoss:
+        self._settle()
         ranks = distributed.all_gather_object(int(self._bad_step))
         where = ", ".join(str(rank) for rank, step in enumerate(ranks) if step >= 0)
         good = checkpoint.found(self._folder.checkpoints)

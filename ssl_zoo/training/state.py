@@ -10,10 +10,10 @@ import torch
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Method
-from ssl_zoo.runs import checkpoint, checkpoint_writing
+from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.arithmetic import changes
 from ssl_zoo.runs.checkpoint import Facts, RunState
-from ssl_zoo.runs.checkpoint_writing import Content
+from ssl_zoo.runs.checkpoint_writing import Content, Rules, Writing
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.job import is_submitted
@@ -49,15 +49,23 @@ class TrainingState:
     warned_of_slow_saving: bool = False
     damaged: list[Path] = field(default_factory=list)
     """Checkpoints that were found damaged when this process resumed; known to rank 0."""
+    writing: Writing | None = None
+    """The checkpoint in flight."""
+    saved_at: float = field(default_factory=time.monotonic)
+    """When the newest checkpoint was begun, or this process; on this rank's clock."""
 
-    def save(self) -> None:
+    def save(self, *, wait: bool = True) -> None:
         """Writes a checkpoint; all ranks must call it.
+
+        Args:
+            wait: whether it is whole when this returns; else it is written while training goes on, and
+                `advance` publishes it.
 
         Raises:
             Superseded: another start of the run has taken over.
-            UserError: the files cannot be written.
+            UserError: the files cannot be written; or those of the checkpoint before.
         """
-        begin = time.monotonic()
+        self.settle()
         content = Content(
             self._facts(),
             self.method,
@@ -74,16 +82,51 @@ class TrainingState:
                 "buffers": dict(self.method.named_buffers()),
             },
         )
-        checkpoint_writing.save(
-            self.folder.checkpoints,
-            content,
+        rules = Rules(
             keep=self.config.checkpoint.keep,
             best=best.step if (best := self.selection.best) else None,
             may_write=lambda: not self.folder.ownership.is_lost(),
             damaged=self.damaged,
         )
+        self.writing = Writing(self.folder.checkpoints, content, rules, background=not wait)
+        self.saved_at = time.monotonic()
         self.damaged = []
-        self._warn_of_slow_saving(time.monotonic() - begin)
+        if wait:
+            self.settle()
+
+    def settle(self) -> None:
+        """Waits until the checkpoint in flight is whole, if there is one; all ranks must call it.
+
+        Raises:
+            Superseded: another start of the run has taken over.
+            UserError: the files cannot be written.
+        """
+        while self.writing is not None:
+            self.advance()
+
+    def advance(self) -> None:
+        """Takes the checkpoint in flight a step further; all ranks must call it when none is busy.
+
+        Raises:
+            Superseded: another start of the run has taken over.
+            UserError: the files cannot be written.
+        """
+        writing = self.writing
+        if writing is None:
+            return
+        try:
+            writing.advance()
+        except BaseException:
+            self.writing = None
+            raise
+        if writing.is_done:
+            self.writing = None
+            self._warn_of_slow_saving(writing.seconds)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this rank is writing a checkpoint."""
+        return self.writing is not None and self.writing.is_busy
 
     def restore(self) -> float:
         """Restores the newest checkpoint and returns the training time before it in seconds.

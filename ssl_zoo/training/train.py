@@ -9,8 +9,9 @@ requeues are handled in the same way, exact to the step.
 
 import itertools
 import logging
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class Trainer:
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
             selection=self.selection,
         )
-        self.agreement = Agreement(folder, device)
+        self.agreement = Agreement(folder, device, self.state.settle)
         self.online = OnlineEvaluator(
             config,
             self.steps_per_epoch,
@@ -233,7 +234,7 @@ class Trainer:
     def _train(self, reporter: Reporter, request: StopRequest) -> None:
         """Takes the remaining steps, as long as the scores improve."""
         self._clock.restart(self.step)
-        with closing(self._batches()) as batches:
+        with closing(self._batches()) as batches, self._settled():
             for batch in batches:
                 progress = self._progress()
                 self._take_step(batch, progress)
@@ -241,6 +242,22 @@ class Trainer:
                 self._finish_step(reporter, progress, request)
                 if self.selection.why_stopped:
                     return
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Does not lose the checkpoint in flight if training fails in a single process.
+
+        Other ranks may not know of the failure, so they cannot publish it together.
+        """
+        try:
+            yield
+        except Exception:
+            if distributed.world_size() == 1:
+                try:
+                    self.state.settle()
+                except UserError as error:
+                    logger.warning("%s", error)
+            raise
 
     def losses(self, *, again: bool = False) -> Generator[float]:
         """Takes one step after the other without logging or saving, and yields the loss of each.
@@ -303,31 +320,45 @@ class Trainer:
     def _finish_step(self, reporter: Reporter, progress: Progress, request: StopRequest) -> None:
         """Logs, saves and evaluates after a step, and raises if training must end."""
         due = self._due()
-        signum = self._agree(due, request)
+        signum, saves = self._agree(due, request)
         if due.logs:
             reporter.log(self.step, progress.epoch, "train", self._metrics())
-        if due.saves or signum:
-            with (
-                self._clock.saving()
-            ):  # before evaluation, which may take longer than a launcher waits
-                self.state.save()
+        if saves or signum:
+            # Whole before evaluation, which may be interrupted, and before the process ends.
+            wait = due.last or due.evaluates or bool(signum)
+            with self._clock.saving():
+                self.state.save(wait=wait)
         if signum and (due.evaluates or not due.last):
             raise self._interrupted(signum)
         if due.evaluates:
             self._evaluate(reporter, request)
             self._clock.restart(self.step)
 
-    def _agree(self, due: Due, request: StopRequest) -> int:
-        """Returns the signal on which all ranks stop after this step, 0 for none."""
-        signum = 0
+    def _agree(self, due: Due, request: StopRequest) -> tuple[int, bool]:
+        """Returns the signal on which all ranks stop after this step, 0 for none; and whether to save."""
+        signum, saves = 0, due.saves
         if due.saves:
             self.agreement.note_weights(self.method.parameters(), self.step)
         if due.any or self.device.type == "cpu" or self.agreement.is_due(self.step):
-            signum = self.agreement.reach(self.step, request, look=due.saves)
-        if signum and not due.saves:  # only finite weights may be saved
+            signum = self.agreement.reach(
+                self.step,
+                request,
+                look=due.saves,
+                busy=self.state.is_busy,
+                timed=self._is_time_to_save(),
+            )
+            saves = saves or self.agreement.timed
+            if not self.agreement.busy:
+                with self._clock.saving():
+                    self.state.advance()
+        if (signum or saves) and not due.saves:  # only finite weights may be saved
             self.agreement.note_weights(self.method.parameters(), self.step)
             self.agreement.reach(self.step, request, look=True)
-        return signum
+        return signum, saves
+
+    def _is_time_to_save(self) -> bool:
+        seconds = self.config.checkpoint.every.seconds
+        return 0 < seconds <= time.monotonic() - self.state.saved_at
 
     def _evaluate(self, reporter: Reporter, request: StopRequest) -> None:
         """Scores the weights just saved; may be interrupted, as a resumed run scores them again."""

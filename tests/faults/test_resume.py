@@ -28,7 +28,8 @@ FSYNCS = ("rank", "model", "optimizer", "manifest", "its folder", "folder of che
 def save(run: Path, owner: Ownership, step: int) -> None:
     facts = checkpoint.Facts(step, {})
     content = checkpoint_writing.Content(facts, nn.Linear(2, 1), {}, {})
-    checkpoint_writing.save(run / "checkpoints", content, may_write=lambda: not owner.is_lost())
+    rules = checkpoint_writing.Rules(may_write=lambda: not owner.is_lost())
+    checkpoint_writing.save(run / "checkpoints", content, rules)
 
 
 @pytest.mark.parametrize("moment", range(len(FSYNCS)), ids=FSYNCS)

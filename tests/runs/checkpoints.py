@@ -23,7 +23,9 @@ def save(
     content = checkpoint_writing.Content(
         facts, model, optimizer={"lr": 0.1}, rank={"rng": rng_state()}
     )
-    return checkpoint_writing.save(folder, content, keep=keep, damaged=damaged)
+    return checkpoint_writing.save(
+        folder, content, checkpoint_writing.Rules(keep=keep, damaged=damaged)
+    )
 
 
 def names(folder: Path) -> list[str]:
