@@ -148,6 +148,9 @@ class Memory(nn.Module):
     a different number of ranks.
     """
 
+    by_rank: ClassVar[bool] = False
+    """Whether `load` uses only this rank's state if as many ranks saved it."""
+
     def commit(self, progress: Progress) -> None:
         """Writes the values kept in this step; called on all ranks."""
 
@@ -268,6 +271,11 @@ class Method(nn.Module):
             for path, memory in self.memories().items()
             for name, tensor in memory.state().items()
         }
+
+    def is_by_rank(self, key: str) -> bool:
+        """Returns whether a key of `rank_state` belongs to a memory of which ranks load only their own."""
+        memory = self.memories().get(key.rpartition(".")[0])
+        return memory is not None and memory.by_rank
 
     def load_rank_state(self, states: list[dict[str, Tensor]]) -> None:
         """Restores all memories from the `rank_state` of all ranks that saved it, in rank order.

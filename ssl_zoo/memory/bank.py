@@ -5,6 +5,7 @@ main_deepclusterv2.py: the embeddings are those computed in training.
 """
 
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class EmbeddingBank(Memory):
     Args:
         run: sizes of the run.
     """
+
+    by_rank: ClassVar[bool] = True
 
     def __init__(self, run: RunInfo) -> None:
         super().__init__()

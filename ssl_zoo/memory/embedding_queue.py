@@ -1,5 +1,7 @@
 """A queue of embeddings for codes of small batches (section 5.3 of arXiv:2006.09882)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ class EmbeddingQueue(Memory):
         dim: dimension of an embedding.
         run: sizes of the run.
     """
+
+    by_rank: ClassVar[bool] = True
 
     def __init__(self, length: int, dim: int, *, run: RunInfo) -> None:
         super().__init__()

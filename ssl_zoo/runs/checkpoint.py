@@ -11,6 +11,7 @@ import json
 import logging
 import pickle
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,50 @@ def load_state(path: Path) -> RunState:
         _read_torch(path / OPTIMIZER),
         ranks,
     )
+
+
+@dataclass(frozen=True)
+class SharedState:
+    """What rank 0 reads of a checkpoint for all ranks.
+
+    Attributes:
+        ranks: state of each rank's memories that other ranks need too, in rank order.
+    """
+
+    manifest: Manifest
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    ranks: list[dict[str, Tensor]]
+
+
+def load_shared(path: Path, is_needed: Callable[[str], bool]) -> SharedState:
+    """Reads a verified checkpoint without the states that ranks read themselves.
+
+    Args:
+        path: the checkpoint.
+        is_needed: whether ranks need other ranks' tensor of this name.
+
+    Raises:
+        DamagedCheckpoint: a file cannot be read.
+    """
+    manifest = read_manifest(path)
+    ranks = []
+    for rank in range(manifest.world_size):
+        method = _read_torch(path / f"rank-{rank}.pt", mmap=True).get("method", {})
+        ranks.append({key: value.clone() for key, value in method.items() if is_needed(key)})
+    model, optimizer = load_tensors(path / MODEL), _read_torch(path / OPTIMIZER)
+    return SharedState(manifest, model, optimizer, ranks)
+
+
+def load_ranks(path: Path, manifest: Manifest, ranks: Sequence[int]) -> list[dict[str, Any]]:
+    """Verifies and reads the states of some ranks.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, truncated or modified, or contains more than tensors.
+    """
+    names = [f"rank-{rank}.pt" for rank in ranks]
+    verify(path, manifest, names)
+    return [_read_torch(path / name) for name in names]
 
 
 def read_manifest(path: Path) -> Manifest:

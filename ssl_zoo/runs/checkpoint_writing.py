@@ -230,7 +230,7 @@ def in_memory(content: Content) -> Content:
         optimizer=_copied(content.optimizer),
         rank=_copied(content.rank),
     )
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return copied
 

@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.method import Method
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.arithmetic import changes
-from ssl_zoo.runs.checkpoint import Facts, RunState
+from ssl_zoo.runs.checkpoint import Facts, RunState, SharedState
 from ssl_zoo.runs.checkpoint_writing import Content, Rules, Writing
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
@@ -136,7 +137,7 @@ class TrainingState:
                 training data has changed.
         """
         path = self._newest()
-        state = checkpoint.load_state(path) if path is not None else None
+        state = self._read(path) if path is not None else None
         self.data.check(state.manifest.data if state else None, step=state.step if state else 0)
         seconds = 0.0
 
@@ -147,7 +148,6 @@ class TrainingState:
 
         distributed.on_main(truncate)
         if path is not None and state is not None:
-            _check_steps(path, state)
             self._load(state)
             self._tell_of_other_arithmetic(state)
         return seconds
@@ -178,6 +178,29 @@ class TrainingState:
         distributed.on_main(choose)
         path: Path | None = distributed.broadcast_object(chosen)
         return path
+
+    def _read(self, path: Path) -> RunState:
+        """Reads a checkpoint that rank 0 has verified; each rank reads its own state, if as many saved it.
+
+        Raises:
+            UserError: a file cannot be read, or is of another step; raised on all ranks.
+        """
+        shared = distributed.from_main(
+            lambda: checkpoint.load_shared(path, lambda key: not self.method.is_by_rank(key))
+        )
+        n_ranks, own = shared.manifest.world_size, distributed.rank()
+        alike = n_ranks == distributed.world_size()
+        wanted = [own] if alike else [*range(n_ranks)]
+        problem, found = None, []
+        try:
+            found = checkpoint.load_ranks(path, shared.manifest, wanted)
+            _check_steps(path, shared, dict(zip(wanted, found, strict=True)))
+        except UserError as error:
+            problem = str(error)
+        distributed.raise_any(problem)
+        if alike:
+            found = [{**found[0], "method": {**found[0]["method"], **one}} for one in shared.ranks]
+        return RunState(shared.manifest, shared.model, shared.optimizer, found)
 
     def _load(self, state: RunState) -> None:
         try:
@@ -230,16 +253,17 @@ class TrainingState:
             )
 
 
-def _check_steps(path: Path, state: RunState) -> None:
-    """Checks that all parts of a checkpoint are of the same step.
+def _check_steps(path: Path, shared: SharedState, ranks: dict[int, dict[str, Any]]) -> None:
+    """Checks that the parts of a checkpoint that this rank has read are of the same step.
 
     Raises:
         UserError: the name of the folder, the manifest and the state disagree.
     """
-    steps = {"its name": checkpoint.step_of(path), checkpoint.MANIFEST: state.step}
-    parts = {checkpoint.OPTIMIZER: state.optimizer}
-    parts |= {f"rank-{rank}.pt": part for rank, part in enumerate(state.ranks)}
-    steps |= {name: part.get("step", state.step) for name, part in parts.items()}
+    step = shared.manifest.step
+    steps = {"its name": checkpoint.step_of(path), checkpoint.MANIFEST: step}
+    parts = {checkpoint.OPTIMIZER: shared.optimizer}
+    parts |= {f"rank-{rank}.pt": part for rank, part in ranks.items()}
+    steps |= {name: part.get("step", step) for name, part in parts.items()}
     if len({*steps.values()}) > 1:
         said = ", ".join(f"{name} says {step}" for name, step in steps.items())
         raise UserError.everywhere(

@@ -1,6 +1,7 @@
 """Checkpoints written in the background: steps go on, and nothing is lost or published too early."""
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -65,10 +66,12 @@ def test_steps_go_on_while_a_checkpoint_is_written(
     disk: SlowDisk, small_run: Path, tmp_path: Path
 ) -> None:
     found: list[list[Path]] = []
-    disk.at_step[7] = lambda: (
-        found.append(checkpoint.found(tmp_path / "run" / "checkpoints")),
-        disk.go_on.set(),
-    )
+
+    def look() -> None:
+        found.append(checkpoint.found(tmp_path / "run" / "checkpoints"))
+        disk.go_on.set()
+
+    disk.at_step[7] = look
     train(fast_config("simclr", *RUN), tmp_path / "run", bar=False)
     between = disk.events[disk.events.index("write 4") : disk.events.index("written 4")]
     assert {"step 5", "step 6", "step 7"} <= {*between}
@@ -156,7 +159,7 @@ def test_a_long_time_is_longer_than_a_short_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", ["10m", "10 minutes", "10 min", "10.0m"])
 def test_minutes_are_written_in_one_way(written: str) -> None:
-    every = CheckpointConfig(every=written).every  # type: ignore[arg-type]
+    every = CheckpointConfig(every=written).every
     assert (str(every), every.seconds, every.steps(7)) == ("10m", 600, 0)
     assert CheckpointConfig(**CheckpointConfig(every=every).model_dump()).every == every
 
@@ -166,7 +169,7 @@ def test_minutes_are_written_in_one_way(written: str) -> None:
 )
 def test_an_interval_without_a_unit_is_refused(written: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        CheckpointConfig(every=written)  # type: ignore[arg-type]
+        CheckpointConfig(every=written)
 
 
 def save_by_the_clock(folder: str) -> list[str]:
@@ -182,3 +185,52 @@ def test_ranks_save_at_the_same_steps_by_the_clock(tmp_path: Path) -> None:
     assert len(one) > 1
     for path in checkpoint.found(tmp_path / "run" / "checkpoints"):
         assert len(checkpoint.load_state(path).ranks) == 2
+
+
+def files_read_at_a_restart(run: str) -> tuple[list[str], int]:
+    """Returns what this rank reads of the checkpoint of step 4, and the bytes."""
+    read: list[tuple[str, int]] = []
+
+    def noted(name: str) -> None:
+        original = getattr(checkpoint, name)
+
+        def note(path: Path, **settings: Any) -> Any:
+            if not settings.get("mmap"):
+                read.append((path.name, path.stat().st_size))
+            return original(path, **settings)
+
+        setattr(checkpoint, name, note)
+
+    for name in ("sha256", "_read_torch", "load_tensors"):
+        noted(name)
+    train(fast_config("swav", *QUEUED), run, bar=False)
+    return sorted({name for name, _ in read}), sum(size for _, size in read)
+
+
+QUEUED = (*RUN, "method.queue_length=128", "method.queue_start=0 epochs")
+
+
+def train_on_ranks(run: str) -> None:
+    train(fast_config("swav", *QUEUED), run, bar=False)
+
+
+@pytest.mark.distributed
+def test_a_rank_reads_its_own_state_alone_and_ends_the_same(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_on_ranks(train_on_ranks, 2, str(run))
+    last = checkpoint.found(run / "checkpoints")[0]
+    expected = checkpoint.load_state(last)
+    shutil.rmtree(last)
+    (run / "complete.json").unlink()
+    (_, of_main), (names, own) = run_on_ranks(files_read_at_a_restart, 2, str(run))
+    assert names == ["rank-1.pt"]
+    assert own < of_main / 2
+    found = checkpoint.load_state(last)
+    assert any("queue" in key for key in found.ranks[1]["method"])
+    assert found.model.keys() == expected.model.keys()
+    assert all(torch.equal(found.model[name], expected.model[name]) for name in found.model)
+    for ours, theirs in zip(found.ranks, expected.ranks, strict=True):
+        assert ours["method"].keys() == theirs["method"].keys()
+        assert all(
+            torch.equal(value, theirs["method"][key]) for key, value in ours["method"].items()
+        )

@@ -164,7 +164,11 @@ def _split_empty(centroids: Floats, sizes: Ids, n: int) -> Ids:
     empty = np.flatnonzero(sizes == 0)
     if not len(empty):
         return empty
-    generator, left, changed = _faiss().RandomGenerator(SPLIT_SEED), sizes.astype(np.float32), []
+    generator, left, changed = (
+        _faiss().RandomGenerator(SPLIT_SEED),
+        sizes.astype(np.float32),
+        list[int](),
+    )
     up = np.where(np.arange(centroids.shape[1]) % 2 == 0, 1 + SPLIT_EPS, 1 - SPLIT_EPS)
     for one in empty:
         other = 0

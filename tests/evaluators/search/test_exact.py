@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from ssl_zoo.evaluators.search import distances, exact, faiss_import, flat, products
@@ -226,7 +227,7 @@ def test_a_gpu_is_that_of_the_rank_and_its_resources_are_made_once(
     train, test = gaussian(300, 24, 0), gaussian(50, 24, 1)
     expected = nearest(train, test, k=7)
     monkeypatch.setattr(flat, "_faiss", lambda: fake)
-    monkeypatch.setattr(flat.torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(exact, "CHUNK_BYTES", 4 * 24 * 100)
     flat.gpu_resources.cache_clear()
     np.testing.assert_array_equal(nearest(train, test, k=7)[1], expected[1])

@@ -67,7 +67,7 @@ def count_rows(folder: str) -> int:
         rows.append(len(bank))
         return chunks(bank)
 
-    sharing.Bank.chunks = counted  # type: ignore[method-assign]
+    sharing.Bank.chunks = counted  # type: ignore[assignment,method-assign]
     train = np.load(Path(folder) / "train.npy", mmap_mode="r")
     distributed.on_main(lambda: nearest(train, gaussian(50, 24, 1), k=3) and None)
     return sum(rows)
@@ -97,7 +97,7 @@ def test_a_cache_that_a_rank_does_not_see_is_named_on_all(features: str) -> None
 
 def test_a_process_without_helpers_searches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "WORTH_SHARING", 0)
-    monkeypatch.setattr(sharing.distributed, "together", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr(distributed, "together", lambda *_, **__: pytest.fail("asked"))
     nearest(gaussian(300, 24, 0), gaussian(20, 24, 1), k=3)
 
 
