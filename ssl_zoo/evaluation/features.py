@@ -40,7 +40,9 @@ def extract(
     progress: bool = True,
     cached: CachedFeatures | None = None,
 ) -> Features:
-    """Returns the features of all images in data set order, on all ranks.
+    """Returns the features of all images in data set order; all ranks must call it.
+
+    Without a cache, rank 0 has the values, which its evaluators use; those of other ranks are NaN.
 
     Each rank computes whole batches and each image is processed once, so the batches do not depend on
     the number of ranks. The network runs in eval mode; the modes of its modules and the random states
@@ -80,7 +82,7 @@ def extract(
     stop = min(part.start + len(part.kept), len(dataset))
     with closing(compute(torch.arange(part.start, stop))) as batches:
         _fill(part, batches)
-    gathered = _gather(part, device=device)
+    gathered = _gather(part)
     distributed.on_main(dataset.refuse_changes)
     return _assemble(dataset, gathered)
 
@@ -326,8 +328,11 @@ def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
             module.training = training
 
 
-def _gather(part: _Part, *, device: torch.device) -> _Part:
-    """Concatenates the parts of all ranks, a few rows at a time to save device memory."""
+def _gather(part: _Part) -> _Part:
+    """Puts the parts of all ranks together in rank 0's memory, a few rows at a time; no device is used.
+
+    Other ranks get everything but the values: theirs are NaN, and take no memory.
+    """
     facts = distributed.all_gather_object((part.values.shape[1], part.error))
     _raise_first([error for _, error in facts])
     ranks, share = len(facts), len(part.kept)
@@ -336,19 +341,30 @@ def _gather(part: _Part, *, device: torch.device) -> _Part:
     width = max(width for width, _ in facts)
     if not part.kept.any():  # this rank has no images, or none is decodable
         part.values = np.zeros((share, width), dtype=np.float32)
-    values = np.empty((ranks, share, width), dtype=np.float32)
-    for begin in range(0, share, GATHER_ROWS):
-        rows = torch.from_numpy(part.values[begin : begin + GATHER_ROWS]).to(device)
-        gathered = distributed.gather(rows).view(ranks, len(rows), width)
-        values[:, begin : begin + len(rows)] = gathered.cpu().numpy()
-    marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)).to(device))
-    digests = distributed.gather(torch.from_numpy(part.digests.view(np.int64)).to(device))
+    marks = distributed.gather(torch.from_numpy(part.kept.astype(np.uint8)))
+    digests = distributed.gather(torch.from_numpy(part.digests.view(np.int64)))
     return _Part(
         0,
-        values.reshape(ranks * share, width),
-        marks.cpu().numpy().astype(np.bool_),
-        digests.cpu().numpy().view(np.uint64),
+        _values_of_all(part.values, ranks),
+        marks.numpy().astype(np.bool_),
+        digests.numpy().view(np.uint64),
     )
+
+
+def _values_of_all(own: NDArray[np.float32], ranks: int) -> NDArray[np.float32]:
+    """Returns the values of all ranks in rank order, on rank 0; NaN elsewhere."""
+    share, width = own.shape
+    steps = [slice(begin, begin + GATHER_ROWS) for begin in range(0, share, GATHER_ROWS)]
+    if not distributed.is_main():
+        for rows in steps:
+            distributed.send(torch.from_numpy(own[rows]), 0)
+        return np.broadcast_to(np.float32(np.nan), (ranks * share, width))
+    values = np.empty((ranks, share, width), dtype=np.float32)
+    values[0] = own
+    for rank in range(1, ranks):
+        for rows in steps:
+            distributed.receive(torch.from_numpy(values[rank, rows]), rank)
+    return values.reshape(ranks * share, width)
 
 
 def _raise_first(errors: list[str | None]) -> None:
@@ -367,6 +383,6 @@ def _assemble(dataset: Dataset, whole: _Part) -> Features:
     if kept.all():
         return Features(values, labels, digests=digests)
     chosen = np.flatnonzero(kept)
-    return Features(
-        values[chosen], None if labels is None else labels[chosen], chosen, digests[chosen]
-    )
+    # All rows of another rank are one and the same, see `_gather`: a copy would take memory.
+    values = values[: len(chosen)] if values.strides[0] == 0 else values[chosen]
+    return Features(values, None if labels is None else labels[chosen], chosen, digests[chosen])

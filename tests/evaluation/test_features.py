@@ -1,6 +1,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -194,8 +195,11 @@ def _extract_here(n: int, broken: tuple[int, ...]) -> Features:
 def test_two_ranks_see_each_image_once(n: int, broken: tuple[int, ...]) -> None:
     alone = _extract_here(n, broken)
     assert alone.labels is not None
-    for features in run_on_ranks(_extract_here, 2, n, broken):
-        assert features.values.tolist() == alone.values.tolist()
+    both = run_on_ranks(_extract_here, 2, n, broken)
+    assert both[0].values.tolist() == alone.values.tolist()
+    assert both[1].values.shape == alone.values.shape
+    assert np.isnan(both[1].values).all()  # rank 0 has them
+    for features in both:
         assert features.labels.tolist() == alone.labels.tolist()
 
 
