@@ -178,7 +178,7 @@ def _split_empty(centroids: Floats, sizes: Ids, n: int) -> Ids:
         centroids[one], centroids[other] = base * up, base * (2 - up)
         left[one] = left[other] / 2
         left[other] -= left[one]
-        changed += [one, other]
+        changed += [int(one), other]
     found = np.unique(changed)
     centroids[found] = unit_rows(centroids[found])
     return found
