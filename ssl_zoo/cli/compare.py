@@ -26,8 +26,8 @@ from ssl_zoo.cli.options import EVALUATORS, is_override
 @click.option("--data", metavar="FOLDER", help="Folder or table of images; short for data=FOLDER.")
 @click.option(
     "--budget",
-    metavar="TIME",
-    help="Time for all runs together, such as 2h; plans each method for an equal share.",
+    metavar="AMOUNT",
+    help="What training may take: 2h for all runs together, or 50M images, 3e15 FLOPs or 20 epochs for each.",
 )
 @click.option(
     "--seeds",
@@ -73,6 +73,8 @@ def compare_command(
     ssl-zoo compare swav simclr
     ssl-zoo compare swav simclr --seeds 3 epochs=20
     ssl-zoo compare swav simclr byol --data photos --budget 2h
+    ssl-zoo compare swav simclr byol dino --budget 5min
+    ssl-zoo compare swav simclr --budget "200k images"
     ssl-zoo compare swav simclr epochs=20 swav:method.n_prototypes=[50]
     ssl-zoo compare runs/mine swav@digits other.yaml
     """

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,10 +11,19 @@ from torch import nn
 
 from ssl_zoo import distributed
 from ssl_zoo._version import __version__
+from ssl_zoo.comparison.budgets import say_expected, within_budget
 from ssl_zoo.comparison.contenders import Contender, contenders
 from ssl_zoo.comparison.no_labels import check_unlabelled
-from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison
-from ssl_zoo.comparison.rows import Scored, headline_of, may_rank, one_protocol, row_of, tested
+from ssl_zoo.comparison.pair_tests import all_pairs_tested, with_ranks
+from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row
+from ssl_zoo.comparison.rows import (
+    Scored,
+    headline_of,
+    may_rank,
+    one_protocol,
+    peak_of,
+    row_of,
+)
 from ssl_zoo.config import digest
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.data.record import changes_since
@@ -22,17 +31,19 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
 from ssl_zoo.evaluation.data import merged_data, splits
+from ssl_zoo.evaluation.differences import Difference
 from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
 from ssl_zoo.evaluators.checks import check_splits
 from ssl_zoo.files import set_aside
 from ssl_zoo.method import METHODS
-from ssl_zoo.planning.kept import shared_budget
+from ssl_zoo.planning.kept import known_pace
+from ssl_zoo.planning.rehearsal import Pace
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import check_place
-from ssl_zoo.runs.recipes import data_of
+from ssl_zoo.training.pace import forget_peak_memory
 from ssl_zoo.training.train import Trainer, train
 from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
 
@@ -60,8 +71,9 @@ def compare(
         config: the evaluation of each run; the defaults of `EvaluationConfig` if None.
         recipe: recipe of methods that are given without one; if None, `digits`, or `photos` for image
             files.
-        budget: time that all runs together may take on this machine, such as `2h`; methods that are given
-            without a recipe are planned for an equal share each. Needs `data=FOLDER` among the overrides.
+        budget: what training may take: `2h` on this machine for all runs together, in equal shares, or
+            `50M images`, `3e15 FLOPs` or `20 epochs` for each run. Each run, with its schedule, ends
+            where its budget does.
         seeds: number of runs of each method, with seeds 0, 1, ...
         output: folder of the runs and of `comparison.json`.
         overrides: settings for all runs, `epochs=20`, or for the runs of one method, `swav:epochs=20`.
@@ -81,7 +93,15 @@ def compare(
     overrides = list(overrides)
     planned = None
     if budget is not None:
-        planned = _planned(methods, budget, recipe, seeds, Path(output), overrides)
+        _check_output(Path(output))
+        planned = within_budget(
+            methods,
+            budget,
+            recipe=recipe,
+            seeds=seeds,
+            overrides=overrides,
+            folder=Path(output),
+        )
     compared = contenders(
         methods, recipe=recipe, seeds=seeds, overrides=overrides, planned=planned
     )
@@ -91,28 +111,38 @@ def compare(
     folder = Path(output)
     _check_output(folder)
     data = _check(compared, first, evaluation, folder)
+    paces = [_pace(one, folder) for one in compared]
+    say_expected(zip(compared, paces, strict=True), folder)
     scored: list[list[Scored]] = []
     for one in compared:
         scored.append([_run(one, each, folder, evaluation, data) for each in one.configs])
         for found in scored[-1]:
             _same_data(one.name, found.result, data)
-    comparison = _ranked(compared, scored, data, seeds)
+    rows = [
+        row_of(one.name, found, one.configs[0], pace)
+        for one, found, pace in zip(compared, scored, paces, strict=True)
+    ]
+    comparison = _ranked(rows, compared, scored, data)
     comparison.save(folder / COMPARISON_FILE)
     return comparison
 
 
 def _ranked(
-    compared: list[Contender], scored: list[list[Scored]], data: Fingerprint, seeds: int
+    rows: list[Row], compared: list[Contender], scored: list[list[Scored]], data: Fingerprint
 ) -> Comparison:
     """Returns the leaderboard of contenders that were scored."""
     first, result = compared[0].configs[0], scored[0][0].result
-    headline = headline_of(result)
-    rows = [
-        row_of(one.name, found, one.configs[0])
-        for one, found in zip(compared, scored, strict=True)
-    ]
+    headline, seeds = headline_of(result), len(compared[0].configs)
     ranked = may_rank(headline)
     rows.sort(key=lambda row: (not row.epochs, -row.scores[headline].mean if ranked else 0.0))
+    differences: tuple[Difference, ...] = ()
+    if ranked:
+        results = {
+            one.name: [each.result for each in found]
+            for one, found in zip(compared, scored, strict=True)
+        }
+        rows = with_ranks(rows, results, headline)
+        differences = all_pairs_tested([row.name for row in rows], results, headline)
     return Comparison(
         rows=tuple(rows),
         data=first.data.name,
@@ -124,27 +154,20 @@ def _ranked(
         headline=headline,
         ranked=ranked,
         protocols=one_protocol(rows),
-        differences=tested(rows, compared, scored, headline) if seeds == 1 and ranked else (),
+        differences=differences,
     )
 
 
-def _planned(
-    methods: Sequence[str],
-    budget: str,
-    recipe: str | None,
-    seeds: int,
-    folder: Path,
-    overrides: list[str],
-) -> Callable[[str, list[str]], RunConfig]:
-    """Returns a function that plans a method within its share of the budget."""
-    data = data_of(overrides)
-    if not isinstance(data, str) or recipe is not None:
-        raise UserError(
-            "a budget is for methods on a folder of images; add data=FOLDER, and leave out --recipe"
-        )
-    _check_output(folder)
-    trained = [name for name in dict.fromkeys(methods) if name in METHODS and METHODS[name].trains]
-    return shared_budget(data, budget, runs=len(trained) * seeds, folder=folder)
+def _pace(contender: Contender, folder: Path) -> Pace | None:
+    """Returns how long steps of a contender take and their arithmetic; None if that is not known."""
+    config = contender.configs[0]
+    if not METHODS[config.method.name].trains:
+        return None
+    try:
+        return known_pace(config, folder)
+    except UserError as error:
+        logger.warning("the cost of '%s' is not known: %s", contender.name, error)
+        return None
 
 
 def _check_output(folder: Path) -> None:
@@ -277,11 +300,18 @@ def _run(
     run = contender.run_folder(config, folder)
     logger.info("%s, seed %d: %s", contender.name, config.seed, run.path)
     if contender.folder is None:
+        forget_peak_memory()
         train(config, run.path)
     result = _scored(run, evaluation, data)
     trains = METHODS[config.method.name].trains
-    seconds = [line["seconds"] for line in run.metrics()] if trains else []
-    return Scored(result, seconds[-1] if seconds else 0.0)
+    records = run.metrics() if trains else []
+    return Scored(
+        result,
+        records[-1]["seconds"] if records else 0.0,
+        host_gb=peak_of(records, "train/host_gb"),
+        device_gb=peak_of(records, "train/device_gb"),
+        run=Path(os.path.relpath(run.path, folder)).as_posix(),
+    )
 
 
 def _scored(run: RunFolder, evaluation: EvaluationConfig, data: Fingerprint) -> Result:

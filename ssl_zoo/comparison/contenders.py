@@ -9,7 +9,6 @@ from pathlib import Path
 from ssl_zoo.comparison.ranking import COMPARISON_FILE
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
-from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import point_folder
@@ -58,8 +57,8 @@ def contenders(
         seeds: number of runs of each, with seeds 0, 1, ...; a run folder is a single run.
         overrides: settings for all runs, `epochs=20`, or for the runs of one contender,
             `swav:epochs=20`.
-        planned: returns the settings of a method that is given without a recipe, with overrides, instead
-            of a recipe.
+        planned: returns the settings of a contender that is not trained yet, from its name and overrides,
+            instead of those of its recipe or file.
 
     Raises:
         UserError: a setting, name or file is unknown or invalid.
@@ -72,10 +71,10 @@ def contenders(
         texts = [*for_all, *for_one[name]]
         if (Path(name) / COMPARISON_FILE).is_file():
             raise UserError(f"'{name}' is a comparison; give it alone, or the runs in it")
-        if (Path(name) / "config.yaml").is_file():
+        if is_trained_run(name):
             found.append(_trained(name, seeds, texts))
             continue
-        read = planned if planned and name in METHODS else partial(_config, recipe=recipe)
+        read = planned or partial(settings_of, recipe=recipe)
         configs = [read(name, [*texts, f"seed={seed}"]) for seed in range(seeds)]
         found.append(Contender(name, configs))
     return found
@@ -110,7 +109,17 @@ def is_for_one(text: str) -> bool:
     return _FOR_ONE.fullmatch(text) is not None and not Path(text).exists()
 
 
-def _config(name: str, overrides: list[str], *, recipe: str | None) -> RunConfig:
+def is_trained_run(name: str) -> bool:
+    """Returns whether a contender is the folder of a run, which is not trained again."""
+    return (Path(name) / "config.yaml").is_file()
+
+
+def settings_of(name: str, overrides: list[str], *, recipe: str | None) -> RunConfig:
+    """Returns the settings of a contender that is a method, a recipe or a YAML file.
+
+    Raises:
+        UserError: a setting, name or file is unknown or invalid.
+    """
     if Path(name).suffix in (".yaml", ".yml"):
         return run_config(file=name, overrides=overrides)
     whole = f"{name}@{recipe}" if recipe and "@" not in name else name

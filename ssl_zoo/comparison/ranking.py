@@ -43,6 +43,21 @@ class Row(Record):
     """Number of views of all sizes processed in training."""
     training_seconds: float
     """Training time, mean over seeds."""
+    images_seen: int = 0
+    """Number of images of all steps of a run, each counted as often as it is seen; 0 in earlier files."""
+    flops: int | None = None
+    """Floating-point operations of the steps of a run, forwards and backwards, of matrix products,
+    convolutions and attention; None if not counted."""
+    host_gb: float | None = None
+    """Largest memory of the process while it trained, in GB, over seeds; None if not known."""
+    device_gb: float | None = None
+    """Largest memory of the GPU, in GB, over seeds; None without one."""
+    rank: int | None = None
+    """Place by the headline, baselines included; None if not ranked, and in earlier files."""
+    rank_interval: tuple[int, int] | None = None
+    """95 % interval of the rank, from a bootstrap over test images and seeds; None if there is none."""
+    runs: tuple[str, ...] = ()
+    """Folders of its runs, one for each seed, relative to that of the comparison; none in earlier files."""
     selected_by: str | None = None
     """Score during training that ended its runs early; None for runs of fixed length."""
 
@@ -76,8 +91,8 @@ class Comparison(Document):
     protocols: dict[str, str]
     """Digest of protocol and view of each evaluator, equal for all rows."""
     differences: tuple[Difference, ...] = ()
-    """Tests of the best contender against each other one on the same images; none for several seeds, as
-    these tests do not account for the seed."""
+    """Tests of all pairs of contenders on the same images, over seeds if there are several, in the order of
+    the rows; in files of earlier versions those of the best contender of one seed, not corrected."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -135,6 +150,11 @@ class Comparison(Document):
                 "high": score.interval[1] if score.interval else None,
                 "epochs": row.epochs,
                 "training_seconds": row.training_seconds,
+                "images_seen": row.images_seen,
+                "views_seen": row.views_seen,
+                "flops": row.flops,
+                "host_gb": row.host_gb,
+                "device_gb": row.device_gb,
             }
             for row in self.rows
             for name, score in row.scores.items()

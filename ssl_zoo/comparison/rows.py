@@ -1,15 +1,16 @@
-"""The rows of a comparison: scores over seeds, costs, and tests of the best contender."""
+"""The rows of a comparison: scores over seeds, and costs."""
 
 import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ssl_zoo.comparison.contenders import Contender
 from ssl_zoo.comparison.ranking import Row, ScoreSummary
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.differences import Difference, difference
 from ssl_zoo.evaluation.result import Result
 from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.method import METHODS
+from ssl_zoo.planning.rehearsal import Pace
 from ssl_zoo.runs.config import RunConfig
 
 
@@ -19,10 +20,26 @@ class Scored:
 
     result: Result
     training_seconds: float
+    host_gb: float | None = None
+    device_gb: float | None = None
+    run: str = ""
+    """Its folder, relative to that of the comparison."""
 
 
-def row_of(name: str, scored: list[Scored], config: RunConfig) -> Row:
-    """Returns a row of the leaderboard: mean and spread of each score over seeds."""
+def peak_of(records: Iterable[Mapping[str, Any]], key: str) -> float | None:
+    """Returns the largest value of a metric over the lines of a run; None if it has none."""
+    return max((float(record[key]) for record in records if key in record), default=None)
+
+
+def row_of(name: str, scored: list[Scored], config: RunConfig, pace: Pace | None = None) -> Row:
+    """Returns a row of the leaderboard: mean and spread of each score over seeds, and the costs.
+
+    Args:
+        name: name of the contender.
+        scored: its runs.
+        config: settings of the first of them.
+        pace: the arithmetic of its steps, if known.
+    """
     first = scored[0].result
     trains = METHODS[config.method.name].trains
     return Row(
@@ -37,29 +54,24 @@ def row_of(name: str, scored: list[Scored], config: RunConfig) -> Row:
         epochs=_epochs(first, config) if trains else 0,
         views_seen=_views_seen(config, first) if trains else 0,
         training_seconds=statistics.fmean(one.training_seconds for one in scored),
+        images_seen=_images_seen(config, first) if trains else 0,
+        flops=(pace.flops * first.step if pace and first.step else None) or None,
+        host_gb=_most(one.host_gb for one in scored),
+        device_gb=_most(one.device_gb for one in scored),
+        runs=tuple(one.run for one in scored if one.run),
         selected_by=first.selected_by,
     )
 
 
 def _epochs(result: Result, config: RunConfig) -> int:
     """Returns the epochs of a run, fewer than in its settings if it ended early."""
-    return config.epochs if config.stop_early is None else round(result.epoch or 0)
+    if config.stop_early is None and config.steps is None:
+        return config.epochs
+    return max(1, round(result.epoch or 0))
 
 
-def tested(
-    rows: list[Row], compared: list[Contender], scored: list[list[Scored]], headline: str
-) -> tuple[Difference, ...]:
-    """Returns the tests of the best contender against the others, by the names in the comparison."""
-    results = {one.name: found[0].result for one, found in zip(compared, scored, strict=True)}
-    best = rows[0].name
-    found = []
-    for row in rows[1:]:
-        try:
-            one = difference(results[best], results[row.name], score=headline)
-        except UserError:  # the score has no outcomes of single images
-            continue
-        found.append(one.model_copy(update={"ours": best, "theirs": row.name}))
-    return tuple(found)
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
@@ -74,10 +86,12 @@ def _summary(results: list[Result], evaluator: str, score: str) -> ScoreSummary:
 
 def _views_seen(config: RunConfig, result: Result) -> int:
     """Returns the number of views of all sizes processed in training, with images that have no label."""
-    if not result.step or not result.epoch:
-        return 0
-    steps = _epochs(result, config) * round(result.step / result.epoch)
-    return steps * config.global_batch_size * sum(config.view_counts.values())
+    return _images_seen(config, result) * sum(config.view_counts.values())
+
+
+def _images_seen(config: RunConfig, result: Result) -> int:
+    """Returns the number of images of all steps; an image counts each time."""
+    return (result.step or 0) * config.global_batch_size
 
 
 def headline_of(result: Result) -> str:

@@ -29,13 +29,18 @@ class Difference(Record):
     difference: float
     """Score of the first minus that of the second, in the unit of the score."""
     interval: tuple[float, float]
-    """95 % interval of the difference, from a paired bootstrap."""
+    """95 % interval of the difference, from a paired bootstrap over images, or over seeds and images."""
     p: float | None = None
-    """p-value of McNemar's exact test; None for a score that is not a fraction of correct images."""
+    """p-value: of McNemar's exact test for a fraction of correct images, else of a t test if there is one,
+    which for several seeds is over seeds and images."""
+    p_corrected: float | None = None
+    """p-value corrected by Holm's method for all pairs of a comparison; None for a single test."""
+    n_seeds: int = 1
+    """Number of training seeds that the test accounts for; 1 if for none."""
     only_ours: int | None = None
-    """Images that only the first gets right; None if `p` is None."""
+    """Images that only the first gets right; None without McNemar's test."""
     only_theirs: int | None = None
-    """Images that only the second gets right; None if `p` is None."""
+    """Images that only the second gets right; None without McNemar's test."""
     distinguishable: bool
     """Whether the two differ significantly."""
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import yaml
@@ -69,6 +69,16 @@ class RunPlan:
     pace: Pace | None = None
     seconds: float | None = None
     caution: str = ""
+
+    def of_length(self, config: RunConfig, reason: str) -> Self:
+        """Returns the plan with the settings of a run of another length.
+
+        Args:
+            config: the settings.
+            reason: why it has this length.
+        """
+        chosen = (Choice(key, getattr(config, key), reason) for key in ("epochs", "steps"))
+        return replace(self, config=config, choices=(*self.choices, *chosen))
 
     def summary(self) -> str:
         """Returns the plan in one line."""
@@ -334,7 +344,7 @@ def _fit_method(draft: _Draft, images: Images) -> None:
         n_samples=images.count,
         global_batch_size=config.global_batch_size,
         steps_per_epoch=steps,
-        total_steps=steps * config.epochs,
+        total_steps=config.total_steps(steps),
         image_size=config.image_size,
     )
     for key, (value, reason) in METHODS[config.method.name].fitted(config.method, run).items():

@@ -1,9 +1,10 @@
-"""Times a few real steps of a run, without leaving a run."""
+"""Times a few real steps of a run and counts their arithmetic, without leaving a run."""
 
 import math
 import statistics
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,15 @@ class Pace:
         start: from nothing to the first step.
         step: a step, the median of those timed.
         n_steps: number of steps that were timed.
+        steps_per_epoch: number of steps of an epoch.
+        flops: floating-point operations of a step; see `flops_of_step`.
     """
 
     start: float
     step: float
     n_steps: int
+    steps_per_epoch: int = 0
+    flops: int = 0
 
 
 def rehearse(config: RunConfig, *, steps: int = STEPS) -> Pace:
@@ -61,5 +66,31 @@ def rehearse(config: RunConfig, *, steps: int = STEPS) -> Pace:
             before = now
             if len(seconds) > steps or now - begun > MOST_SECONDS:
                 break
+        flops = flops_of_step(trainer)
     timed = seconds[1:] or seconds
-    return Pace(start=seconds[0] + IMPORTS, step=statistics.median(timed), n_steps=len(timed))
+    return Pace(
+        start=seconds[0] + IMPORTS,
+        step=statistics.median(timed),
+        n_steps=len(timed),
+        steps_per_epoch=trainer.steps_per_epoch,
+        flops=flops,
+    )
+
+
+def flops_of_step(trainer: Trainer) -> int:
+    """Returns the floating-point operations of a step on this process; takes two steps of the run.
+
+    They are counted by torch.utils.flop_counter: multiplications and additions of matrix products,
+    convolutions and attention, forwards and backwards. Loading, augmentation, the optimizer and passes
+    that some methods make between epochs are not in it.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trainer.state.step = 0  # a run may be too short for more
+    if trainer.total_steps < 2:
+        return 0
+    with closing(trainer.losses(again=True)) as steps, FlopCounterMode(display=False) as counter:
+        next(steps)
+        before = counter.get_total_flops()
+        next(steps)
+        return int(counter.get_total_flops() - before)

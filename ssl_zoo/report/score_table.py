@@ -29,6 +29,12 @@ class Cell:
         spread: standard deviation over seeds of the evaluator or the contender; None without one.
         protocol: digest of protocol and view.
         data: name and, if known, fingerprints of the data set.
+        seconds: training time of a contender, mean over its seeds; None if not known, as all that follow.
+        images: images of all steps of a run.
+        views: views of all steps of a run.
+        flops: floating-point operations of all steps of a run, forwards and backwards.
+        host_gb: largest memory of the process in training, in GB.
+        device_gb: largest memory of the GPU, in GB.
     """
 
     name: str
@@ -39,6 +45,16 @@ class Cell:
     spread: float | None
     protocol: str
     data: str
+    seconds: float | None = None
+    images: int | None = None
+    views: int | None = None
+    flops: int | None = None
+    host_gb: float | None = None
+    device_gb: float | None = None
+
+
+_N_EARLIER = 8
+"""Columns of tables that were written before costs were in them."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +210,7 @@ def read_columns(file: Path) -> list[str]:
     columns = list(Cell.__dataclass_fields__)
     with file.open("rb") as opened:
         first = opened.readline(1000).strip()
-    if first != ",".join(columns).encode():
+    if first not in (",".join(columns).encode(), ",".join(columns[:_N_EARLIER]).encode()):
         raise UserError(f"'{file}' is not a table of scores")
     return columns
 
@@ -277,4 +293,10 @@ def _of_comparison(comparison: Comparison) -> Iterator[Cell]:
                 spread=score.std,
                 protocol=row.protocols[name.partition("/")[0]],
                 data=data,
+                seconds=row.training_seconds or None,
+                images=row.images_seen or None,
+                views=row.views_seen or None,
+                flops=row.flops,
+                host_gb=row.host_gb,
+                device_gb=row.device_gb,
             )

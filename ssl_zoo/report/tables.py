@@ -1,11 +1,13 @@
 """Results as terminal tables."""
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ssl_zoo.comparison.ranking import Comparison, ScoreSummary, seeds_text
+from ssl_zoo.comparison.ranking import Comparison, Row, ScoreSummary, seeds_text
 from ssl_zoo.evaluation.differences import Difference
 from ssl_zoo.evaluation.result import SPREAD, Result
 from ssl_zoo.report.score_table import ScoreTable, TableRow, selection_notes
@@ -24,6 +26,10 @@ all."""
 
 GAP = 2
 """Spaces between columns."""
+_PAIRS = 6
+"""Tests of pairs below a leaderboard at most; more are those of the best contender."""
+_MORE_COSTS = ("FLOPs", "GB", "GPU GB", "images")
+"""Costs that are shown if there is room after all scores, the most telling first."""
 VALUE = 10
 """Width of a value with two decimals, including spaces."""
 
@@ -79,14 +85,25 @@ def difference_line(found: Difference) -> str:
     low, high = found.interval
     verdict = "" if found.distinguishable else ": not distinguishable"
     test = ""
-    if found.p is not None:
-        p = "< 0.0001" if found.p < 1e-4 else f"= {found.p:.4f}"
+    if found.p is not None and found.only_ours is None:
+        test = f"; {p_text(found)}"
+    elif found.p is not None:
         alone = f"{found.only_ours} images correct only in the first, {found.only_theirs} only in the second"
-        test = f"; McNemar p {p} ({alone})"
+        test = f"; McNemar {p_text(found)} ({alone})"
     return (
         f"{found.ours} over {found.theirs}, {found.score}: {found.difference:+.2f} "
         f"[{low:+.2f}, {high:+.2f}]{test}{verdict}"
     )
+
+
+def p_text(found: Difference) -> str:
+    """Returns the p-value of a test, and what is left of it after correction for several."""
+
+    def shown(p: float) -> str:
+        return "p < 0.0001" if p < 1e-4 else f"p = {p:.4f}"
+
+    corrected = f", corrected {shown(found.p_corrected)}" if found.p_corrected is not None else ""
+    return "" if found.p is None else shown(found.p) + corrected
 
 
 def result_line(result: Result) -> str:
@@ -105,31 +122,70 @@ def leaderboard(comparison: Comparison, *, width: int) -> Group:
     bare = _natural_width(_leaderboard(comparison, [headline], [""] * len(names)))
     names = short_names(names, width - bare + len("method"))
     scores = [headline, *(name for name in HEADINGS if name in measured and name != headline)]
-    table = _leaderboard(comparison, scores, names)
-    while len(scores) > 1 and _natural_width(table) > width:
-        scores.pop()
-        table = _leaderboard(comparison, scores, names)
+    more = [one for one in _MORE_COSTS if any(cost_cells(row)[one] for row in comparison.rows)]
+    table = _leaderboard(comparison, scores, names, more)
+    while _natural_width(table) > width and (more or len(scores) > 1):
+        (more if more else scores).pop()
+        table = _leaderboard(comparison, scores, names, more)
     protocols = ", ".join(f"{name} {digest}" for name, digest in comparison.protocols.items())
     seeds = seeds_text(comparison.seeds)
     title = f"{comparison.backbone} on {comparison.data}, {seeds}{comparison.caution}"
     not_ranked = [comparison.why_not_ranked] if comparison.why_not_ranked else []
     notes = map(Text, [*not_ranked, *selection_notes(comparison)])
-    tests = (Text(difference_line(one)) for one in comparison.differences)
+    tests = map(Text, _verdict_lines(comparison))
     return Group(Text(title), table, Text(f"protocols: {protocols}"), *tests, *notes)
 
 
-def _leaderboard(comparison: Comparison, scores: list[str], names: list[str]) -> Table:
-    sizes = ["epochs", "views", "seconds", "params"]
+def _verdict_lines(comparison: Comparison) -> list[str]:
+    """Returns the tests of pairs; those of the best contender if there are many."""
+    found = comparison.differences
+    told = [one for one in found if len(found) <= _PAIRS or one.ours == comparison.rows[0].name]
+    lines = [difference_line(one) for one in told]
+    if len(told) < len(found):
+        lines.append(
+            f"{len(found) - len(told)} more pairs are in comparison.json and in its report"
+        )
+    return lines
+
+
+def _leaderboard(
+    comparison: Comparison, scores: list[str], names: list[str], more: Sequence[str] = ()
+) -> Table:
+    sizes = ["epochs", "views", "seconds", *more]
     headings = [HEADINGS.get(name, name) for name in scores]
-    table = _table("method", *headings, *sizes, right=(*headings, *sizes))
-    for name, row in zip(names, comparison.rows, strict=True):
+    ranks = [_rank(row) for row in comparison.rows]
+    first = ["rank"] if any(ranks) else []
+    right = (*headings, *sizes, "params")
+    table = _table("method", *first, *headings, *sizes, "params", right=right)
+    for name, row, rank in zip(names, comparison.rows, ranks, strict=True):
         cells = [_cell(row.scores[one], with_interval=one == scores[0]) for one in scores]
-        trained = ["-"] * 3
-        if row.epochs:
-            seconds = f"{row.training_seconds:.0f}"
-            trained = [str(row.epochs), count_text(row.views_seen), seconds]
-        table.add_row(name, *cells, *trained, count_text(row.parameters))
+        costs = [cost_cells(row)[one] or "-" for one in sizes]
+        where = [rank] if first else []
+        table.add_row(name, *where, *cells, *costs, count_text(row.parameters))
     return table
+
+
+def _rank(row: Row) -> str:
+    """Returns the place of a contender and, if others are possible, the interval: `1 [1, 3]`."""
+    if row.rank is None:
+        return ""
+    low, high = row.rank_interval or (row.rank, row.rank)
+    return f"{row.rank} [{low}, {high}]" if low < high else str(row.rank)
+
+
+def cost_cells(row: Row) -> dict[str, str]:
+    """Returns what the training of a contender took, by heading; empty for what is not known."""
+    if not row.epochs:
+        return dict.fromkeys(("epochs", "images", "views", "seconds", *_MORE_COSTS), "")
+    return {
+        "epochs": str(row.epochs),
+        "images": count_text(row.images_seen) if row.images_seen else "",
+        "views": count_text(row.views_seen),
+        "seconds": f"{row.training_seconds:.0f}",
+        "FLOPs": count_text(row.flops) if row.flops else "",
+        "GB": f"{row.host_gb:.2f}" if row.host_gb else "",
+        "GPU GB": f"{row.device_gb:.2f}" if row.device_gb else "",
+    }
 
 
 def _natural_width(table: Table) -> int:
@@ -139,7 +195,7 @@ def _natural_width(table: Table) -> int:
 
 def count_text(count: int) -> str:
     """Returns a count with three digits: `5.63 M`."""
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    for limit, unit in ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if count >= limit:
             return f"{count / limit:.3g}{unit}"
     return str(count)

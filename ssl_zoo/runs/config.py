@@ -61,7 +61,7 @@ class CheckpointConfig(Config):
 class RunConfig(Config):
     """A training run. Equal configs give equal weights with equal software."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"init", "stop_early"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"init", "steps", "stop_early"})
 
     method: Annotated[NamedConfig, METHODS]
     """The method, with its loss."""
@@ -79,6 +79,8 @@ class RunConfig(Config):
     """The schedule of the learning rate and weight decay."""
     epochs: int = Field(default=100, ge=1, le=100_000)
     """Passes over the training images."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of a run that ends, with its schedule, within its last epoch; None for whole epochs."""
     global_batch_size: int = Field(default=256, ge=2)
     """Images per step over all processes; the last incomplete batch of an epoch is dropped."""
     accumulate: int = Field(default=1, ge=1)
@@ -201,6 +203,20 @@ class RunConfig(Config):
     def image_size(self) -> int:
         """Height and width of images in evaluation, in pixels: that of the global crops."""
         return next(iter(self.view_counts))
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Returns the number of optimizer steps of the run.
+
+        Raises:
+            UserError: its epochs have fewer than its setting `steps`.
+        """
+        whole = self.epochs * steps_per_epoch
+        if self.steps is not None and self.steps > whole:
+            raise UserError.everywhere(
+                f"steps of {self.steps} are more than the {self.epochs} epochs of {steps_per_epoch} steps "
+                f"have; set epochs={-(-self.steps // steps_per_epoch)}, or leave steps out"
+            )
+        return whole if self.steps is None else self.steps
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits, equal for configs that lead to equal weights."""

@@ -82,7 +82,7 @@ def build_method(
         n_samples=len(dataset),
         global_batch_size=config.global_batch_size,
         steps_per_epoch=steps_per_epoch,
-        total_steps=config.epochs * steps_per_epoch,
+        total_steps=config.total_steps(steps_per_epoch),
         image_size=next(iter(counts)),
         n_global=next(iter(counts.values())),
         n_classes=len(dataset.class_names) or None,

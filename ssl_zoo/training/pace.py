@@ -4,7 +4,8 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -88,6 +89,14 @@ class Clock:
         waited = self._waited / max(self._seconds, 1e-9)
         speed = f"{rate:,.0f} images/s ({rate * views:,.0f} views/s)"
         return f"{speed}, {waited:.0%} of the time waiting for them"
+
+
+def forget_peak_memory() -> None:
+    """Lets `peak_memory` measure anew, where the system can: Linux, and torch's memory of a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

@@ -112,7 +112,7 @@ class Trainer:
         self.loader = build_loader(config, dataset, device)
         self.steps_per_epoch = self.loader.steps_per_epoch
         trains = METHODS[config.method.name].trains
-        self.total_steps = config.epochs * self.steps_per_epoch if trains else 0
+        self.total_steps = config.total_steps(self.steps_per_epoch) if trains else 0
         if trains and config.schedule.warmup.steps(self.steps_per_epoch) >= self.total_steps:
             raise UserError(
                 f"schedule.warmup of {config.schedule.warmup} is not shorter than the "

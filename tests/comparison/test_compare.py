@@ -1,5 +1,6 @@
 """Comparisons: the same footing, seeds, baselines, and nothing trained twice."""
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from ssl_zoo.comparison.compare import compare
 from ssl_zoo.comparison.ranking import Comparison
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import Trainer
 from tests.data import folders
 from tests.small import FAST, SHORT
@@ -51,7 +53,7 @@ def test_methods_are_ranked_by_the_headline(result: Comparison) -> None:
 
 
 def test_each_seed_is_a_run_and_their_spread_is_reported(result: Comparison, output: Path) -> None:
-    assert len([path for path in output.iterdir() if path.is_dir()]) == 8
+    assert len([*output.glob("*/config.yaml")]) == 8
     for row in result.rows:
         if row.name == "raw_pixels":
             continue
@@ -67,8 +69,11 @@ def test_cost_is_next_to_the_scores(result: Comparison) -> None:
         trained = row.name in ("swav", "simclr")
         assert row.epochs == (1 if trained else 0)
         assert (row.training_seconds > 0) is trained
+        assert row.images_seen == (5 * 256 if trained else 0)
+        assert (row.flops is not None) is trained
+        assert (row.host_gb is not None) is trained
     simclr = next(row for row in result.rows if row.name == "simclr")
-    assert simclr.views_seen % (5 * 256 * 2) == 0
+    assert simclr.views_seen == 5 * 256 * 2
 
 
 def test_the_result_is_written_as_json(result: Comparison, output: Path) -> None:
@@ -105,15 +110,42 @@ def test_a_single_seed_has_an_interval_over_test_images(result: Comparison, outp
     assert score.std is None
     assert score.interval is not None
     assert score.interval[0] < score.mean < score.interval[1]
-    assert [one.ours for one in once.differences] == ["simclr"] * 2
-    assert {one.theirs for one in once.differences} == {"random_init", "raw_pixels"}
+    names = [row.name for row in once.rows]
+    pairs = [(one.ours, one.theirs) for one in once.differences]
+    assert pairs == [*itertools.combinations(names, 2)]
     by_hand = score.mean - once.row("raw_pixels").scores["knn/top1@k=20"].mean
-    (found,) = (one for one in once.differences if one.theirs == "raw_pixels")
+    (found,) = (
+        one for one in once.differences if (one.ours, one.theirs) == (names[0], "raw_pixels")
+    )
     assert found.difference == pytest.approx(by_hand)
 
 
-def test_several_seeds_are_not_tested_on_images(result: Comparison) -> None:
-    assert result.differences == ()
+def test_all_pairs_are_tested_over_seeds_and_images(result: Comparison) -> None:
+    assert len(result.differences) == 6
+    for one in result.differences:
+        assert (one.n_seeds, one.only_ours) == (2, None)
+        assert one.p is not None
+        assert one.p_corrected is not None
+        assert one.p <= one.p_corrected
+        assert one.distinguishable is (one.p_corrected < 0.05)
+        means = [result.row(name).scores["knn/top1@k=20"].mean for name in (one.ours, one.theirs)]
+        assert one.difference == pytest.approx(means[0] - means[1])
+
+
+def test_each_row_has_its_rank_and_how_sure_that_is(result: Comparison) -> None:
+    by_score = sorted(result.rows, key=lambda row: -row.scores["knn/top1@k=20"].mean)
+    assert [row.rank for row in by_score] == [1, 2, 3, 4]
+    for row in result.rows:
+        assert row.rank is not None
+        assert row.rank_interval is not None
+        assert row.rank_interval[0] <= row.rank <= row.rank_interval[1]
+
+
+def test_each_row_names_its_runs(result: Comparison, output: Path) -> None:
+    for row in result.rows:
+        configs = [RunFolder(output / run).config() for run in row.runs]
+        assert [config.seed for config in configs] == [0, 1]
+        assert {config.method.name for config in configs} == {row.name}
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, *methods: str, **options: Any) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssl_zoo.planning import plan as module
+from ssl_zoo.planning.budget import Budget
 from ssl_zoo.planning.kept import shared_budget
 from ssl_zoo.planning.machine import Machine
 from ssl_zoo.planning.rehearsal import Pace
@@ -20,10 +21,12 @@ def test_runs_share_a_budget_and_keep_their_plan(
     monkeypatch.setattr(module, "rehearse", lambda config: Pace(10, next(steps), 6))
     monkeypatch.setattr(module, "this_machine", lambda: Machine(2, 24))
     data, out = str(tmp_path / "photos"), tmp_path / "out"
-    planned = shared_budget(data, "20min", runs=2, folder=out)
+    planned = shared_budget(data, Budget("20min", 600, "seconds"), folder=out)
     first = planned("simclr", [f"data={data}", "seed=0"])
     assert first.epochs == int((0.8 * 600 - 10 - 11 * 4 / 6) / 4)
-    second = shared_budget(data, "20min", runs=2, folder=out)("simclr", ["seed=1"])
+    again = shared_budget(data, Budget("20min", 600, "seconds"), folder=out)
+    second = again("simclr", ["seed=1"])
     assert (second.epochs, second.seed) == (first.epochs, 1)
-    other = shared_budget(data, "40min", runs=2, folder=out)("simclr", ["seed=0"])
+    longer = shared_budget(data, Budget("40min", 1200, "seconds"), folder=out)
+    other = longer("simclr", ["seed=0"])
     assert other.epochs > first.epochs

@@ -123,10 +123,17 @@ def _contender(row: Row, headline: str, scores: Sequence[str]) -> _Entry:
         for name in scores
         if name in row.scores
     }
+    if row.rank is not None:
+        ends = f" ({row.rank_interval[0]} to {row.rank_interval[1]})" if row.rank_interval else ""
+        cells = {"rank": BoardCell(f"{row.rank}{ends}", row.rank), **cells}
     cells |= {
         "epochs": number(row.epochs),
         "training": _duration(row.training_seconds if row.epochs else None),
+        "images seen": _large(row.images_seen),
         "views seen": _large(row.views_seen),
+        "FLOPs": _large(row.flops),
+        "memory, GB": number(row.host_gb, ".2f"),
+        "GPU memory, GB": number(row.device_gb, ".2f"),
         "parameters": _large(row.parameters),
     }
     name, is_trained = printable(row.name), row.epochs > 0
@@ -229,7 +236,7 @@ def number(value: float | None, form: str = ",") -> BoardCell:
 def _large(value: int | None) -> BoardCell:
     if not value:
         return BoardCell("", None)
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+    for unit, size in (("P", 10**15), ("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if value >= size:
             return BoardCell(f"{value / size:.3g} {unit}", value)
     return BoardCell(str(value), value)

@@ -127,6 +127,10 @@ def _add_comparison(found: Sources, folder: Path) -> None:
     """Adds a comparison and those of its runs that can be found."""
     comparison = Comparison.load(folder)
     found.comparisons.append(comparison)
+    if any(row.runs for row in comparison.rows):
+        for row in comparison.rows:
+            _add_runs_of(found, row, folder, comparison.seeds)
+        return
     taken: dict[str, int] = {}
     for place in sorted(folder.iterdir()):
         if not (place / CONFIG_FILE).is_file() or not (place / RESULT_FILE).is_file():
@@ -146,6 +150,35 @@ def _add_comparison(found: Sources, folder: Path) -> None:
     for row in comparison.rows:
         if row.epochs and row.name not in taken:
             _add_trained_before(found, row)
+
+
+def _add_runs_of(found: Sources, row: Row, folder: Path, seeds: int) -> None:
+    """Adds the runs that a comparison names, as far as they are still there."""
+    places = [folder / run for run in row.runs]
+    there = [place for place in places if (place / CONFIG_FILE).is_file()]
+    if len(there) < len(places) and row.epochs:
+        which = (
+            "its run was" if len(places) == 1 else f"{len(places) - len(there)} of its runs were"
+        )
+        found.notes.append(f"Curves of {printable(row.name)} are left out: {which} not found")
+    for place in there:
+        _add_run_of(found, row, place, seeds)
+
+
+def _add_run_of(found: Sources, row: Row, place: Path, seeds: int) -> None:
+    """Adds a run that a comparison names; what cannot be read becomes a note."""
+    try:
+        name = _seed_name(row.name, place, seeds)
+        if (place / RESULT_FILE).is_file():
+            found.details.append((name, read_results(place)[0]))
+        else:
+            found.notes.append(
+                f"Details of the scores of {name} are left out: it has no {RESULT_FILE}"
+            )
+        if row.epochs:
+            found.runs.append(read_run(place, name, found.notes))
+    except (UserError, OSError) as error:
+        found.notes.append(f"A run of the comparison is left out: {printable(str(error))}")
 
 
 def _add_trained_before(found: Sources, row: Row) -> None:

@@ -7,6 +7,7 @@ from ssl_zoo.comparison.ranking import Comparison
 from ssl_zoo.evaluation.differences import Difference, try_differences
 from ssl_zoo.evaluation.result import Result
 from ssl_zoo.plain_text import printable
+from ssl_zoo.report.tables import p_text
 
 _LISTED = 4
 """Names in a sentence at most."""
@@ -48,10 +49,11 @@ def of_comparison(comparison: Comparison) -> Verdict:
             note="No test says whether this is more than chance: compare the spread over seeds.",
         )
     rivals = {row.name for row in comparison.rows if row.epochs}
-    tests = [one for one in comparison.differences if one.theirs in rivals]
-    baselines = [one for one in comparison.differences if one.theirs not in rivals]
+    of_best = [one for one in comparison.differences if one.ours == best.name]
+    tests = [one for one in of_best if one.theirs in rivals]
+    baselines = [one for one in of_best if one.theirs not in rivals]
     if not tests:
-        return _of_tests(baselines, baselines)
+        return _of_tests(baselines, comparison.differences)
     found = _of_tests(tests, comparison.differences)
     above = [one for one in baselines if not _is_better(one)]
     if not above:
@@ -93,9 +95,18 @@ def _of_tests(decisive: Sequence[Difference], tests: Sequence[Difference]) -> Ve
         parts += [f"not distinguishable from {_listed(equal)}"] if equal else []
         parts += [f"worse than {_listed(worse)}"] if worse else []
         text = f"{best} is {', and '.join(parts)}."
-    return Verdict(
-        text, tuple(map(pair_line, tests)), _NOTE + (_SEVERAL if len(tests) > 1 else "")
-    )
+    return Verdict(text, tuple(map(pair_line, tests)), _note(tests))
+
+
+def _note(tests: Sequence[Difference]) -> str:
+    """Returns what lines of tests mean, and what the tests do not account for."""
+    n_seeds = max(one.n_seeds for one in tests)
+    parts = [_OVER_SEEDS.format(n_seeds) if n_seeds > 1 else _OVER_IMAGES]
+    if any(one.p_corrected is not None for one in tests):
+        parts.append(_CORRECTED.format(len(tests)))
+    elif len(tests) > 1:
+        parts.append("p-values are not corrected for the number of tests.")
+    return " ".join(parts)
 
 
 def _is_better(one: Difference) -> bool:
@@ -103,12 +114,19 @@ def _is_better(one: Difference) -> bool:
     return one.distinguishable and one.difference > 0
 
 
-_NOTE = (
+_OVER_IMAGES = (
     "Each line has the difference in points with its 95 % interval, from a paired bootstrap over test "
     "images, and the p-value of McNemar's test where images are right or wrong. Another training seed may "
     "decide otherwise: the tests account for the choice of test images only."
 )
-_SEVERAL = " p-values are not corrected for the number of tests."
+_OVER_SEEDS = (
+    "Each line has the difference in points with its 95 % interval and the p-value, over test images and {} "
+    "training seeds."
+)
+_CORRECTED = (
+    "Which is better is decided by p-values that Holm's method has corrected for the number of pairs, {}: "
+    "the chance of any wrong verdict is at most 5 %."
+)
 
 
 def pair_line(one: Difference) -> str:
@@ -118,7 +136,7 @@ def pair_line(one: Difference) -> str:
     verdict = f"{ours} and {theirs} are not distinguishable"
     if one.distinguishable:
         verdict = f"{ours} is {'better' if _is_better(one) else 'worse'} than {theirs}"
-    p = "" if one.p is None else ", p < 0.0001" if one.p < 1e-4 else f", p = {one.p:.4f}"
+    p = "" if one.p is None else f", {p_text(one)}"
     return (
         f"{verdict}: {one.difference:+.2f} points of {one.score} [{low:+.2f}, {high:+.2f}]{p}, "
         f"{one.n:,} test images"

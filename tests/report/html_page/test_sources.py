@@ -40,7 +40,40 @@ def test_a_comparison_whose_runs_are_gone_is_shown_without_curves(
     shutil.copy(compared / COMPARISON_FILE, tmp_path)
     found = read_sources([tmp_path])
     assert [type(one) for one in found.comparisons] == [Comparison]
-    assert found.notes == ["Curves of simclr are left out: its run was not found"]
+    assert found.notes == ["Curves of simclr are left out: 2 of its runs were not found"]
+
+
+def test_runs_are_found_by_the_folders_that_the_comparison_names(
+    compared: Path, tmp_path: Path
+) -> None:
+    """A copy of a run has its scores, but is not one of the comparison."""
+    folder = shutil.copytree(compared, tmp_path / "copy")
+    named = Comparison.load(folder).row("simclr").runs
+    shutil.copytree(folder / named[0], folder / "aaa")
+    found = read_sources([folder])
+    assert [run.folder.path for run in found.runs] == [folder / run for run in named]
+    assert [name for name, _ in found.details][:2] == ["simclr, seed 0", "simclr, seed 1"]
+
+
+def test_runs_of_an_earlier_comparison_file_are_found_by_their_scores(
+    compared: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(compared, tmp_path / "copy")
+    written = json.loads((folder / COMPARISON_FILE).read_text())
+    for row in written["rows"]:
+        for key in (
+            "runs",
+            "rank",
+            "rank_interval",
+            "flops",
+            "images_seen",
+            "host_gb",
+            "device_gb",
+        ):
+            del row[key]
+    (folder / COMPARISON_FILE).write_text(json.dumps(written))
+    names = [run.name for run in read_sources([folder]).runs]
+    assert names == ["simclr, seed 0", "simclr, seed 1"]
 
 
 def test_a_damaged_run_of_a_comparison_is_a_note(compared: Path, tmp_path: Path) -> None:

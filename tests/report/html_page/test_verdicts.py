@@ -106,3 +106,22 @@ def test_results_under_different_protocols_have_no_verdict() -> None:
     assert found is not None
     assert found.text == "The scores are not compared."
     assert "'b' and 'a' were scored by knn under different protocols" in found.lines[0]
+
+
+def test_all_pairs_are_listed_and_the_sentence_is_about_the_best() -> None:
+    pairs = [against("b", 5.0, distinguishable=True), against("pixels", 9.0, distinguishable=True)]
+    other = against("pixels", 4.0, distinguishable=False).model_copy(update={"ours": "b"})
+    found = of_comparison(
+        comparison(*(one.model_copy(update={"p_corrected": 0.75}) for one in (*pairs, other)))
+    )
+    assert found.text == "a is better than b."
+    assert found.lines[2].startswith("b and pixels are not distinguishable: +4.00 points")
+    assert "p = 0.2500, corrected p = 0.7500" in found.lines[2]
+    assert "Holm's method has corrected for the number of pairs, 3" in found.note
+
+
+def test_tests_over_seeds_say_so() -> None:
+    one = against("b", 5.0, distinguishable=True).model_copy(update={"n_seeds": 3})
+    found = of_comparison(comparison(one, seeds=3, std=1.5))
+    assert found.text == "a is better than b."
+    assert "over test images and 3 training seeds" in found.note
