@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {*SCORES, "jobs", "planning", "training"},
     "testing": {*SCORES, "training"},
     "comparison": {*SCORES, "training", "planning"},
-    "launch": {*SCORES, "training", "jobs"},
+    "launch": {*SCORES, "training", "jobs", "planning", "comparison"},
     "report": {*SCORES, "registries", "jobs", "explore", "comparison", "doctor", "training"},
     "cli": {
         *SCORES,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssl_zoo.cli.compare import WHAT_IS_COMPARED, asked_for
 from ssl_zoo.cli.options import CONFIG, METHOD, OVERRIDES, how_it_is_scored
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def submit_train_command(
         overrides, method = (method, *overrides), None
     if sweeps:
         configs = sweep.configs(method, sweeps, file=file, overrides=overrides)
-        folders = submission.sweep_folders(configs, output)
+        folders = sweep.sweep_folders(configs, output)
     else:
         configs = [run_config(method, file=file, overrides=overrides)]
         folders = [Path(output) if output else default_folder(configs[0])]
@@ -156,6 +157,51 @@ def submit_evaluate_command(
     runs = [Path(run) for run in after]
     plan = submission.plan_scoring(config, folder, after=runs, site=site)
     _carry_out(plan, launcher, dry_run)
+
+
+@submit_command.command("compare", short_help="Submits a comparison of methods.")
+@WHAT_IS_COMPARED
+@_SITE
+@_LAUNCHER
+@_DRY_RUN
+def submit_compare_command(
+    contenders: tuple[str, ...],
+    budget: str | None,
+    site: str | None,
+    launcher: Any,
+    dry_run: bool,
+    **asked: Any,
+) -> None:
+    """Submits the runs of a comparison as one array, and a last job that ranks them.
+
+    Works like 'ssl-zoo compare'. Runs that are complete or in the queue are not submitted again. The last job
+    starts when all have succeeded; it is in the folder 'ranking' of the comparison. A budget of images,
+    FLOPs or epochs holds for each run.
+
+    \b
+    ssl-zoo submit compare swav simclr byol --seeds 3 --budget "5M images" slurm.partition=gpu -o runs/first
+    ssl-zoo compare runs/first                     once the last job is done
+    """
+    from ssl_zoo.errors import UserError
+    from ssl_zoo.launch.submit_comparison import (
+        RANKING,
+        plan_ranking,
+        plan_training,
+        prepare_submission,
+    )
+
+    if launcher == "local":
+        raise UserError("--launcher local starts one job; use: ssl-zoo compare --jobs N")
+    prepared = prepare_submission(asked_for(contenders, budget, **asked))
+    training = plan_training(prepared, site=site)
+    if training is not None:
+        _carry_out(training, launcher, dry_run)
+    if dry_run and training is not None:
+        click.echo(
+            f"---\n# then, when all have succeeded, a job in {_short(prepared.folder / RANKING)}"
+        )
+        return
+    _carry_out(plan_ranking(prepared, site=site), launcher, dry_run)
 
 
 def _carry_out(plan: "Plan", launcher: Any, dry_run: bool) -> None:

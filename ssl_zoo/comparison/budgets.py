@@ -1,11 +1,12 @@
 """Budgets of a comparison: the length of each run, and how long all will take."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ssl_zoo.comparison.contenders import Contender, is_trained_run, settings_of, split_overrides
+from ssl_zoo.comparison.request import ComparisonRequest
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
 from ssl_zoo.planning.budget import read_budget, time_text
@@ -18,32 +19,18 @@ from ssl_zoo.runs.recipes import PHOTOS_RECIPE, data_of, recipe_for
 logger = logging.getLogger(__name__)
 
 
-def within_budget(
-    names: Sequence[str],
-    text: str,
-    *,
-    recipe: str | None,
-    seeds: int,
-    overrides: Sequence[str],
-    folder: Path,
-) -> Callable[[str, list[str]], RunConfig]:
+def within_budget(request: ComparisonRequest) -> Callable[[str, list[str]], RunConfig]:
     """Returns a function that gives a contender, by name and overrides, the length that a budget allows.
 
-    Methods on a folder of images that are given without a recipe are planned for it.
-
-    Args:
-        names: all contenders.
-        text: the budget; time is shared equally by all runs, the others are for each run.
-        recipe: recipe of methods that are given without one.
-        seeds: number of runs of each contender.
-        overrides: settings of all runs, and of the runs of one.
-        folder: folder of the comparison.
+    Time is shared equally by all runs; the other budgets are for each run. Methods on a folder of images
+    that are given without a recipe are planned for it.
 
     Raises:
         UserError: the budget or a setting is wrong.
     """
-    budget = read_budget(text)
-    for_all, for_one = split_overrides(names, overrides)
+    names, recipe = request.methods, request.recipe
+    budget, folder = read_budget(request.budget or ""), Path(request.output)
+    for_all, for_one = split_overrides(names, request.overrides)
     trained = [name for name in dict.fromkeys(names) if not is_trained_run(name)]
     for one in (*for_all, *(one for name in names for one in for_one[name])):
         if one.partition("=")[0].strip() in ("epochs", "steps"):
@@ -55,7 +42,8 @@ def within_budget(
             logger.warning("'%s' is already trained: the budget does not hold for it", name)
     if budget.unit == "seconds":
         learning = [name for name in trained if _trains(name, recipe, for_all)]
-        budget = replace(budget, amount=budget.amount / max(1, len(learning) * seeds))
+        n_runs = max(1, len(learning) * request.seeds)
+        budget = replace(budget, amount=budget.amount / n_runs)
     data = data_of(for_all)
     plans = None
     if isinstance(data, str) and recipe is None and recipe_for(for_all) == PHOTOS_RECIPE:

@@ -3,19 +3,17 @@
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-import torch
-from torch import nn
-
-from ssl_zoo import distributed
 from ssl_zoo._version import __version__
 from ssl_zoo.comparison.budgets import say_expected, within_budget
 from ssl_zoo.comparison.contenders import Contender, contenders
-from ssl_zoo.comparison.no_labels import check_unlabelled
+from ssl_zoo.comparison.footing import check_contenders, check_same_footing, lower_bounds
 from ssl_zoo.comparison.pair_tests import all_pairs_tested, with_ranks
 from ssl_zoo.comparison.ranking import COMPARISON_FILE, Comparison, Row
+from ssl_zoo.comparison.request import ComparisonRequest
 from ssl_zoo.comparison.rows import (
     Scored,
     headline_of,
@@ -24,32 +22,26 @@ from ssl_zoo.comparison.rows import (
     peak_of,
     row_of,
 )
+from ssl_zoo.comparison.side_by_side import train_side_by_side
 from ssl_zoo.config import digest
-from ssl_zoo.data.base import DATASETS
-from ssl_zoo.data.record import changes_since
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluation.at_layer import at_layer
 from ssl_zoo.evaluation.config import EvaluationConfig, EvaluationFields, with_fields
-from ssl_zoo.evaluation.data import merged_data, splits
 from ssl_zoo.evaluation.differences import Difference
-from ssl_zoo.evaluation.evaluate import built_evaluators, evaluate
+from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import RESULT_FILE, Fingerprint, Result
-from ssl_zoo.evaluators.checks import check_splits
 from ssl_zoo.files import set_aside
 from ssl_zoo.method import METHODS
 from ssl_zoo.planning.kept import known_pace
 from ssl_zoo.planning.rehearsal import Pace
 from ssl_zoo.runs import checkpoint
-from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import check_place
 from ssl_zoo.training.pace import forget_peak_memory
-from ssl_zoo.training.train import Trainer, train
-from ssl_zoo.weights.open import newest_checkpoint, open_checkpoint
+from ssl_zoo.training.train import train
+from ssl_zoo.weights.open import newest_checkpoint
 
 logger = logging.getLogger(__name__)
-
-_NAMED = 3  # maximum number of fields named in a message
 
 
 def compare(
@@ -61,6 +53,7 @@ def compare(
     seeds: int = 1,
     output: str | Path = "runs/compare",
     overrides: Iterable[str] = (),
+    jobs: int = 1,
     **fields: Unpack[EvaluationFields],
 ) -> Comparison:
     """Trains the runs that are not trained yet, scores all runs, and returns a leaderboard.
@@ -77,52 +70,116 @@ def compare(
         seeds: number of runs of each method, with seeds 0, 1, ...
         output: folder of the runs and of `comparison.json`.
         overrides: settings for all runs, `epochs=20`, or for the runs of one method, `swav:epochs=20`.
+        jobs: number of runs that are trained at a time on this machine.
         fields: fields of `EvaluationConfig`, which replace those of `config`.
 
     Raises:
         UserError: the methods differ in data or backbone; a run, the data or an evaluator cannot be
             built, which is checked before training; or `train` or `evaluate` fails.
     """
+    evaluation = with_fields(EvaluationConfig, config, fields)
+    if len(methods) == 1 and (Path(methods[0]) / COMPARISON_FILE).is_file():
+        return Comparison.load(methods[0])
+    request = ComparisonRequest(
+        methods=list(methods),
+        recipe=recipe,
+        budget=budget,
+        seeds=seeds,
+        output=str(output),
+        overrides=list(overrides),
+        evaluation=evaluation,
+    )
+    return carry_out(prepare_comparison(request), jobs=jobs)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A comparison that was checked: nothing is trained yet.
+
+    Attributes:
+        request: what was asked for.
+        compared: its contenders, baselines included.
+        data: fingerprint of the images that all are scored on.
+        paces: how long steps of each contender take; None if that is not known.
+    """
+
+    request: ComparisonRequest
+    compared: list[Contender]
+    data: Fingerprint
+    paces: list[Pace | None]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the comparison."""
+        return Path(self.request.output)
+
+    def untrained(self) -> list[tuple[RunConfig, RunFolder]]:
+        """Returns the runs of methods that have to be trained, or to resume."""
+        return [
+            (config, run)
+            for one in self.compared
+            for config in one.configs
+            for run in [one.run_folder(config, self.folder)]
+            if METHODS[config.method.name].trains and not run.is_complete
+        ]
+
+
+def prepare_comparison(request: ComparisonRequest) -> Prepared:
+    """Checks a comparison, and says how long its runs will take.
+
+    Raises:
+        UserError: as for `compare`, before anything is trained.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError.everywhere(
             "compare runs in one process; train the runs under torchrun and evaluate them"
         )
-    evaluation = with_fields(EvaluationConfig, config, fields)
-    if len(methods) == 1 and (Path(methods[0]) / COMPARISON_FILE).is_file():
-        return Comparison.load(methods[0])
-    overrides = list(overrides)
+    folder = Path(request.output)
     planned = None
-    if budget is not None:
-        _check_output(Path(output))
-        planned = within_budget(
-            methods,
-            budget,
-            recipe=recipe,
-            seeds=seeds,
-            overrides=overrides,
-            folder=Path(output),
-        )
+    if request.budget is not None:
+        _check_output(folder)
+        planned = within_budget(request)
     compared = contenders(
-        methods, recipe=recipe, seeds=seeds, overrides=overrides, planned=planned
+        request.methods,
+        recipe=request.recipe,
+        seeds=request.seeds,
+        overrides=request.overrides,
+        planned=planned,
     )
     first = compared[0].configs[0]
-    _same_footing(compared, first)
-    compared += _lower_bounds(compared, first, seeds)
-    folder = Path(output)
+    check_same_footing(compared, first)
+    compared += lower_bounds(compared, first, request.seeds)
     _check_output(folder)
-    data = _check(compared, first, evaluation, folder)
+    data = check_contenders(compared, first, request.evaluation, folder)
     paces = [_pace(one, folder) for one in compared]
     say_expected(zip(compared, paces, strict=True), folder)
+    return Prepared(request, compared, data, paces)
+
+
+def carry_out(prepared: Prepared, *, jobs: int = 1) -> Comparison:
+    """Trains the runs that are not trained yet, scores all, and returns and saves the leaderboard.
+
+    Args:
+        prepared: the comparison.
+        jobs: number of runs that are trained at a time, each in a process of its own if it is above 1.
+
+    Raises:
+        UserError: `train` or `evaluate` fails, or images change in the meantime.
+    """
+    folder, data = prepared.folder, prepared.data
+    if jobs > 1:
+        train_side_by_side(prepared.untrained(), n_at_once=jobs, folder=folder)
+    evaluation = prepared.request.evaluation
     scored: list[list[Scored]] = []
-    for one in compared:
+    for one in prepared.compared:
         scored.append([_run(one, each, folder, evaluation, data) for each in one.configs])
         for found in scored[-1]:
             _same_data(one.name, found.result, data)
     rows = [
         row_of(one.name, found, one.configs[0], pace)
-        for one, found, pace in zip(compared, scored, paces, strict=True)
+        for one, found, pace in zip(prepared.compared, scored, prepared.paces, strict=True)
     ]
-    comparison = _ranked(rows, compared, scored, data)
+    comparison = _ranked(rows, prepared.compared, scored, data)
     comparison.save(folder / COMPARISON_FILE)
     return comparison
 
@@ -178,116 +235,6 @@ def _check_output(folder: Path) -> None:
             Comparison.load(folder)
         except UserError as error:
             raise UserError(f"{error}; it is not replaced: choose another --output") from None
-
-
-def _same_footing(compared: list[Contender], first: RunConfig) -> None:
-    first_name = compared[0].name
-    for one in compared:
-        name, config = one.name, one.configs[0]
-        theirs, ours = (each.model_dump(mode="json") for each in (config, first))
-        theirs["data"]["changed"] = ours["data"]["changed"]  # says nothing about the images
-        for part in ("data", "backbone"):
-            fields = _differing(part, theirs[part], ours[part])
-            if fields:
-                lines = [f"{key}: {own} against {other}" for key, own, other in fields[:_NAMED]]
-                more = f" and {len(fields) - _NAMED} more" if len(fields) > _NAMED else ""
-                key, _, value = fields[0]
-                raise UserError(
-                    f"'{name}' and '{first_name}' differ in {'; '.join(lines)}{more}; compare "
-                    "recipes that share data and backbone, or set them for all runs, for example with "
-                    f"--set {key.removesuffix('.name')}={value}"
-                )
-        if config.image_size != first.image_size:
-            raise UserError(
-                f"'{name}' has global crops of {config.image_size} pixels, those of "
-                f"'{first_name}' have {first.image_size}; their scores would not be comparable"
-            )
-
-
-def _differing(key: str, theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
-    """Returns the fields that differ, with both values; for different components, only their names."""
-    pairs: Iterable[tuple[Any, Any, Any]]
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        if theirs.get("name") != ours.get("name"):
-            return [(f"{key}.name", theirs.get("name"), ours.get("name"))]
-        pairs = ((part, theirs.get(part), ours.get(part)) for part in {**theirs, **ours})
-    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        pairs = zip(range(len(ours)), theirs, ours, strict=True)
-    else:
-        return [] if theirs == ours else [(key, theirs, ours)]
-    return [field for part, *values in pairs for field in _differing(f"{key}.{part}", *values)]
-
-
-def _check(
-    compared: list[Contender],
-    first: RunConfig,
-    evaluation: EvaluationConfig,
-    folder: Path,
-) -> Fingerprint:
-    """Builds the data, the evaluators and each run, so that mistakes are found before training.
-
-    Returns:
-        The fingerprint of the data that all are scored on.
-    """
-    built = built_evaluators(evaluation)
-    data = merged_data(first.data.model_dump(mode="json"), evaluation.data)
-    train, test = splits(data)
-    if train.labels is None and test.labels is None:
-        check_unlabelled(built)
-    for name, one in built.items():
-        check_splits(name, one, train=train, test=test)
-    with distributed.process_group() as device:
-        for contender in compared:
-            try:
-                backbone, layers = _network(contender, folder, device)
-                for one in built.values():
-                    at_layer(backbone, one.layer or evaluation.layer, layers)
-            except UserError as error:
-                raise UserError(f"'{contender.name}': {error}") from None
-    _trained_on_the_same(compared, first, folder)
-    return Fingerprint.of(train, test)
-
-
-def _trained_on_the_same(compared: list[Contender], first: RunConfig, folder: Path) -> None:
-    """Checks that runs that are already trained saw the images that are there now.
-
-    Raises:
-        UserError: a run saw others, and its settings do not accept that.
-    """
-    trained: list[tuple[RunConfig, RunFolder]] = [
-        (config, contender.run_folder(config, folder))
-        for contender in compared
-        for config in contender.configs
-        if METHODS[config.method.name].trains
-    ]
-    trained = [(config, run) for config, run in trained if run.is_complete]
-    if not trained:
-        return
-    images = DATASETS.build(first.data, split="train")
-    for config, run in trained:
-        data: Any = config.data
-        before = checkpoint.read_manifest(newest_checkpoint(run)).data
-        changed = changes_since(before, images) if before is not None else ""
-        if changed and data.changed != "accept":
-            raise UserError(
-                f"'{run.path}' was trained on other images than those of this comparison: {changed}; "
-                "train it again in another --output, or accept the difference with --set "
-                "data.changed=accept"
-            )
-
-
-def _network(
-    contender: Contender, folder: Path, device: torch.device
-) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """Returns the backbone of a contender and the layers on top; builds the run if it is not trained."""
-    if contender.folder is not None:
-        opened = open_checkpoint(contender.folder)
-        return opened.backbone, opened.layers()
-    for config in contender.configs:
-        contender.run_folder(config, folder).check(config)
-    config = contender.configs[0]
-    method = Trainer(config, contender.run_folder(config, folder), device).method
-    return method.exported, method.layers()
 
 
 def _run(
@@ -352,30 +299,3 @@ def _same_data(name: str, result: Result, data: Fingerprint) -> None:
             f"start ({data.train} and {data.test}); start the same command again to score all on the "
             "same images"
         )
-
-
-def _lower_bounds(compared: list[Contender], first: RunConfig, seeds: int) -> list[Contender]:
-    """Returns runs of the baselines that were not given, with the settings of the first method."""
-    named = {one.configs[0].method.name for one in compared}
-    footing = {
-        "data": first.data,
-        "backbone": first.backbone,
-        "augmentation": {
-            "name": "multicrop",
-            "crops": [{"size": first.image_size, "count": 1, "scale": [1.0, 1.0]}],
-        },
-        "global_batch_size": first.global_batch_size,
-        "evaluation": {"every": "0 epochs"},
-        "epochs": 1,
-    }
-    return [
-        Contender(
-            name,
-            [
-                run_config(settings={**footing, "method": name, "seed": seed})
-                for seed in range(seeds)
-            ],
-        )
-        for name in METHODS
-        if not METHODS[name].trains and name not in named
-    ]

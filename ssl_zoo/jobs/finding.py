@@ -47,8 +47,10 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Returns whether this is the folder of a run or a scoring job."""
-    asked = any((folder / name).is_file() for name in ("config.yaml", "evaluate.json"))
+    """Returns whether this is the folder of a run, or of a job that scores or ranks."""
+    asked = any(
+        (folder / name).is_file() for name in ("config.yaml", "evaluate.json", "compare.json")
+    )
     return asked and any((folder / name).exists() for name in ("history.jsonl", "checkpoints"))
 
 

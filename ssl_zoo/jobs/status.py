@@ -138,6 +138,8 @@ class _Run:
 
     @property
     def is_complete(self) -> bool:
+        if (self.folder / "compare.json").is_file():
+            return bool(self.events) and self.events[-1].event == "complete"
         is_scoring = (self.folder / "evaluate.json").is_file()
         return (self.folder / ("evaluation.json" if is_scoring else "complete.json")).is_file()
 

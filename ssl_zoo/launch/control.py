@@ -99,6 +99,9 @@ def how_to_go_on(folder: Path) -> str:
     if (folder / "evaluate.json").is_file():
         scored = shlex.quote(_scored(folder / "evaluate.json"))
         return f"resume with: ssl-zoo submit evaluate {scored} -o {at}"
+    if (folder / "compare.json").is_file():
+        above = shlex.quote(os.path.relpath(folder.parent))
+        return f"rank again with: ssl-zoo submit compare METHOD... -o {above}"
     return f"resume with: ssl-zoo submit --config {at}/config.yaml -o {at}"
 
 

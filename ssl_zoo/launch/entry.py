@@ -60,6 +60,21 @@ class EvaluateJob:
     checkpoint = TrainJob.checkpoint
 
 
+@dataclass(frozen=True)
+class CompareJob:
+    """Scores and ranks the runs of a comparison as specified in the folder's `compare.json`."""
+
+    folder: str
+
+    def __call__(self) -> None:
+        """Ranks; inside a job, exits the process with a status that reflects the outcome."""
+        with listen() as request:
+            status = _run(self.folder, lambda store: _compare(Path(self.folder), request))
+        _leave(status)
+
+    checkpoint = TrainJob.checkpoint
+
+
 def _run(folder: str, work: Callable[[Any], int]) -> int:
     """Joins the process group and runs; logs errors and returns an exit status."""
     _log()
@@ -112,6 +127,26 @@ def _evaluate(folder: Path, store: Any, request: StopRequest) -> int:
             if distributed.is_main():
                 scoring.history.add(Event("stopped", reason=signal.Signals(request.signum).name))
             return end(scoring.history, scoring.config().slurm.max_requeues, None, request)
+    return 0
+
+
+def _compare(folder: Path, request: StopRequest) -> int:
+    from ssl_zoo.comparison.compare import carry_out, prepare_comparison
+    from ssl_zoo.comparison.request import RankingFolder
+    from ssl_zoo.runs.history import Event, host
+
+    ranking = RankingFolder(folder)
+    ranking.history.add(Event("started", world_size=1, host=host()))
+    try:
+        with request.raising(lambda signum: _Stop()):
+            carry_out(prepare_comparison(ranking.read()))
+    except _Stop:
+        ranking.history.add(Event("stopped", reason=signal.Signals(request.signum).name))
+        return end(ranking.history, 1, None, request)
+    except UserError as error:
+        ranking.history.add(Event("failed", reason=str(error).splitlines()[0], rank=0))
+        raise
+    ranking.history.add(Event("complete"))
     return 0
 
 

@@ -14,12 +14,12 @@ from ssl_zoo.evaluation.config import ScoringConfig
 from ssl_zoo.evaluation.folder import ScoringFolder
 from ssl_zoo.jobs.queue import Slurm, is_alive_here
 from ssl_zoo.launch import sbatch, snapshot
-from ssl_zoo.launch.entry import EvaluateJob, TrainJob
+from ssl_zoo.launch.entry import CompareJob, EvaluateJob, TrainJob
 from ssl_zoo.launch.reserved import reserved
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History, host
-from ssl_zoo.runs.places import default_folder, point_folder
+from ssl_zoo.runs.places import default_folder
 from ssl_zoo.runs.slurm import SlurmConfig, resolve
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Target:
     """One job: its folder, its task, and how to create the folder."""
 
     path: Path
-    job: TrainJob | EvaluateJob
+    job: TrainJob | EvaluateJob | CompareJob
     settings: str
     write: Callable[[], None]
     is_complete: bool
@@ -154,7 +154,7 @@ def plan_runs(
             )
         slurm.check_batch(config.global_batch_size, config.accumulate)
         targets.append(_training(config.model_copy(update={"slurm": slurm}), folder))
-    return _plan(targets, slurm, sources)
+    return plan_targets(targets, slurm, sources)
 
 
 def plan_scoring(
@@ -170,14 +170,7 @@ def plan_scoring(
         UserError: one of the runs is neither complete nor submitted.
     """
     slurm, sources = resolve(config.slurm, site)
-    waits_for = [job for run in after if (job := _job_to_wait_for(run)) is not None]
-    if waits_for:
-        given = [slurm.dependency] if slurm.dependency else []
-        together = ",".join([*given, "afterok:" + ":".join(waits_for)])
-        # Otherwise the job would wait forever for one that has failed.
-        options = {"kill-on-invalid-dep": "yes", **slurm.additional_parameters}
-        update = {"dependency": together, "additional_parameters": options}
-        slurm = SlurmConfig.model_validate({**slurm.model_dump(), **update})
+    slurm = waiting_for(slurm, after)
     scoring = ScoringFolder(folder.absolute())
     scoring.check()
     config = config.model_copy(update={"slurm": slurm})
@@ -188,13 +181,24 @@ def plan_scoring(
         write=lambda: scoring.create(config),
         is_complete=scoring.is_complete,
     )
-    return _plan([target], slurm, sources)
+    return plan_targets([target], slurm, sources)
 
 
-def sweep_folders(configs: Sequence[RunConfig], output: str | Path | None) -> list[Path]:
-    """Returns the run folder of each point, with a name that `compare --output` finds."""
-    parent = Path(output) if output is not None else default_folder(configs[0]).parent
-    return [point_folder(parent, config) for config in configs]
+def waiting_for(slurm: SlurmConfig, runs: Iterable[Path]) -> SlurmConfig:
+    """Returns the settings of a job that starts when those that train the runs have succeeded.
+
+    Raises:
+        UserError: one of the runs is neither complete nor submitted.
+    """
+    jobs = [job for run in runs if (job := _job_to_wait_for(run)) is not None]
+    if not jobs:
+        return slurm
+    given = [slurm.dependency] if slurm.dependency else []
+    together = ",".join([*given, "afterok:" + ":".join(jobs)])
+    # Otherwise the job would wait forever for one that has failed.
+    options = {"kill-on-invalid-dep": "yes", **slurm.additional_parameters}
+    update = {"dependency": together, "additional_parameters": options}
+    return SlurmConfig.model_validate({**slurm.model_dump(), **update})
 
 
 def execute(plan: Plan, launcher: Launcher) -> list[str]:
@@ -247,7 +251,12 @@ def _write(run: RunFolder, config: RunConfig) -> None:
         run.create(config)
 
 
-def _plan(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan:
+def plan_targets(targets: list[Target], slurm: SlurmConfig, sources: list[str]) -> Plan:
+    """Plans the jobs that are not complete and not in the queue.
+
+    Raises:
+        UserError: the only one is in the queue.
+    """
     states = _states(targets)
     pending = [target for target in targets if target.path not in states]
     if len(targets) == 1:

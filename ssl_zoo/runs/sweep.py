@@ -12,6 +12,7 @@ import yaml
 from ssl_zoo.config import parse_override, shown
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig, run_config
+from ssl_zoo.runs.places import default_folder, point_folder
 from ssl_zoo.yaml_reading import is_cut, load_yaml
 
 METHOD = "method"
@@ -62,6 +63,12 @@ def configs(
             raise UserError(f"--sweep has the same run twice: {point}")
         runs[config.digest()] = config
     return list(runs.values())
+
+
+def sweep_folders(configs: Sequence[RunConfig], output: str | Path | None) -> list[Path]:
+    """Returns the run folder of each point, with a name that `compare --output` finds."""
+    parent = Path(output) if output is not None else default_folder(configs[0]).parent
+    return [point_folder(parent, config) for config in configs]
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:

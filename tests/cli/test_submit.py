@@ -9,6 +9,7 @@ from ssl_zoo.cli.submit import submit_command
 from ssl_zoo.config import parse_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig
+from tests.small import FAST
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +104,18 @@ def test_help_teaches_with_and_without_a_subcommand() -> None:
     assert "ssl-zoo submit --sweep method=swav,simclr" in submit("--help").stdout
     assert submit().stdout == submit("--help").stdout
     assert "--after RUN" in submit("evaluate", "--help").stdout
+
+
+def test_a_dry_run_of_a_comparison_prints_the_array_and_names_the_last_job(tmp_path: Path) -> None:
+    options = ("--seeds", "2", "-o", "out", "--dry-run")
+    result = submit("compare", "simclr", *FAST, "epochs=1", "slurm.partition=gpu", *options)
+    assert result.exit_code == 0
+    assert "#SBATCH --array=0-1%2" in result.stdout
+    assert "#SBATCH --partition=gpu" in result.stdout
+    assert result.stdout.endswith("# then, when all have succeeded, a job in out/ranking\n")
+    assert not [*tmp_path.glob("out/*/config.yaml")]
+
+
+def test_a_comparison_is_not_started_by_the_local_launcher() -> None:
+    with pytest.raises(UserError, match="use: ssl-zoo compare --jobs N"):
+        submit("compare", "simclr", "--launcher", "local")

@@ -22,6 +22,7 @@ FOLDERS = {
     "compare": ("compare", "simclr"),
     "shards": ("shards", "photos"),
     "new method": ("new", "method", "mine"),
+    "submit compare": ("submit", "compare", "simclr", "--dry-run"),
     "submit evaluate": ("submit", "evaluate", "untrained:pixels", "--dry-run"),
     "train": ("train", "simclr", "seed=7"),
     "submit train": ("submit", "simclr", "seed=7", "--dry-run"),

@@ -13,12 +13,12 @@ from ssl_zoo.evaluation.config import ScoringConfig, read_request
 from ssl_zoo.evaluation.folder import ScoringFolder, scoring_folder
 from ssl_zoo.evaluation.result import Result
 from ssl_zoo.launch import control, snapshot
-from ssl_zoo.launch.submit import Plan, execute, plan_runs, plan_scoring, sweep_folders
+from ssl_zoo.launch.submit import Plan, execute, plan_runs, plan_scoring
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.history import Event, History
 from ssl_zoo.runs.slurm import SlurmConfig
-from ssl_zoo.runs.sweep import configs
+from ssl_zoo.runs.sweep import configs, sweep_folders
 from tests.launch.site import Site, make_site
 from tests.small import FAST, SHORT, fast_config
 
