@@ -131,24 +131,3 @@ def asked_for(
         evaluation=read_request(EvaluationConfig, file=file, fields={"evaluators": evaluators}),
         **others,
     )
-
-
-@click.command("card")
-@click.argument("run")
-@click.option(
-    "--output",
-    "-o",
-    default="model_cards",
-    show_default=True,
-    metavar="DIR",
-    help="Folder to write the card to.",
-)
-@click.option("--name", help="Name of the card; METHOD_BACKBONE_DATA_EPOCHSep by default.")
-def card_command(run: str, output: str, name: str | None) -> None:
-    """Writes the model card and the weights of a finished RUN.
-
-    The scores on the card are measured by this command.
-    """
-    from ssl_zoo.report.card import write_card
-
-    click.echo(write_card(run, Path(output), name=name))

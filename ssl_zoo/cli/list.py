@@ -41,7 +41,8 @@ def list_command(kind: str | None, as_json: bool) -> None:
     """Lists the available components of one KIND, or of all kinds.
 
     KIND is methods, backbones, heads, augmentations, datasets, optimizers, evaluators, formats or
-    trackers; or recipes; or models, the weights that come with ssl-zoo.
+    trackers; or recipes; or models, the weights that come with ssl-zoo, are in
+    the folder model_cards, or were downloaded from the Hub.
 
     \b
     ssl-zoo list methods

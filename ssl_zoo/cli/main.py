@@ -9,9 +9,10 @@ import click
 
 from ssl_zoo._version import __version__
 from ssl_zoo.cli.bench import bench_command
+from ssl_zoo.cli.card import card_command
 from ssl_zoo.cli.classify import classify_command
 from ssl_zoo.cli.cluster import cluster_command
-from ssl_zoo.cli.compare import card_command, compare_command
+from ssl_zoo.cli.compare import compare_command
 from ssl_zoo.cli.convert import export_command, import_command
 from ssl_zoo.cli.doctor import doctor_command
 from ssl_zoo.cli.embed import embed_command

@@ -9,6 +9,7 @@ import yaml
 from ssl_zoo.config import dump_yaml
 from ssl_zoo.data.base import DATASETS
 from ssl_zoo.errors import UserError
+from ssl_zoo.evaluation.data import data_config
 from ssl_zoo.evaluation.evaluate import evaluate
 from ssl_zoo.evaluation.result import Result
 from ssl_zoo.files import sha256, write_text
@@ -22,7 +23,7 @@ from ssl_zoo.weights.open import export, file_facts, newest_checkpoint, open_che
 
 
 def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Path:
-    """Scores a finished run and writes `NAME.md` and `NAME.safetensors`.
+    """Scores a finished run and writes `NAME.md`, `NAME.safetensors` and the settings, `NAME.yaml`.
 
     Args:
         run: the run folder.
@@ -48,9 +49,42 @@ def write_card(run: str | Path, folder: Path, *, name: str | None = None) -> Pat
     card = folder / f"{name}.md"
     _check_output(card, weights)
     export(open_checkpoint(newest_checkpoint(source)), weights)
-    result = evaluate(weights)
+    result = card_scores(weights)
+    write_text(weights.with_suffix(".yaml"), dump_yaml(config))
     write_text(card, _text(name, config, source, weights, result))
     return card
+
+
+def card_scores(weights: str | Path, **data: Any) -> Result:
+    """Returns the scores on a card: kNN and clustering on the test split.
+
+    Without a test split, each training image is scored by the vote of all others; without labels, only
+    the health of the features is measured.
+
+    Args:
+        weights: the weight file, or what else `evaluate` takes.
+        data: fields of the data set, such as `root`.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    settings: Any = data_config(open_checkpoint(weights), data)
+    known = settings.model_dump(mode="json")
+    try:
+        test = DATASETS.build(settings, split="test")
+    except UserError:
+        train = DATASETS.build(settings, split="train")
+        if "test" not in known:
+            raise
+        alone = {**data, "test": known.get("train", "train")}
+        if train.labels is None:
+            return evaluate(weights, data=alone, evaluators=["health"])
+        knn: Any = {"name": "knn", "leave_one_out": True}
+        return evaluate(weights, data=alone, evaluators=[knn])
+    return evaluate(weights, data=data, **({} if test.labels is not None else _HEALTH))
+
+
+_HEALTH: Any = {"evaluators": ["health"]}
 
 
 def _check_output(card: Path, weights: Path) -> None:
@@ -71,7 +105,7 @@ def _text(name: str, config: RunConfig, run: RunFolder, weights: Path, result: R
         "---\n" + yaml.safe_dump(_front_matter(name, config, result), sort_keys=False) + "---",
         f"# {name}",
         _details(config, result),
-        _training(config, run, result),
+        _training(name, config, run, result),
         _evaluation(result),
         _loading(name, weights),
         f"## Citation\n\n{METHODS[config.method.name].paper}. Data: {_source(config)}.",
@@ -84,7 +118,9 @@ def _front_matter(name: str, config: RunConfig, result: Result) -> dict[str, Any
         {"type": _metric_type(score), "name": f"{evaluator} {score}", "value": round(value, 2)}
         for evaluator, found in result.evaluators.items()
         for score, value in found.scores.items()
-        if score.startswith("top1") or score in ("nmi", "ari", "accuracy")
+        if score.startswith("top1")
+        or score in ("nmi", "ari", "accuracy")
+        or score == found.headline
     ]
     data = config.data.name
     kind = [] if METHODS[config.method.name].needs_labels else ["self-supervised"]
@@ -101,7 +137,7 @@ def _front_matter(name: str, config: RunConfig, result: Result) -> dict[str, Any
                 "results": [
                     {
                         "task": {"type": "image-feature-extraction", "name": "Frozen features"},
-                        "dataset": {"name": data, "type": data, "split": "test"},
+                        "dataset": {"name": data, "type": data, "split": _split(result)},
                         "metrics": metrics,
                         "source": {"name": "ssl-zoo evaluate", "url": f"model_cards/{name}.md"},
                     }
@@ -112,7 +148,15 @@ def _front_matter(name: str, config: RunConfig, result: Result) -> dict[str, Any
 
 
 def _metric_type(score: str) -> str:
-    return score if score in ("nmi", "ari") else "accuracy"
+    is_accuracy = score.startswith("top1") or score == "accuracy"
+    return "accuracy" if is_accuracy else score
+
+
+def _split(result: Result) -> str:
+    """Returns the split that was scored."""
+    own = result.data.settings
+    test = own.get("test")
+    return "train" if test is not None and test == own.get("train", "train") else "test"
 
 
 def _details(config: RunConfig, result: Result) -> str:
@@ -143,18 +187,17 @@ def _pixels(data: dict[str, Any]) -> str:
     return kind + depth + ("" if low is None else f" ({low:g} to {high:g})")
 
 
-def _training(config: RunConfig, run: RunFolder, result: Result) -> str:
+def _training(name: str, config: RunConfig, run: RunFolder, result: Result) -> str:
     metrics, origin = run.metrics(), _origin(run)
     duration = f"{metrics[-1]['seconds']:.0f} s" if metrics else "unknown time"
     count = result.data.n_train
-    settings = dump_yaml(config).rstrip()
     labels = "labels used" if METHODS[config.method.name].needs_labels else "labels unused"
     return (
         f"## Training data\n\n{_source(config)}; {count} training images, {labels} "
         f"(fingerprint `{result.data.fingerprint.train}`).{changes_of(run)}\n\n"
         f"## Training\n\n{epochs(config.epochs)} in {duration} on {origin['hardware']}, "
         f"commit `{origin['commit']}`, ssl-zoo {origin['ssl_zoo']}, torch {origin['torch']}, "
-        f"config `{config.digest()}`:\n\n```yaml\n{settings}\n```"
+        f"config `{config.digest()}`: [all settings]({name}.yaml)."
     )
 
 
@@ -183,16 +226,21 @@ def _evaluation(result: Result) -> str:
         f"| {row.evaluator} | {row.score} | {row.value:.2f} | {row.uncertainty} | `{row.protocol}` |"
         for row in result.rows()
     ]
-    return (
-        f"## Evaluation\n\nMeasured on one training seed; intervals are over the {result.data.n_test} test "
-        "images.\n\n" + "\n".join(lines)
-    )
+    on = f"intervals are over the {result.data.n_test} test images."
+    if set(result.evaluators) == {"health"}:
+        on = "the images have no labels, so these say only whether the features have collapsed."
+    elif _split(result) == "train":
+        on = (
+            f"there is no test split, so each of the {result.data.n_test} training images is scored by the "
+            "vote of all others."
+        )
+    return f"## Evaluation\n\nMeasured on one training seed; {on}\n\n" + "\n".join(lines)
 
 
 def _loading(name: str, weights: Path) -> str:
     return (
         f'## How to load\n\n```python\nimport ssl_zoo\n\nbackbone = ssl_zoo.load("{name}")\n```\n\n'
-        f"The scores above come from `ssl-zoo evaluate {name}`.\n\n"
+        f"`ssl-zoo card --verify {name}` measures the scores above again.\n\n"
         f"Weights: `model_cards/{weights.name}`, {weights.stat().st_size:,} bytes, "
         f"SHA-256 `{sha256(weights)}`."
     )

@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -13,11 +14,13 @@ from pydantic.fields import FieldInfo
 from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.config import NamedConfig, parse_yaml
 from ssl_zoo.data.base import Dataset
+from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS
 from ssl_zoo.registries import KINDS
 from ssl_zoo.registry import Registry
 from ssl_zoo.runs.card_files import card_files
 from ssl_zoo.runs.recipes import generic_names, recipe_names, recipe_text
+from ssl_zoo.weights.hub import cached_hub
 from ssl_zoo.weights.open import file_facts
 
 USAGE = {
@@ -35,6 +38,7 @@ USAGE = {
 OTHER_WEIGHTS = {
     "torchvision:MODEL[@WEIGHTS]": "weights of torchvision, such as torchvision:resnet50 or "
     "torchvision:resnet50@IMAGENET1K_V1",
+    "hf:USER/NAME[@REVISION]": "weights on the Hugging Face Hub; needs ssl-zoo[hub]",
     "timm:MODEL": "weights of timm, such as timm:vit_small_patch16_224; needs ssl-zoo[timm]",
     "untrained:BACKBONE": "random weights, such as untrained:resnet50",
     "FILE": "a run folder, a file of ssl-zoo or a checkpoint of another project; see: ssl-zoo list formats",
@@ -90,10 +94,21 @@ def recipe_rows() -> list[dict[str, Any]]:
 
 
 def model_rows() -> list[dict[str, Any]]:
-    """Returns name, method, backbone, data, epochs and file of each bundled model card."""
+    """Returns name, method, backbone, data, epochs and file of each model that can be loaded by its name.
+
+    First the cards of this package, then those in the folder `model_cards`, where `ssl-zoo card` writes,
+    then what was downloaded from the Hub.
+    """
+    bundled = card_files()
+    known = {file.resolve() for file in bundled.values()}
+    own = (file for file in sorted(Path("model_cards").glob("*.safetensors")))
+    local = {file.as_posix(): file for file in own if file.resolve() not in known}
     rows = []
-    for name, file in card_files().items():
-        facts = file_facts(file)
+    for name, file in {**bundled, **local, **cached_hub()}.items():
+        try:
+            facts = file_facts(file)
+        except UserError:  # of another project, or damaged
+            continue
         rows.append(
             {
                 "name": name,

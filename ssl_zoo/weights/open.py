@@ -36,6 +36,7 @@ from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.bounded import built_for, check_finite
 from ssl_zoo.weights.downloads import Downloads, is_address, without_secrets
 from ssl_zoo.weights.facts import WeightFacts
+from ssl_zoo.weights.hub import fetch_hub, is_hub
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
@@ -84,9 +85,9 @@ def load(what: str | Path, *, format: Any = None) -> Backbone:
 
     Args:
         what: a run folder, `RUN@best`, a checkpoint folder, an exported `.safetensors` file, a
-            checkpoint of another project, the URL of such a file, the name of a model card, or a network with
-            published
-            weights: `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
+            checkpoint of another project, the URL of such a file, the name of a model card, weights on the
+            Hub, `hf:USER/NAME`, or a network with published weights: `torchvision:resnet50`,
+            `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
         format: name or settings of the format of another project's file, if it is not detected.
 
     Raises:
@@ -146,6 +147,8 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
         return _from_checkpoint(text, path)
     if text.endswith(BEST) and not path.exists():
         return _from_checkpoint(text, best_checkpoint(path))
+    if is_hub(text):
+        return _from_file(text, fetch_hub(text), format)
     if is_address(text):
         return _from_file(without_secrets(text), Path(PATHS.get_local_path(text)), format)
     if path.is_file():

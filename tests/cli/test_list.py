@@ -1,6 +1,8 @@
 """`ssl-zoo list recipes` and `list models`, as text and as JSON; `ssl-zoo schema`."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -62,6 +64,25 @@ def test_models_that_come_with_us_are_listed() -> None:
     row = found["simclr_tiny_resnet_digits_affine_45ep"]
     assert (row["method"], row["backbone"]) == ("simclr", "tiny_resnet")
     assert (row["data"], row["epochs"]) == ("digits_affine", 45)
+
+
+def test_cards_of_this_folder_and_of_the_hub_are_listed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    (shipped, *_) = card_files().values()
+    snapshot = cache / "models--me--mine" / "snapshots" / "0123"
+    other = cache / "models--me--other" / "snapshots" / "0123"
+    for folder in (tmp_path / "model_cards", snapshot, other):
+        folder.mkdir(parents=True)
+    shutil.copy(shipped, "model_cards/mine.safetensors")
+    shutil.copy(shipped, snapshot / "model.safetensors")
+    (other / "model.safetensors").write_bytes(b"another project's")
+    names = [row["name"] for row in rows("models")]
+    assert names == [*card_files(), "model_cards/mine.safetensors", "hf:me/mine"]
 
 
 @pytest.mark.parametrize("width", [80, 120])

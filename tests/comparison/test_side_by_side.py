@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ssl_zoo.comparison import side_by_side
 from ssl_zoo.comparison.compare import compare
 from ssl_zoo.comparison.side_by_side import StoppedTogether, train_side_by_side
 from ssl_zoo.errors import UserError
@@ -45,7 +44,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> None:
         f"#!{sys.executable}\nimport os, sys, time, signal\nrun = sys.argv[-1]\n{program}\n"
     )
     script.chmod(0o755)
-    monkeypatch.setattr(side_by_side.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
 
 
 def test_no_more_than_asked_for_are_trained_at_a_time(

@@ -59,7 +59,7 @@ def names_in_tree(root: Path) -> set[str]:
     kinds = {
         "ssl_zoo": ("py", "yaml", "txt", "css", "js", "jinja"),
         "methods": ("py", "yaml", "md"),
-        "model_cards": ("md", "safetensors"),
+        "model_cards": ("md", "safetensors", "yaml"),
     }
     found = {"ssl_zoo/py.typed"}
     for folder, endings in kinds.items():

@@ -18,6 +18,7 @@ from ssl_zoo.runs.config import run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.train import train
 from ssl_zoo.weights.open import open_checkpoint
+from tests.data import folders
 from tests.small import SHORT, fast_config
 
 
@@ -120,3 +121,36 @@ def test_a_lower_bound_has_no_card(tmp_path: Path) -> None:
 def test_what_is_no_run_has_no_card(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run folder"):
         write_card(tmp_path, tmp_path / "cards")
+
+
+def photos(folder: Path, *overrides: str) -> Path:
+    """Returns a run on a folder of images of two classes without a test split."""
+    for number in range(40):
+        folders.write(folder / "photos" / "train" / "ab"[number % 2] / f"{number}.png", number)
+    data = f"data={{name: image_folder, root: {folder / 'photos'}}}"
+    config = fast_config(
+        "simclr", data, *SHORT, "global_batch_size=20", "schedule.warmup=0", *overrides
+    )
+    return train(config, folder / "run", bar=False)
+
+
+def test_without_a_test_split_each_training_image_is_scored_by_the_others(tmp_path: Path) -> None:
+    text = write_card(photos(tmp_path), tmp_path / "cards").read_text()
+    assert "there is no test split, so each of the 40 training images" in text
+    _, head, _ = text.split("---\n", 2)
+    (measured,) = yaml.safe_load(head)["model-index"][0]["results"]
+    assert measured["dataset"]["split"] == "train"
+    assert "knn top1@k=20,loo" in [metric["name"] for metric in measured["metrics"]]
+
+
+def test_without_labels_a_card_says_whether_features_collapsed(tmp_path: Path) -> None:
+    text = write_card(photos(tmp_path, "data.labels=none"), tmp_path / "cards").read_text()
+    assert "the images have no labels" in text
+    assert "| health | rankme |" in text
+
+
+def test_the_settings_are_a_file_next_to_the_card(card: Path, small_run: Path) -> None:
+    text = card.read_text()
+    assert f"[all settings]({card.stem}.yaml)" in text
+    assert "```yaml" not in text
+    assert run_config(file=card.with_suffix(".yaml")) == RunFolder(small_run).config()

@@ -130,7 +130,12 @@ def _add_comparison(found: Sources, folder: Path) -> None:
     if any(row.runs for row in comparison.rows):
         for row in comparison.rows:
             _add_runs_of(found, row, folder, comparison.seeds)
-        return
+    else:
+        _add_runs_by_scores(found, comparison, folder)
+
+
+def _add_runs_by_scores(found: Sources, comparison: Comparison, folder: Path) -> None:
+    """Adds the runs of a comparison whose file does not name them yet: those with its scores."""
     taken: dict[str, int] = {}
     for place in sorted(folder.iterdir()):
         if not (place / CONFIG_FILE).is_file() or not (place / RESULT_FILE).is_file():
