@@ -9,6 +9,7 @@ from pathlib import Path
 from ssl_zoo.comparison.ranking import COMPARISON_FILE
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
+from ssl_zoo.method import METHODS
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.runs.places import point_folder
@@ -122,6 +123,11 @@ def settings_of(name: str, overrides: list[str], *, recipe: str | None) -> RunCo
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return run_config(file=name, overrides=overrides)
+    if "/" in name and name.partition("@")[0] not in METHODS:
+        raise UserError(
+            f"there is no run '{name}', which may have been moved or removed; give a method, a YAML file or "
+            "the folder of a trained run"
+        )
     whole = f"{name}@{recipe}" if recipe and "@" not in name else name
     return run_config(whole, overrides=overrides)
 

@@ -47,7 +47,7 @@ class CheckedScore:
         """Both scores and the verdict in a line."""
         if self.found is None:
             return f"{self.name}: {self.stated:.2f} on the card, not measured now: DIFFERS"
-        gap = f"{self.found - self.stated:+.2f}, at most {self.tolerance:g}"
+        gap = f"{round(self.found - self.stated, 2) + 0.0:+.2f}, at most {self.tolerance:g}"
         verdict = "agrees" if self.agrees else "DIFFERS"
         return (
             f"{self.name}: {self.stated:.2f} on the card, {self.found:.2f} now ({gap}): {verdict}"

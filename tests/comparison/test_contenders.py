@@ -95,3 +95,8 @@ def test_a_comparison_is_no_contender(tmp_path: Path) -> None:
 def test_settings_alone_compare_nothing() -> None:
     with pytest.raises(UserError, match="give a method, a YAML file or a run folder"):
         contenders([], recipe="digits", seeds=1, overrides=["epochs=3"])
+
+
+def test_a_run_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no run '.*/a b', which may have been moved"):
+        contenders([str(tmp_path / "a b")], seeds=1, overrides=[])
