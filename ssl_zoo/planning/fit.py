@@ -55,6 +55,8 @@ def fit_length(
         part = scale.fitted(getattr(config, name), name)
         settings[name] = part.model_dump(mode="json") if part is not None else None
     every = scale.fitted(config.evaluation.every, "evaluation.every")
+    if every.steps(per_epoch) < per_epoch <= config.evaluation.every.steps(per_epoch):
+        every = Duration(value=min(per_epoch, steps), unit="steps")  # scores cost more than steps
     settings["evaluation"]["every"] = str(every)
     epochs = -(-steps // per_epoch)
     settings |= {"epochs": epochs, "steps": steps if steps < epochs * per_epoch else None}

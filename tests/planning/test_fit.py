@@ -81,3 +81,12 @@ def test_a_budget_of_less_than_two_steps_is_refused(text: str, told: str) -> Non
 def test_more_steps_than_the_epochs_have_are_refused() -> None:
     with pytest.raises(UserError, match="steps of 201 are more than the 10 epochs .* epochs=11"):
         fast_config("swav", "epochs=10", "steps=201").total_steps(20)
+
+
+@pytest.mark.parametrize(
+    ("text", "every"), [("5 epochs", 20), ("30 epochs", 60), ("0.5 epochs", 10)]
+)
+def test_a_short_run_is_not_scored_more_often_than_once_an_epoch(text: str, every: int) -> None:
+    config = fast_config("swav", "epochs=10", "global_batch_size=64", "evaluation.every=1 epoch")
+    found = fit_length(config, read_budget(text), PACE)
+    assert found.evaluation.every.steps(PACE.steps_per_epoch) == every
