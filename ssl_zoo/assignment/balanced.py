@@ -17,6 +17,9 @@ from ssl_zoo import distributed
 _CHUNK_ELEMENTS = {"cpu": 1 << 18}
 """Scores in memory at a time, by device type; a megabyte of float32 fits into a CPU's cache."""
 _CHUNK_ELSEWHERE = 1 << 26
+_ITERATIONS_PER_LOOK = {"cpu": 1}
+"""Iterations between looks at whether prices are balanced, by device type."""
+_ITERATIONS_PER_LOOK_ELSEWHERE = 8  # the host waits for the device at each
 _HELD_ELEMENTS = 1 << 25
 """Scores kept between iterations, 128 MB of float32; larger problems recompute them."""
 
@@ -82,11 +85,15 @@ def prices(
     distributed.all_reduce(price, "max")
     n = distributed.all_reduce(price.new_tensor(float(len(embeddings)), dtype=torch.float64))
     fair = float(n) / len(prototypes)
-    for _ in range(max_iterations):
+    every = _ITERATIONS_PER_LOOK.get(price.device.type, _ITERATIONS_PER_LOOK_ELSEWHERE)
+    balanced = torch.zeros((), dtype=torch.bool, device=price.device)
+    for iteration in range(max_iterations):
         share = _masses(chunks, price, epsilon=epsilon) / fair
-        if float((share - 1).abs().mean()) <= tolerance:
+        # Prices stay once balanced, so that looking less often changes none of them.
+        balanced = balanced | ((share - 1).abs().mean() <= tolerance)
+        if iteration % every == 0 and bool(balanced):
             break
-        price = price + epsilon * share.log()
+        price = torch.where(balanced, price, price + epsilon * share.log())
     return price
 
 

@@ -159,7 +159,10 @@ def cluster_alarms(setting: str) -> tuple[Alarm, ...]:
 
 
 def _counts(clusters: Tensor, n_clusters: int) -> Tensor:
-    return torch.bincount(clusters[clusters != UNKNOWN].long(), minlength=n_clusters)
+    """Returns the number of images in each cluster, `(K,)`, without reading anything from the device."""
+    places = torch.where(clusters == UNKNOWN, n_clusters, clusters).long()
+    counts = places.new_zeros(n_clusters + 1)
+    return counts.scatter_add_(0, places, torch.ones_like(places))[:-1]
 
 
 def _spread(clusters: Tensor, n_clusters: int) -> tuple[float, float]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import UnsupportedOperatorException
 
 from ssl_zoo.method import METHODS, Batch, Method
 from ssl_zoo.testing.examples import Example, progress_at
+from ssl_zoo.testing.pretended_gpu import pretended_gpu
 from ssl_zoo.testing.ranks import check_ranks
 
 Check = Callable[[Example], None]
@@ -20,8 +22,8 @@ def check_method(name: str, *, overrides: Iterable[str] = (), ranks: int = 1) ->
 
     A network of a few thousand parameters takes a few steps on random images. Losses must be finite,
     also without local crops and in half precision; every parameter must get a gradient or be in
-    `frozen`; and a method restored from a checkpoint must take the same step. Takes some seconds on a
-    CPU.
+    `frozen`; a method restored from a checkpoint must take the same step; and on a GPU, which is
+    pretended, no step may mix devices or wait for the device. Takes some seconds on a CPU.
 
     Args:
         name: registered name; the method's recipe `digits` is used, or the generic one.
@@ -160,6 +162,42 @@ def check_resume(example: Example) -> None:
     )
 
 
+def check_on_a_gpu(example: Example) -> None:
+    """Checks that training on a GPU mixes no devices, and that no step waits for the GPU.
+
+    The GPU is pretended; see `ssl_zoo.testing.pretended_gpu`. Between epochs and in `metrics`, which is
+    called for logged steps only, a method may wait.
+    """
+    method, batch, epoch = example.method(), example.batch(), example.epoch()
+    with pretended_gpu() as gpu:
+        gpu.move(method)
+        optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+        try:
+            for step in (0, 40):  # in the first, memories move to the device
+                progress = progress_at(step)
+                method.before_epoch(progress, epoch.moved(gpu.batch))
+                gpu.ledger.clear()
+                method.before_step(progress)
+                with torch.autocast("cuda", torch.bfloat16):
+                    output = method(gpu.batch(batch), progress)
+                output.loss.backward()
+                method.after_backward(progress)
+                optimizer.step()
+                method.after_step(progress)
+                method.commit(progress)
+            waits = list(gpu.ledger.waits)
+            output.metrics()
+        except UnsupportedOperatorException:
+            return  # an operation that cannot be pretended says nothing about the method
+        except RuntimeError as error:
+            raise AssertionError(_say(example, f"fails on a GPU: {error}")) from error
+    assert not waits, _say(
+        example,
+        f"a step waits for the GPU: {_list(waits)}; keep values in tensors on their device, or read them in "
+        "`metrics`",
+    )
+
+
 def check_settings(example: Example) -> None:
     """Checks that settings survive a round trip through JSON, the format in checkpoints."""
     config = METHODS.config(example.name)
@@ -185,6 +223,7 @@ TRAINING: tuple[Check, ...] = (
     check_every_parameter_moves,
     check_frozen_parameters_stay,
     check_resume,
+    check_on_a_gpu,
 )
 """Checks for methods that train."""
 

@@ -1,6 +1,6 @@
 """Small runs, methods with a few thousand parameters, and batches of random images to test them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +96,14 @@ class RandomEpoch:
         counts: Iterable[tuple[int, int]] = COUNTS,
         *,
         n_patches: int = N_PATCHES,
+        placed: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> None:
         self.n_images, self.counts, self.n_patches = n_images, tuple(counts), n_patches
+        self._placed = placed
+
+    def moved(self, placed: Callable[[Batch], Batch]) -> "RandomEpoch":
+        """Returns the same epoch with each batch moved by a function, such as to a device."""
+        return RandomEpoch(self.n_images, self.counts, n_patches=self.n_patches, placed=placed)
 
     def views(self) -> Iterator[Batch]:
         """Yields the batches."""
@@ -116,7 +122,7 @@ class RandomEpoch:
                 )
                 for step in range(10)
             ]
-        yield from batches
+        yield from map(self._placed, batches)
 
 
 def build_small(config: RunConfig, run: RunInfo) -> Method:

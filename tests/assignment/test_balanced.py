@@ -116,6 +116,17 @@ def test_scores_that_are_held_are_those_that_are_computed_again(
     assert torch.equal(prices(z, c, epsilon=0.05, tolerance=1e-9, max_iterations=30), held)
 
 
+def test_looking_less_often_changes_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, c = problem()
+    once = prices(z, c, epsilon=0.05, tolerance=1e-3, max_iterations=200)
+    looks: list[float] = []
+    monkeypatch.setitem(module._ITERATIONS_PER_LOOK, "cpu", 8)
+    masses = module._masses
+    monkeypatch.setattr(module, "_masses", lambda *a, **k: (looks.append(1.0), masses(*a, **k))[1])
+    assert torch.equal(prices(z, c, epsilon=0.05, tolerance=1e-3, max_iterations=200), once)
+    assert len(looks) % 8 == 1  # it ended at a look
+
+
 def test_no_embeddings_have_no_assignment() -> None:
     _, c = problem()
     assert balanced_assignment(torch.empty(0, 6), c.float(), epsilon=0.1).shape == (0,)

@@ -4,6 +4,7 @@ import copy
 from typing import Any, Literal
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
@@ -90,6 +91,17 @@ class FrozenMoves(Sketch):
         pass
 
 
+class MixesDevices(Sketch):
+    def loss(self, one: Tensor, two: Tensor, batch: Batch) -> Tensor:
+        return super().loss(one + torch.zeros(8), two, batch)
+
+
+class Reads(Sketch):
+    def loss(self, one: Tensor, two: Tensor, batch: Batch) -> Tensor:
+        loss = super().loss(one, two, batch)
+        return loss if float(loss.detach()) < 1e9 else loss / 2
+
+
 class ExportsAnother(Sketch):
     @property
     def exported(self) -> Backbone:
@@ -118,6 +130,8 @@ def test_a_method_that_keeps_the_contract_passes() -> None:
         (Divides, "the loss is (nan|inf) for a batch of identical images"),
         (Forgets, "the step after a checkpoint has loss"),
         (FrozenMoves, r"frozen\(\) returns head\.weight, but a step changes"),
+        (MixesDevices, "fails on a GPU: .* (two different|at least two) devices"),
+        (Reads, r"a step waits for the GPU: _local_scalar_dense at testing/test_contract\.py:"),
         (ExportsAnother, "`exported` is not a submodule"),
     ],
 )
