@@ -71,6 +71,19 @@ class LARC(LayerwiseOptimizer):
             updates = self._with_momentum(weights, updates, group["momentum"])
         torch._foreach_add_(weights, updates, alpha=-lr)
 
+    def _step_group_fused(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        lr, gradients = group["lr"], self._gradients(weights)
+        weight_norm, gradient_norm = norms(weights), norms(gradients)
+        decayed = gradient_norm + group["weight_decay"] * weight_norm
+        ratio = group["trust_coefficient"] * weight_norm / (decayed + group["eps"])
+        if group["clip"]:
+            ratio = (ratio / lr).clamp(max=1) if lr else torch.ones_like(ratio)
+        # Weights of zero do not decay; where the gradient is zero, 0 takes the weight decay out again.
+        ratio = ratio.where(weight_norm != 0, 1).where(gradient_norm != 0, 0)
+        updates = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        self._scale_each_(updates, ratio)
+        self._descend(weights, updates, lr=lr, momentum=group["momentum"])
+
     def _with_momentum(
         self, weights: list[Tensor], updates: list[Tensor], momentum: float
     ) -> list[Tensor]:

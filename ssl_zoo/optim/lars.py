@@ -57,6 +57,27 @@ class LARS(LayerwiseOptimizer):
             updates = [w.grad for w in plain if w.grad is not None]
             self._move(plain, updates, lr=group["lr"], momentum=group["momentum"])
 
+    def _step_group_fused(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        lr, gradients = group["lr"], self._gradients(weights)
+        weight_norm, gradient_norm = norms(weights), norms(gradients)
+        decayed = gradient_norm + group["weight_decay"] * weight_norm
+        ratio = group["trust_coefficient"] * weight_norm / decayed
+        ratio = ratio.where((weight_norm != 0) & (gradient_norm != 0), 1) * lr
+        adapted = [i for i, w in enumerate(weights) if w.ndim > 1 or not group["exclude_1d"]]
+        plain = [i for i, w in enumerate(weights) if w.ndim <= 1 and group["exclude_1d"]]
+        updates: list[Tensor] = []
+        if adapted:
+            own = [weights[i] for i in adapted]
+            updates += torch._foreach_add(
+                [gradients[i] for i in adapted], own, alpha=group["weight_decay"]
+            )
+            each = ratio.unbind()
+            self._scale_each_(updates, torch.stack([each[i] for i in adapted]))
+        if plain:
+            updates += torch._foreach_mul([gradients[i] for i in plain], lr)
+        moved = [weights[i] for i in (*adapted, *plain)]
+        self._descend(moved, updates, lr=1.0, momentum=group["momentum"])
+
     def _move(
         self, weights: list[Tensor], updates: list[Tensor], *, lr: float, momentum: float
     ) -> None:

@@ -1,5 +1,6 @@
 """torch's SGD and AdamW under their registered names."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -38,13 +39,19 @@ class SGD(torch.optim.SGD):
             return self
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
+        params = without_decay_of_1d(params) if config.exclude_1d else list(params)
         super().__init__(
-            without_decay_of_1d(params) if config.exclude_1d else params,
+            params,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
+            fused=is_fused(params),
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a state that may have been saved on another device."""
+        super().load_state_dict(fused_as(self, state_dict))
 
 
 @OPTIMIZERS.register
@@ -69,13 +76,33 @@ class AdamW(torch.optim.AdamW):
         """Whether to exempt biases and normalisation layers from weight decay, as in DINO and MAE."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
+        params = without_decay_of_1d(params) if config.exclude_1d else list(params)
         super().__init__(
-            without_decay_of_1d(params) if config.exclude_1d else params,
+            params,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.weight_decay,
+            fused=is_fused(params),
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over a state that may have been saved on another device."""
+        super().load_state_dict(fused_as(self, state_dict))
+
+
+def is_fused(params: Sequence[Any]) -> bool | None:
+    """Returns True for parameters or groups on a GPU, where a step is then a few kernels; else None."""
+    members = [
+        p for item in params for p in (item["params"] if isinstance(item, dict) else [item])
+    ]
+    return True if any(p.device.type == "cuda" for p in members) else None
+
+
+def fused_as(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Returns an optimizer's saved state with steps fused as in this one, not as where it was saved."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**g, "fused": fused} for g in state["param_groups"]]}
 
 
 def without_decay_of_1d(params: ParamsT) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ class Ledger:
     """What was asked since the last `clear`; places are such as `at memory/targets.py:163`.
 
     Attributes:
-        launches: kernels; one for an operation on a list of tensors, however many it has.
+        launches: kernels; one for an operation on lists of tensors that fit each other, though torch
+            splits lists of some hundred tensors.
         uploads: copies from the host to the device.
         blocked: places of those uploads that block the host.
         reads: places where the host waits for values of the device, or for sizes that depend on them.
@@ -76,7 +77,7 @@ class Ledger:
         elif name in _INDEXED and any(i is not None and i.device.type == "cpu" for i in args[1]):
             self._note_upload("index on the CPU", blocks=True)
         if name != "_local_scalar_dense" and (any(on_gpu) or is_on_gpu(kwargs.get("device"))):
-            self.launches += 1
+            self.launches += _kernels(name, args)
         return made_up
 
     def _note_copy(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -99,6 +100,18 @@ class Ledger:
 def is_on_gpu(device: Any) -> bool:
     """Returns whether an argument `device` names a GPU."""
     return device is not None and torch.device(device).type == "cuda"
+
+
+def _kernels(name: str, args: tuple[Any, ...]) -> int:
+    """Returns how many kernels an operation launches: one for all tensors of a list, if each has the layout
+    of its partner in the other lists, and one for each else."""
+    lists = [arg for arg in args if isinstance(arg, list | tuple) and len(arg)]
+    lists = [tensors for tensors in lists if isinstance(tensors[0], Tensor)]
+    if not name.startswith("_foreach") or not lists:
+        return 1
+    layouts = [[(t.shape, t.stride(), t.device) for t in tensors] for tensors in lists]
+    alike = all(other == layouts[0] for other in layouts[1:])
+    return 1 if alike else len(lists[0])
 
 
 def _made_up(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:

@@ -121,12 +121,20 @@ class _Recorded(TorchDispatchMode):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         made_up = self._ledger.note(func, args, kwargs)
+        if func.overloadpacket.__name__ == "_fused_sgd_":  # torch cannot pretend this one
+            return _check_one_device(args, kwargs)
         return made_up() if made_up is not None else func(*args, **kwargs)
 
 
 def _is_pretended(args: Any, kwargs: dict[str, Any]) -> bool:
     leaves = tree_leaves((args, kwargs))
     return is_on_gpu(kwargs.get("device")) or any(isinstance(one, FakeTensor) for one in leaves)
+
+
+def _check_one_device(args: Any, kwargs: dict[str, Any]) -> None:
+    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if len({leaf.device for leaf in leaves}) > 1:
+        raise RuntimeError("found at least two devices among the tensors of a fused optimizer")
 
 
 def _uses(root: Any) -> dict[Any, int]:

@@ -164,9 +164,10 @@ def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Ba
     ]
     if config.channels_last:
         views = [channels_last(group) for group in views]
-    labels = loaded.labels.to(device) if loaded.labels is not None else None
+    labels = loaded.labels.to(device, non_blocking=True) if loaded.labels is not None else None
     masks = loaded.masks.to(device, non_blocking=True) if loaded.masks is not None else None
-    return Batch(views, loaded.index.to(device), labels, masks)
+    index = loaded.index.to(device, non_blocking=True)
+    return Batch(views, index, labels, masks)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.optim.base import OPTIMIZERS
+from ssl_zoo.optim.trust import LayerwiseOptimizer
 
 LRS = (0.5, 2.0, 1.0, 0.3)
 
@@ -32,9 +33,15 @@ def gradients(step: int) -> list[Tensor | None]:
     return grads
 
 
-def build(weights: list[nn.Parameter], config: dict[str, Any]) -> torch.optim.Optimizer:
-    """Returns a registered optimizer."""
-    return OPTIMIZERS.build(config, params=[{"params": weights, "lr_scale": 1.0}])
+def build(
+    weights: list[nn.Parameter], config: dict[str, Any], *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """Returns a registered optimizer, layer-wise ones also with updates as on a GPU."""
+    optimizer = OPTIMIZERS.build(config, params=[{"params": weights, "lr_scale": 1.0}])
+    if fused:
+        assert isinstance(optimizer, LayerwiseOptimizer)
+        optimizer.fused = True
+    return optimizer
 
 
 def take_steps(

@@ -29,12 +29,14 @@ def reference(weights: list[nn.Parameter], n_steps: int, weight_decay: float) ->
     return result
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_equals_the_formula_step_by_step(weight_decay: float) -> None:
+def test_equals_the_formula_step_by_step(fused: bool, weight_decay: float) -> None:
     weights = parameters()
     expected = reference(weights, len(LRS), weight_decay)
     config = {"trust_coefficient": TRUST, "eps": EPS, "weight_decay": weight_decay}
-    take_steps(build(weights, {"name": "larc", **config}), weights, range(len(LRS)))
+    optimizer = build(weights, {"name": "larc", **config}, fused=fused)
+    take_steps(optimizer, weights, range(len(LRS)))
     for one, other in zip(weights, expected, strict=True):
         torch.testing.assert_close(one.detach(), other, rtol=1e-12, atol=1e-14)
 

@@ -29,12 +29,14 @@ def reference(weights: list[nn.Parameter], n_steps: int, exclude_1d: bool) -> li
     return result
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("exclude_1d", [True, False])
-def test_equals_the_formula_step_by_step(exclude_1d: bool) -> None:
+def test_equals_the_formula_step_by_step(fused: bool, exclude_1d: bool) -> None:
     weights = parameters()
     expected = reference(weights, len(LRS), exclude_1d)
     config = {"trust_coefficient": TRUST, "weight_decay": DECAY, "exclude_1d": exclude_1d}
-    take_steps(build(weights, {"name": "lars", **config}), weights, range(len(LRS)))
+    optimizer = build(weights, {"name": "lars", **config}, fused=fused)
+    take_steps(optimizer, weights, range(len(LRS)))
     for one, other in zip(weights, expected, strict=True):
         torch.testing.assert_close(one.detach(), other, rtol=1e-12, atol=1e-14)
 

@@ -1,4 +1,4 @@
-"""What a whole training step asks of a GPU, which is pretended: numbers to hold, in kernels, copies, waits."""
+"""What a training step asks of a GPU, which is pretended: kernels, copies, waits are held to numbers."""
 
 from pathlib import Path
 
@@ -40,19 +40,18 @@ def ledger_of_step(config: RunConfig, folder: Path) -> Ledger:
 
 
 @pytest.mark.parametrize(
-    ("method", "overrides", "launches", "reads"),
+    ("method", "overrides", "launches"),
     [
-        ("swav", ["optimizer=larc", "precision=bf16"], 398, 0),
-        ("simclr", ["optimizer=lars", "precision=bf16"], 308, 0),
-        ("simclr", ["optimizer=sgd", "precision=bf16"], 339, 0),
-        ("simclr", ["optimizer=larc", "precision=fp16", "clip_norm=3.0"], 326, 1),
+        ("swav", ["optimizer=larc", "precision=bf16"], 349),
+        ("simclr", ["optimizer=lars", "precision=bf16"], 264),
+        ("simclr", ["optimizer=sgd", "precision=bf16"], 244),
+        ("simclr", ["optimizer=larc", "precision=fp16", "clip_norm=3.0"], 370),
     ],
 )
 def test_a_step_asks_for_no_more_than_before(
-    method: str, overrides: list[str], launches: int, reads: int, tmp_path: Path
+    method: str, overrides: list[str], launches: int, tmp_path: Path
 ) -> None:
     ledger = ledger_of_step(fast_config(method, *LOCAL_CROPS, *overrides), tmp_path)
     assert ledger.launches <= launches
     assert ledger.uploads == 3  # two sizes of views, and the index
-    assert len(ledger.blocked) <= 1, ledger.blocked
-    assert len(ledger.reads) <= reads, ledger.reads
+    assert ledger.waits == []
