@@ -48,11 +48,24 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_reduce(tensor: Tensor, op: str = "sum") -> Tensor:
-    """Reduces in place over all ranks (`sum`, `max` or `min`) and returns the tensor; no gradient."""
+def all_reduce(tensor: Tensor, op: str = "sum", group: Any = None) -> Tensor:
+    """Reduces in place (`sum`, `max` or `min`) over the ranks of a group, or all, and returns the tensor;
+    no gradient."""
     if is_distributed():
-        dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op.upper()))
+        dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op.upper()), group=group)
     return tensor
+
+
+def stack_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
+    """Returns the equally shaped tensors of the ranks of a group, or of all, `(W, ...)`; no gradient."""
+    if not is_distributed() or world_size() == 1:
+        return tensor[None]
+    found = tensor.new_empty(dist.get_world_size(group), *tensor.shape)
+    if tensor.is_cuda:  # NCCL would copy a list of parts
+        dist.all_gather_into_tensor(found, tensor[None].contiguous(), group=group)
+    else:
+        dist.all_gather(list(found.unbind()), tensor.contiguous(), group=group)
+    return found
 
 
 def broadcast_object(value: Any) -> Any:

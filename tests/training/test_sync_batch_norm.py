@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.training.sync_batch_norm import PlainSyncBatchNorm, synchronize
+from ssl_zoo.testing.pretended_gpu import GPU, pretended_gpu
+from ssl_zoo.training.sync_batch_norm import GPUSyncBatchNorm, PlainSyncBatchNorm, synchronize
 from tests.distributed import run_on_ranks
+from tests.training.batch_norm_kernels import kernels_anywhere
 
 CPU = torch.device("cpu")
 
@@ -61,6 +63,20 @@ def on_this_rank(
     return normalise(norm, images[mine], weights[mine])
 
 
+def on_this_rank_as_on_a_gpu(
+    dims: int, part: tuple[int, ...], momentum: float | None = 0.1
+) -> dict[str, Tensor]:
+    """Does the same in float64 with the layer for CUDA, and the formulas of its kernels."""
+    images = make_images(sum(part), dims).double()
+    weights = weights_of_loss(images).double()
+    start = sum(part[: distributed.rank()])
+    mine = slice(start, start + part[distributed.rank()])
+    norm: Any = make_norm(dims, momentum).double()
+    norm.__class__ = GPUSyncBatchNorm
+    with kernels_anywhere():
+        return normalise(norm, images[mine], weights[mine])
+
+
 CASES: dict[str, tuple[Any, ...]] = {
     "images": (4, (2, 2), "all"),
     "vectors": (2, (4, 4), "all"),
@@ -75,6 +91,10 @@ def everything() -> dict[str, Any]:
     """Returns what all tests on two ranks look at; starting processes takes longer than this."""
     return {
         **{case: on_this_rank(*arguments) for case, arguments in CASES.items()},
+        **{
+            f"{case} on a GPU": on_this_rank_as_on_a_gpu(dims, part, *momentum)
+            for case, (dims, part, _, *momentum) in CASES.items()
+        },
         "off": on_this_rank(4, (2, 2), "off"),
         "group of three": refusal_of_three(),
     }
@@ -102,6 +122,50 @@ def test_normalising_over_ranks_is_normalising_the_whole_batch(
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         for found in ranks:
             torch.testing.assert_close(found[name], whole[name], msg=name)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", CASES)
+def test_the_layer_for_gpus_normalises_the_whole_batch(
+    case: str, two_ranks: list[dict[str, Any]]
+) -> None:
+    dims, part, _, *momentum = CASES[case]
+    images = make_images(sum(part), dims).double()
+    norm = make_norm(dims, *momentum).double()
+    whole = normalise(norm, images, weights_of_loss(images).double())
+    ranks = [found[f"{case} on a GPU"] for found in two_ranks]
+    close = {"rtol": 1e-9, "atol": 1e-9}
+    for name in PER_IMAGE:
+        together = torch.cat([found[name] for found in ranks])
+        torch.testing.assert_close(together, whole[name], msg=name, **close)
+    for name in SUMMED:
+        together = ranks[0][name] + ranks[1][name]
+        torch.testing.assert_close(together, whole[name], msg=name, **close)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        for found in ranks:
+            torch.testing.assert_close(found[name], whole[name], msg=name, **close)
+
+
+def test_the_layer_for_gpus_waits_for_nothing_in_half_precision() -> None:
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 6)]
+    net: Any = nn.Sequential(*layers, nn.BatchNorm1d(6)).to(memory_format=torch.channels_last)
+    for layer in (net[1], net[4]):
+        layer.__class__ = GPUSyncBatchNorm
+    with kernels_anywhere(), pretended_gpu() as gpu:
+        gpu.move(net)
+        with torch.autocast("cuda", torch.bfloat16):
+            out = net(torch.empty(4, 3, 8, 8, device=GPU))
+        assert out.dtype == torch.bfloat16
+        out.float().square().sum().backward()
+        assert all(p.grad is not None and p.grad.device == GPU for p in net.parameters())
+        assert gpu.ledger.waits == []
+
+
+def test_on_a_gpu_layers_are_those_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    norm = synchronize(make_norm(4), "all", GPU)
+    assert type(norm) is GPUSyncBatchNorm
+    assert norm.state_dict().keys() == nn.BatchNorm2d(3).state_dict().keys()
 
 
 @pytest.mark.distributed
