@@ -9,12 +9,15 @@ import torch
 from ssl_zoo import distributed
 
 
-def arithmetic(device: torch.device, *, views_by: str | None = None) -> dict[str, str]:
+def arithmetic(
+    device: torch.device, *, views_by: str | None = None, deterministic: bool = False
+) -> dict[str, str]:
     """Returns what the rounding of a run depends on, over all ranks; all ranks must call it.
 
     Args:
         device: device that this rank trains on.
         views_by: what makes the views, if that is a choice.
+        deterministic: whether a GPU uses deterministic kernels.
     """
     own = {
         "number of threads": str(torch.get_num_threads()),
@@ -22,6 +25,8 @@ def arithmetic(device: torch.device, *, views_by: str | None = None) -> dict[str
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
+    if device.type == "cuda":
+        own["kernels"] = "deterministic" if deterministic else "fastest"
     if views_by is not None:
         own["views by"] = views_by
     ranks = distributed.all_gather_object(own)

@@ -32,7 +32,12 @@ from ssl_zoo.runs.slurm import SlurmConfig
 from ssl_zoo.schedule import Duration, Interval, ScheduleConfig
 from ssl_zoo.trackers.base import TRACKERS
 
-OPERATIONAL = frozenset({"num_workers", "checkpoint", "evaluation", "log", "log_every", "slurm"})
+OPERATIONAL = frozenset(
+    {
+        *("num_workers", "checkpoint", "evaluation", "log", "log_every", "slurm"),
+        *("deterministic",),
+    }
+)
 """Settings that can change when a run resumes, as they do not affect its weights."""
 
 
@@ -94,6 +99,9 @@ class RunConfig(Config):
     """Ranks that share batch statistics: none, all, those of a node, or groups of this many ranks."""
     channels_last: bool = True
     """Whether to store images in channels-last format, which speeds up convolutions."""
+    deterministic: bool = False
+    """Whether a GPU uses only kernels that give the same bits each time, so that a resumed run ends with the
+    weights of one that never stopped; slower. A CPU always does."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of all random numbers."""
     num_workers: int = Field(default=0, ge=0, le=256)

@@ -123,20 +123,37 @@ def check_durations(config: RunConfig, method: Method) -> None:
             )
 
 
-def wrap(method: Method, device: torch.device) -> nn.Module:
+def ddp_flags(device: torch.device, *, deterministic: bool = False) -> dict[str, bool]:
+    """Returns how DistributedDataParallel is to treat gradients.
+
+    Without looking for unused parameters, torch changes the layout of gradients after the first step. Sums
+    over more than two ranks depend on the layout in the last digit, so a resumed run would differ from an
+    uninterrupted one. It looks for them where runs are exact, on a CPU and with deterministic kernels. On a
+    GPU looking costs a walk over the graph in each step, and gradients can be the buckets of the
+    communication themselves, which saves a copy and memory. `static_graph` is no option: it looks for the
+    loss only in tuples, lists and dictionaries, and with any other output averages nothing in its first step.
+
+    Args:
+        device: device of the ranks.
+        deterministic: whether a GPU uses deterministic kernels.
+    """
+    if device.type == "cpu" or deterministic:
+        return {"find_unused_parameters": True}
+    return {"find_unused_parameters": False, "gradient_as_bucket_view": True}
+
+
+def wrap(method: Method, device: torch.device, *, deterministic: bool = False) -> nn.Module:
     """Returns the method with gradients averaged over ranks; the method itself for one process."""
     if distributed.world_size() == 1:
         return method
-    module = _WithSpare(method) if device.type == "cpu" else method
+    flags = ddp_flags(device, deterministic=deterministic)
+    spare = device.type == "cpu" and flags["find_unused_parameters"]
     # Buffers are not broadcast: that would overwrite state that differs between ranks. The
     # argument that replaces this one in newer versions broadcasts them once, at the start.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        # Without looking for unused parameters, torch changes the layout of gradients after the first step.
-        # Sums over more than two ranks depend on the layout in the last digit, so a resumed run
-        # would differ from an uninterrupted one.
         return nn.parallel.DistributedDataParallel(
-            module, broadcast_buffers=False, find_unused_parameters=True
+            _WithSpare(method) if spare else method, broadcast_buffers=False, **flags
         )
 
 

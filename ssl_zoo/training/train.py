@@ -45,6 +45,7 @@ from ssl_zoo.training.build import (
 from ssl_zoo.training.due import Due
 from ssl_zoo.training.initial import initial_weights
 from ssl_zoo.training.kept_decoded import keep_all_decoded
+from ssl_zoo.training.kernels import kernels
 from ssl_zoo.training.online import OnlineEvaluator
 from ssl_zoo.training.outcome import Interrupted, remembered
 from ssl_zoo.training.pace import Clock, peak_memory
@@ -93,7 +94,7 @@ def train(
         if distributed.broadcast_object(folder.is_complete):
             logger.info("'%s' is complete; nothing to do", folder.path)
             return folder.path
-        with remembered(folder):
+        with remembered(folder), kernels(device, deterministic=config.deterministic):
             trainer = Trainer(config, folder, device)
             trainer.prepare()
             # Written only now, so that an invalid config leaves no trace.
@@ -133,7 +134,9 @@ class Trainer:
             self.update.optimizer,
             self.update.scaler,
             self.steps_per_epoch,
-            arithmetic=arithmetic(device, views_by=self.loader.views_by),
+            arithmetic=arithmetic(
+                device, views_by=self.loader.views_by, deterministic=config.deterministic
+            ),
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
             selection=self.selection,
         )

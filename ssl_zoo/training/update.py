@@ -40,7 +40,7 @@ class Update:
     def __init__(self, config: RunConfig, method: Method, device: torch.device) -> None:
         self._config, self._method, self._device = config, method, device
         self._freezing = Freezing(config.init, method.backbone)
-        self._wrapped = wrap(method, device)
+        self._wrapped = wrap(method, device, deterministic=config.deterministic)
         groups = [dict(group) for group in method.param_groups()]
         if config.init is not None and config.init.layer_decay is not None:
             groups = scaled_groups(groups, method.backbone, config.init.layer_decay)
