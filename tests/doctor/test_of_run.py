@@ -123,7 +123,7 @@ def test_a_run_that_waits_for_images_is_found(
 def test_slow_checkpoints_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = TrainingState.save
 
-    def slow(self: TrainingState) -> None:
+    def slow(self: TrainingState, *, wait: bool = True) -> None:
         time.sleep(0.1)
         save(self)
 

@@ -104,7 +104,9 @@ def valid_overrides() -> st.SearchStrategy[list[str]]:
         "sync_batch_norm": st.sampled_from(["off", "all", "node", 2, 8]),
         "channels_last": st.booleans(),
         "checkpoint.keep": st.integers(2),
-        "checkpoint.every": st.builds("{} steps".format, st.integers(0, 10**6)),
+        "checkpoint.every": st.builds(
+            "{}{}".format, st.integers(1, 10**6), st.sampled_from([" steps", " epochs", "m"])
+        ),
         "slurm.comment": text,
         "slurm.setup": st.lists(text, max_size=3),
         "slurm.additional_parameters": st.dictionaries(
