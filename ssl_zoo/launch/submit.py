@@ -170,10 +170,9 @@ def plan_scoring(
         UserError: one of the runs is neither complete nor submitted.
     """
     slurm, sources = resolve(config.slurm, site)
-    slurm = waiting_for(slurm, after)
     scoring = ScoringFolder(folder.absolute())
     scoring.check()
-    config = config.model_copy(update={"slurm": slurm})
+    config = config.model_copy(update={"slurm": waiting_for(slurm, after)})
     target = Target(
         path=scoring.path,
         job=EvaluateJob(str(scoring.path)),
@@ -181,7 +180,7 @@ def plan_scoring(
         write=lambda: scoring.create(config),
         is_complete=scoring.is_complete,
     )
-    return plan_targets([target], slurm, sources)
+    return plan_targets([target], config.slurm, sources)
 
 
 def waiting_for(slurm: SlurmConfig, runs: Iterable[Path]) -> SlurmConfig:
@@ -263,8 +262,7 @@ def plan_targets(targets: list[Target], slurm: SlurmConfig, sources: list[str]) 
         path = targets[0].path
         if path in states and not targets[0].is_complete:
             raise _taken(path, states[path])
-    alone = len(pending) == 1
-    place = pending[0].path if alone else targets[0].path.parent
+    place = pending[0].path if len(pending) == 1 else targets[0].path.parent
     return Plan(
         targets=pending,
         skipped=list(states.items()),
