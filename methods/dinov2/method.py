@@ -38,4 +38,5 @@ class DINOv2(MaskedDistillation):
         if not self.config.koleo_weight:
             return loss
         penalty = torch.stack([koleo(view) for view in features]).sum()
-        return loss + self.config.koleo_weight * penalty
+        total: Tensor = loss + self.config.koleo_weight * penalty
+        return total
