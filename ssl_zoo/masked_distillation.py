@@ -18,7 +18,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
 from ssl_zoo.config import NamedConfig, RunSettings, default
 from ssl_zoo.heads.prototype_head import PrototypeHead, PrototypeHeadConfig
-from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy
+from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy, places_of
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
 from ssl_zoo.memory.centering import MeanCentering, SinkhornCentering, target_metrics
 from ssl_zoo.memory.counts import clusters_of
@@ -114,7 +114,8 @@ class MaskedDistillation(Method):
         images = batch.views[0].flatten(0, 1)  # (N, C, H, W) with N = V_g * B
         embedded = self.backbone.embed(images)
         hidden = checked_global_masks(batch.masks, batch.n_global, embedded.shape[1])  # (N, L)
-        rows = hidden.flatten().nonzero()[:, 0]  # (n,)
+        assert batch.n_hidden is not None
+        rows = places_of(hidden, int(batch.n_hidden[:, : batch.n_global].sum()))  # (n,)
         tokens = torch.where(hidden[..., None], self.mask_token.to(embedded.dtype), embedded)
         encoded = self.backbone.encode(tokens + self.backbone.positions(images))
         local = [self.backbone(group.flatten(0, 1)) for group in batch.views[1:]]

@@ -27,12 +27,19 @@ class Batch:
         labels: labels of the images, `(B,)`; None unless the method sets `needs_labels`.
         masks: patches to hide in the first M global crops, `(B, M, L)` bool in reading order; None
             unless the augmentation draws them.
+        n_hidden: number of hidden patches of each mask, `(B, M)` int64 on the CPU, where the masks were
+            drawn: sizes that depend on it need no wait for the device. Counted here if not given.
     """
 
     views: list[Tensor]
     index: Tensor
     labels: Tensor | None = None
     masks: Tensor | None = None
+    n_hidden: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.masks is not None and self.n_hidden is None:
+            object.__setattr__(self, "n_hidden", self.masks.sum(dim=2).cpu())
 
     @property
     def n_global(self) -> int:

@@ -44,7 +44,9 @@ def images(n: int = 3) -> Batch:
     masks = found.masks.clone()
     masks[0, 1] = False
     masks[1, 0, :20] = True
-    return replace(found, views=[view.double() for view in found.views], masks=masks)
+    return replace(
+        found, views=[view.double() for view in found.views], masks=masks, n_hidden=None
+    )
 
 
 def tokens_of(
@@ -156,7 +158,7 @@ def test_hidden_pixels_reach_the_teacher_alone(name: str) -> None:
 def test_a_batch_in_which_nothing_is_hidden_costs_the_class_loss(centering: str) -> None:
     method, found = build("ibot", f"method.centering={centering}"), images()
     assert found.masks is not None
-    output = method(replace(found, masks=torch.zeros_like(found.masks)), progress())
+    output = method(replace(found, masks=torch.zeros_like(found.masks), n_hidden=None), progress())
     output.loss.backward()
     assert output.metrics()["patch_loss"] == 0
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)

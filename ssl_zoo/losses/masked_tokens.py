@@ -67,3 +67,16 @@ def checked_global_masks(masks: Tensor | None, n_global: int, n_patches: int) ->
             "set augmentation.mask.patch_size to the backbone's"
         )
     return masks[:, :n_global].transpose(0, 1).flatten(0, 1)
+
+
+def places_of(hidden: Tensor, n_hidden: int) -> Tensor:
+    """Returns the positions of hidden patches in `hidden.flatten()`, in order, `(n_hidden,)` int64.
+
+    Unlike `nonzero`, without waiting for the device.
+
+    Args:
+        hidden: `(N, L)` bool.
+        n_hidden: number of True, known to the host.
+    """
+    order = hidden.flatten().to(torch.uint8).argsort(descending=True, stable=True)
+    return order[:n_hidden]

@@ -57,7 +57,7 @@ class PretendedGPU:
         labels = None if batch.labels is None else self.tensor(batch.labels)
         masks = None if batch.masks is None else self.tensor(batch.masks)
         views = [self.tensor(group) for group in batch.views]
-        return Batch(views, self.tensor(batch.index), labels, masks)
+        return Batch(views, self.tensor(batch.index), labels, masks, batch.n_hidden)
 
 
 @contextmanager

@@ -182,9 +182,11 @@ def to_batch(loaded: LoadedBatch, config: RunConfig, device: torch.device) -> Ba
     if config.channels_last:
         views = [channels_last(group) for group in views]
     labels = loaded.labels.to(device, non_blocking=True) if loaded.labels is not None else None
-    masks = loaded.masks.to(device, non_blocking=True) if loaded.masks is not None else None
     index = loaded.index.to(device, non_blocking=True)
-    return Batch(views, index, labels, masks)
+    if loaded.masks is None:
+        return Batch(views, index, labels)
+    masks = loaded.masks.to(device, non_blocking=True)
+    return Batch(views, index, labels, masks, n_hidden=loaded.masks.sum(dim=2))
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,10 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     index = batch.index.chunk(parts)
     labels = batch.labels.chunk(parts) if batch.labels is not None else [None] * parts
     masks = batch.masks.chunk(parts) if batch.masks is not None else [None] * parts
+    counts = batch.n_hidden.chunk(parts) if batch.n_hidden is not None else [None] * parts
     return [
-        Batch([group[part] for group in views], index[part], labels[part], masks[part])
+        Batch(
+            [group[part] for group in views], index[part], labels[part], masks[part], counts[part]
+        )
         for part in range(parts)
     ]

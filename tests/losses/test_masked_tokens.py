@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy
+from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy, places_of
 
 
 def test_value_and_gradient_equal_a_slow_reference() -> None:
@@ -65,6 +65,13 @@ def test_shapes_that_do_not_match_are_refused() -> None:
             torch.arange(3),
             temperature=1,
         )
+
+
+def test_places_are_those_of_nonzero() -> None:
+    hidden = torch.rand(5, 7) < 0.4
+    expected = hidden.flatten().nonzero()[:, 0]
+    assert torch.equal(places_of(hidden, len(expected)), expected)
+    assert len(places_of(torch.zeros(2, 3, dtype=torch.bool), 0)) == 0
 
 
 def test_masks_are_put_in_the_order_of_views() -> None:
