@@ -17,6 +17,7 @@ from ssl_zoo.augmentations.masks import check_masked_run
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
 from ssl_zoo.config import NamedConfig, RunSettings, default
+from ssl_zoo.errors import UserError
 from ssl_zoo.heads.prototype_head import PrototypeHead, PrototypeHeadConfig
 from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy, places_of
 from ssl_zoo.losses.swapped_prediction import swapped_prediction
@@ -101,7 +102,10 @@ class MaskedDistillation(Method):
         names = ["tokens"] if config.shared_head else ["tokens", "patches"]
         widths = {"tokens": tokens.feature_dim, "patches": tokens.width}
         if config.shared_head and tokens.feature_dim != tokens.width:
-            raise ValueError("a shared head needs features as wide as tokens")
+            raise UserError(
+                f"features of {tokens.feature_dim} and tokens of {tokens.width} numbers cannot share a head; "
+                "set method.shared_head=false"
+            )
         self.heads = nn.ModuleDict(
             {name: PrototypeHead(config.head, input_dim=widths[name]) for name in names}
         )

@@ -3,7 +3,7 @@ its text and the facts of facebookresearch/mae."""
 
 from typing import ClassVar, Literal
 
-from ssl_zoo.augmentations.masks import check_masked_run
+from ssl_zoo.augmentations.masks import check_equal_counts, check_masked_run
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.tokens import TokenBackbone, with_tokens
 from ssl_zoo.config import NamedConfig, RunSettings
@@ -51,6 +51,7 @@ class MAE(Method):
         def check(self, run: RunSettings) -> None:
             """Raises `ValueError` if there are no masks, or the backbone cannot drop patches."""
             check_masked_run(run)
+            check_equal_counts(run)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
         tokens = with_tokens(backbone, method=config.name)

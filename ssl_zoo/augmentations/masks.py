@@ -4,7 +4,7 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from ssl_zoo.augmentations import random
@@ -32,7 +32,7 @@ class Mask(Config):
     """Height and width of a patch, in pixels; must equal the backbone's."""
     ratio: Fraction | tuple[Fraction, Fraction]
     """Fraction of the image that is masked; the number of masked squares is rounded to nearest. With
-    blocks also a range, from which each view draws its own, as in iBOT (Zhou et al., 2022,
+    blocks also a range, from which each view draws its own, rounded down, as in iBOT (Zhou et al., 2022,
     arXiv:2111.07832, section 3.2)."""
     unit: int | None = Field(default=None, ge=1, le=512)
     """Height and width of the squares that are masked as a whole, in pixels; by default one patch.
@@ -47,6 +47,21 @@ class Mask(Config):
     smallest_block: int | None = Field(default=None, ge=1)
     """Smallest area of a block, in patches; by default the square of a third of the image's side, which
     is 16 of 14x14 patches as in BEiT."""
+
+    @field_validator("ratio", mode="before")
+    @classmethod
+    def _check_ratio(cls, ratio: object) -> object:
+        numbers = ratio if isinstance(ratio, list | tuple) else [ratio]
+        if len(numbers) != (2 if isinstance(ratio, list | tuple) else 1):
+            raise ValueError(f"{list(numbers)} is not a range; write [low, high]")
+        for number in numbers:
+            try:
+                inside = 0 < float(number) < 1
+            except (TypeError, ValueError):
+                inside = False
+            if not inside:
+                raise ValueError(f"{number} is not a fraction; write a number between 0 and 1")
+        return tuple(numbers) if isinstance(ratio, list | tuple) else ratio
 
     @model_validator(mode="after")
     def _check(self) -> "Mask":
@@ -90,6 +105,8 @@ class Mask(Config):
         masked; blocks can stay below."""
         low, high = self.range
         squares = (size // self.square) ** 2
+        if isinstance(self.ratio, tuple):
+            return int(low * squares), int(high * squares)
         return round(low * squares), round(high * squares)
 
     def check_size(self, size: int) -> None:
@@ -106,6 +123,11 @@ class Mask(Config):
             raise ValueError(
                 f"mask: a ratio of {self.range[0 if fewest < 1 else 1]} hides {hides} of {n_squares} "
                 "squares; hide at least one, but not all"
+            )
+        if self.smallest_block is not None and self.smallest_block > fewest:
+            raise ValueError(
+                f"mask.smallest_block={self.smallest_block} is more than the {fewest} of {n_squares} "
+                "patches that a view may hide; lower it, or raise mask.ratio"
             )
 
     def check_backbone(self, backbone: object) -> None:
@@ -155,7 +177,8 @@ def _draw_blocks(mask: Mask, size: int, keys: Tensor) -> Tensor:
     """
     side = size // mask.patch_size
     smallest = mask.smallest_block or max(1, (side // 3) ** 2)
-    wanted = random.uniform(keys, _RATIO, *mask.range).mul_(side**2).round_()
+    wanted = random.uniform(keys, _RATIO, *mask.range).mul_(side**2)
+    wanted = wanted.floor_() if isinstance(mask.ratio, tuple) else wanted.round_()
     wanted *= random.uniform(keys, _WHETHER) < mask.probability
     hidden = torch.zeros(len(keys), side, side, dtype=torch.bool)
     failed = torch.zeros(len(keys), dtype=torch.int64)
@@ -186,6 +209,16 @@ def _within(length: Tensor, side: int, where: Tensor) -> Tensor:
     return (places >= start) & (places < start + length[:, None])
 
 
+def check_equal_counts(run: RunSettings) -> None:
+    """Raises `ValueError` if images may hide different numbers of patches."""
+    masks = AUGMENTATIONS.build(run.augmentation).draw_masks(torch.arange(64))
+    if masks is not None and len(masks[:, 0].sum(dim=1).unique()) > 1:
+        raise ValueError(
+            f"method '{run.method.name}' drops the same number of patches from each image, but the "
+            "augmentation's masks differ in number; set augmentation.mask.shape=squares"
+        )
+
+
 def check_masked_run(run: RunSettings, *, views: Literal["first", "global"] = "first") -> None:
     """Raises `ValueError` if a method that masks patches gets no masks or cannot use them.
 
@@ -198,11 +231,17 @@ def check_masked_run(run: RunSettings, *, views: Literal["first", "global"] = "f
         raise ValueError(f"{method} {NEEDS_TOKENS}")
     masks = AUGMENTATIONS.build(run.augmentation).draw_masks(torch.zeros(1, dtype=torch.int64))
     if masks is None:
-        patch_size = run.backbone.patch_size if isinstance(run.backbone, PatchSettings) else 16
+        known = isinstance(run.backbone, PatchSettings)
+        patch_size = run.backbone.patch_size if known else "PIXELS"
         usual = "0.75" if views == "first" else "0.3, views: global"
         raise ValueError(
             f"{method} predicts masked patches, but the augmentation masks none; set "
             f"'augmentation.mask={{patch_size: {patch_size}, ratio: {usual}}}'"
+        )
+    if masks.ndim != 3:
+        raise ValueError(
+            f"augmentation '{run.augmentation.name}' draws masks of shape {tuple(masks.shape)}; "
+            "draw_masks must return (B, M, L), the masks of M global crops"
         )
     n_global = next(iter(run.view_counts.values()))
     if views == "global" and masks.shape[1] < n_global:

@@ -20,17 +20,15 @@ def koleo(embeddings: Tensor) -> Tensor:
     process with the global batch. Computed in float32 or float64.
 
     Args:
-        embeddings: `(B, d)`, normalised here; at least two over all ranks.
-
-    Raises:
-        ValueError: there is no other embedding.
+        embeddings: `(B, d)`, normalised here. A single one over all ranks has no neighbour and counts
+            as 0.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         exact = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         own = functional.normalize(exact, dim=1, eps=_EPSILON)
         everyone = distributed.gather(own)
         if len(everyone) < 2:
-            raise ValueError("one embedding has no neighbour; use two images or more")
+            return own.sum() * 0
         with torch.no_grad():
             similarity = own @ everyone.T  # (B, N)
             start = distributed.rank() * len(own)

@@ -141,7 +141,7 @@ class RunFolder:
             self.ownership.take()
         with self.lock(patience_s=SECONDS_FOR_THE_OTHER if takes_over else None):
             self.check(config)
-            for file in (self.config_file, self.metrics_file, self.complete_file):
+            for file in (self.metrics_file, self.complete_file):  # written under the lock alone
                 remove_unfinished(file)
             yield
 

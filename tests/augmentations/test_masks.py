@@ -183,7 +183,13 @@ def test_ranks_share_the_masks_of_one_process() -> None:
         ({"patch_size": 4, "ratio": 0.5, "unit": 12}, "views of 32 pixels .*squares of 12"),
         ({"patch_size": 16, "ratio": 0.1}, "hides 0 of 4 squares"),
         ({"patch_size": 16, "ratio": 0.9}, "hides 4 of 4 squares"),
-        ({"patch_size": 4, "ratio": 1.0}, "less than 1"),
+        ({"patch_size": 4, "ratio": 1.0}, "1.0 is not a fraction"),
+        ({"patch_size": 4, "ratio": "much"}, "much is not a fraction"),
+        ({"patch_size": 4, "ratio": [0.1]}, r"\[0.1\] is not a range"),
+        (
+            {"patch_size": 4, "ratio": 0.5, "smallest_block": 40, **BLOCKS},
+            "smallest_block=40 .* 32 of 64",
+        ),
         ({"patch_size": 4, "ratio": [0.1, 0.5]}, "range of ratio needs shape=blocks"),
         ({"patch_size": 4, "ratio": 0.5, "probability": 0.5}, "probability needs shape=blocks"),
         (

@@ -46,9 +46,11 @@ def test_duplicates_are_finite() -> None:
     assert gradient.isfinite().all()
 
 
-def test_one_embedding_is_refused() -> None:
-    with pytest.raises(ValueError, match="no neighbour"):
-        koleo(torch.ones(1, 3))
+def test_one_embedding_has_no_neighbour_and_costs_nothing() -> None:
+    x = torch.ones(1, 3, requires_grad=True)
+    value = koleo(x)
+    assert float(value.detach()) == 0
+    assert torch.autograd.grad(value, x)[0].isfinite().all()
 
 
 def _on_rank(rank: int, world_size: int) -> tuple[float, list[float]]:

@@ -161,6 +161,11 @@ def test_a_run_without_masks_is_refused_with_the_way_out() -> None:
         run_config("mae", overrides=["augmentation.mask=null"])
 
 
+def test_masks_of_different_numbers_of_patches_are_refused() -> None:
+    with pytest.raises(UserError, match="method 'mae' .*set augmentation.mask.shape=squares"):
+        run_config("mae", overrides=["augmentation.mask.shape=blocks"])
+
+
 def test_a_batch_without_masks_is_refused() -> None:
     with pytest.raises(UserError, match="the batch has no masks"):
         build()(replace(in_double(batch(2)), masks=None), progress())

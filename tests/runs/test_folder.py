@@ -54,11 +54,11 @@ def test_metrics_end_with_the_step_that_a_run_resumes_from(tmp_path: Path) -> No
 def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path: Path) -> None:
     config, folder = fast_config("simclr"), RunFolder(tmp_path)
     folder.create(config)
-    for name in (".complete.json.7537", ".metrics.jsonl.12", ".owner.json.3", ".config.yaml.old"):
+    for name in (".complete.json.7537", ".metrics.jsonl.12", ".owner.json.3", ".config.yaml.3"):
         (tmp_path / name).write_text("")
     with folder.claim(config):
         left = {path.name for path in tmp_path.glob(".*.*")}
-    assert left == {".owner.json.3", ".config.yaml.old"}  # not this process's to remove
+    assert left == {".owner.json.3", ".config.yaml.3"}  # not this process's to remove
 
 
 def test_a_lock_of_nothing_leaves_no_trace(tmp_path: Path) -> None:
