@@ -153,6 +153,7 @@ def plan_runs(
                 "the points of a sweep form one array and must share the settings under 'slurm'"
             )
         slurm.check_batch(config.global_batch_size, config.accumulate)
+        slurm.check_cores(config.num_workers)
         targets.append(_training(config.model_copy(update={"slurm": slurm}), folder))
     return plan_targets(targets, slurm, sources)
 

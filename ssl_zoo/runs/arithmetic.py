@@ -10,7 +10,11 @@ from ssl_zoo import distributed
 
 
 def arithmetic(
-    device: torch.device, *, views_by: str | None = None, deterministic: bool = False
+    device: torch.device,
+    *,
+    views_by: str | None = None,
+    deterministic: bool = False,
+    compiled: bool = False,
 ) -> dict[str, str]:
     """Returns what the rounding of a run depends on, over all ranks; all ranks must call it.
 
@@ -18,10 +22,11 @@ def arithmetic(
         device: device that this rank trains on.
         views_by: what makes the views, if that is a choice.
         deterministic: whether a GPU uses deterministic kernels.
+        compiled: whether torch compiled the networks.
     """
     own = {
         "number of threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
+        "torch": torch.__version__ + (", compiled" if compiled else ""),
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }

@@ -35,7 +35,7 @@ from ssl_zoo.trackers.base import TRACKERS
 OPERATIONAL = frozenset(
     {
         *("num_workers", "checkpoint", "evaluation", "log", "log_every", "slurm"),
-        *("deterministic",),
+        *("checkpoint_activations", "compile", "deterministic"),
     }
 )
 """Settings that can change when a run resumes, as they do not affect its weights."""
@@ -99,6 +99,11 @@ class RunConfig(Config):
     """Ranks that share batch statistics: none, all, those of a node, or groups of this many ranks."""
     channels_last: bool = True
     """Whether to store images in channels-last format, which speeds up convolutions."""
+    checkpoint_activations: bool = False
+    """Whether blocks of the backbone compute activations again in the backward pass instead of keeping them:
+    less memory, a third more time; equal gradients."""
+    compile: bool = False
+    """Whether torch compiles backbone and projection head, which takes a minute or more at the start."""
     deterministic: bool = False
     """Whether a GPU uses only kernels that give the same bits each time, so that a resumed run ends with the
     weights of one that never stopped; slower. A CPU always does."""

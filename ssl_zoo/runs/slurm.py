@@ -191,6 +191,20 @@ class SlurmConfig(Config):
                 f"use a multiple of {parts}, such as {near}"
             )
 
+    def check_cores(self, num_workers: int) -> None:
+        """Checks before submission that a process has cores for its loaders, for itself and for copies.
+
+        Raises:
+            UserError: there are too few.
+        """
+        needed = num_workers + 2
+        if num_workers and self.cpus_per_task is not None and self.cpus_per_task < needed:
+            fits = max(0, self.cpus_per_task - 2)
+            raise UserError(
+                f"slurm.cpus_per_task of {self.cpus_per_task} is too few for num_workers={num_workers} and "
+                f"two more threads; set slurm.cpus_per_task={needed}, or num_workers={fits}"
+            )
+
 
 def resolve(run: SlurmConfig, site: str | None = None) -> tuple[SlurmConfig, list[str]]:
     """Merges the settings of a run over those of a site.

@@ -18,7 +18,9 @@ from ssl_zoo.data.workers import granted
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.training.compiled import compile_networks
 from ssl_zoo.training.initial import InitialWeights
+from ssl_zoo.training.recompute import recompute_blocks
 from ssl_zoo.training.sync_batch_norm import synchronize
 
 
@@ -99,6 +101,10 @@ def build_method(
     if config.channels_last:
         method.to(memory_format=torch.channels_last)
     synchronize(method, config.sync_batch_norm, device)
+    if config.checkpoint_activations:
+        recompute_blocks(method.backbone)
+    if config.compile:
+        compile_networks(method, device)
     return method.train()
 
 

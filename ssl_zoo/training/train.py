@@ -135,7 +135,10 @@ class Trainer:
             self.update.scaler,
             self.steps_per_epoch,
             arithmetic=arithmetic(
-                device, views_by=self.loader.views_by, deterministic=config.deterministic
+                device,
+                views_by=self.loader.views_by,
+                deterministic=config.deterministic,
+                compiled=config.compile,
             ),
             data=TrainingData(dataset, accepts_changes=data.changed == "accept"),
             selection=self.selection,
