@@ -16,15 +16,18 @@ from ssl_zoo.evaluators.base import EVALUATORS
 from ssl_zoo.evaluators.knn.protocols import PROTOCOLS
 from ssl_zoo.formats.base import FORMATS
 from tests import forks
-from tests.documents import blocks, dead_links, read
+from tests.documents import ROOT, blocks, dead_links, read
 from tests.slurm import brief
 
-SCORING = "docs/scoring.md"
-IMAGES = "docs/images.md"
-TRAINING = "docs/training.md"
-SPEED = "docs/speed.md"
+SCORING = "docs/how/scoring.md"
+IMAGES = "docs/how/photos.md"
+TRAINING = "docs/how/training.md"
+SPEED = "docs/how/speed.md"
 
-
+PAGES = [
+    "README.md",
+    *(file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "docs").rglob("*.md"))),
+]
 FEW_STEPS = 4
 
 
@@ -84,7 +87,8 @@ def write_photos(folder: Path) -> None:
         (SCORING, 8, 0),
         (IMAGES, 20, 1),
         (TRAINING, 9, 0),
-        ("docs/pixels.md", 0, 1),
+        ("docs/how/channels.md", 0, 1),
+        ("docs/start/first-run.md", 2, 0),
         (SPEED, 1, 0),
     ],
 )
@@ -115,8 +119,6 @@ def test_scoring_page_lists_every_evaluator_format_and_protocol() -> None:
         assert f"| `{protocol.digest()}` |" in text
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/cluster.md", "docs/pixels.md", SCORING, IMAGES, TRAINING, SPEED]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_documentation_links_resolve(page: str) -> None:
     assert dead_links(page) == []

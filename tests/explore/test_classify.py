@@ -158,7 +158,9 @@ def test_the_documented_lines_give_the_same_classes_with_onnxruntime(
     monkeypatch.chdir(tmp_path)
     classify(CARD, output="model", data="digits_affine", **QUICK)
     (program,) = (
-        block.text for block in blocks("docs/images.md", "python") if "onnxruntime" in block.text
+        block.text
+        for block in blocks("docs/how/photos.md", "python")
+        if "onnxruntime" in block.text
     )
     expected, found = top1(Path("model"), digits), []
     images = images_of(digits, 20)

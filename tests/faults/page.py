@@ -1,4 +1,4 @@
-"""Writes `docs/faults.md` from the docstrings of the stories: `python -m tests.faults.page`.
+"""Writes `docs/trouble/faults.md` from the docstrings of the stories: `python -m tests.faults.page`.
 
 A story is a test in this folder whose docstring says what goes wrong, what happens then, and what to do:
 
@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 from tests.documents import ROOT
 
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "trouble" / "faults.md"
 WITHOUT_STORIES = {"test_fuzz", "test_page", "test_properties"}
 """Files of this folder that test something else."""
 FORM = re.compile(r"(?P<fault>\S.*?)\n\nThen: (?P<then>\S.*?)\nDo: (?P<do>\S.*)", re.DOTALL)
 INTRODUCTION = """\
 # What can go wrong, and what happens then
 
-Each row is a test in [`tests/faults`](../tests/faults), which makes it happen and checks the outcome;
+Each row is a test in [`tests/faults`](../../tests/faults), which makes it happen and checks the outcome;
 `make faults` runs them all. This page is generated: `python -m tests.faults.page`.
 """
 

@@ -20,7 +20,7 @@ def test_a_cut_cable() -> None:
 
 def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(files()), (
-        "docs/faults.md is not current; run: python -m tests.faults.page"
+        "docs/trouble/faults.md is not current; run: python -m tests.faults.page"
     )
 
 

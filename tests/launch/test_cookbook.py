@@ -1,4 +1,4 @@
-"""Settings, profiles and scripts shown in docs/cluster.md match the code; its commands are run by
+"""Settings, profiles and scripts shown in docs/how/slurm.md match the code; its commands are run by
 `tests/slurm/test_docs.py`."""
 
 import re
@@ -12,7 +12,7 @@ from ssl_zoo.config import parse_yaml, validate
 from ssl_zoo.runs.slurm import SlurmConfig
 from tests.documents import Block, blocks, read
 
-PAGE = "docs/cluster.md"
+PAGE = "docs/how/slurm.md"
 PROFILE = re.compile(r"# ~/.config/ssl-zoo/slurm/(\w+)\.yaml\n")
 
 

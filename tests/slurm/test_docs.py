@@ -22,7 +22,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.stories import Stage, Told, story
 
 BRIEF = Path(__file__).with_name("brief.py")
-COOKBOOK = "docs/cluster.md"
+COOKBOOK = "docs/how/slurm.md"
 SECONDS = 900
 """How long a command may take before it is said to hang."""
 SIDE_BY_SIDE = 3
