@@ -85,10 +85,14 @@ def write_photos(folder: Path) -> None:
     [
         ("README.md", 11, 2),
         (SCORING, 8, 0),
-        (IMAGES, 20, 1),
+        (IMAGES, 11, 0),
+        ("docs/how/clusters.md", 1, 0),
+        ("docs/how/features.md", 9, 2),
         (TRAINING, 9, 0),
         ("docs/how/channels.md", 0, 1),
         ("docs/start/first-run.md", 2, 0),
+        ("docs/reference/settings.md", 1, 0),
+        ("docs/reference/python.md", 0, 1),
         (SPEED, 1, 0),
     ],
 )

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs.site.generated import filled, method_page_texts
 from docs.site.links import ROOT, MissingTarget, repository, rewrite
 
 PAGES = ROOT / "build" / "pages"
@@ -33,8 +34,13 @@ def pages() -> Iterator[tuple[str, str]]:
     for file in sorted((ROOT / "docs").rglob("*.md")):
         name = file.relative_to(ROOT / "docs").as_posix()
         folder = posixpath.join("docs", posixpath.dirname(name))
-        text = file.read_text(encoding="utf-8")
-        yield name, rewrite(text, folder=folder, page=name, repository=repository())
+        yield name, _moved(name, filled(file.read_text(encoding="utf-8")), folder)
+    for name, text, folder in method_page_texts():
+        yield name, _moved(name, text, folder)
+
+
+def _moved(name: str, text: str, folder: str) -> str:
+    return rewrite(text, folder=folder, page=name, repository=repository())
 
 
 def write_pages(folder: Path) -> None:

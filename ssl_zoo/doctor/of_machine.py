@@ -151,7 +151,8 @@ def _packages() -> Iterator[Diagnosis]:
         if "platform" not in marker and not _is_installed(name):
             lacks.append(name)
     required = missing.pop("")
-    missing.pop("dev", None)
+    for ours in ("dev", "docs"):
+        missing.pop(ours, None)
     yield Diagnosis(
         PART,
         "packages",

@@ -159,7 +159,7 @@ def test_the_documented_lines_give_the_same_classes_with_onnxruntime(
     classify(CARD, output="model", data="digits_affine", **QUICK)
     (program,) = (
         block.text
-        for block in blocks("docs/how/photos.md", "python")
+        for block in blocks("docs/how/features.md", "python")
         if "onnxruntime" in block.text
     )
     expected, found = top1(Path("model"), digits), []
