@@ -83,12 +83,16 @@ def write_photos(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "n_commands", "n_programs"),
     [
-        ("README.md", 11, 2),
+        ("README.md", 4, 1),
         (SCORING, 8, 0),
         (IMAGES, 11, 0),
         ("docs/how/clusters.md", 1, 0),
         ("docs/how/features.md", 9, 2),
-        (TRAINING, 9, 0),
+        (TRAINING, 13, 0),
+        ("docs/migrate/lightly.md", 1, 0),
+        ("docs/migrate/solo-learn.md", 1, 0),
+        ("docs/migrate/vissl.md", 1, 0),
+        ("docs/migrate/stable-pretraining.md", 1, 0),
         ("docs/how/channels.md", 0, 1),
         ("docs/start/first-run.md", 2, 0),
         ("docs/reference/settings.md", 1, 0),
