@@ -24,8 +24,11 @@ READ_BYTES = 4 << 20
 SORTED_NEIGHBOURS = 1 << 16
 """Neighbours sorted at a time by a thread."""
 ROWS_AT_ONCE = 1024
-"""Train features that faiss multiplies at a time (`distance_compute_blas_database_bs`). Chunks and the
-shares of ranks begin at multiples of it, so that products do not depend on them to the last bit."""
+"""Train features that faiss multiplies at a time (`distance_compute_blas_database_bs`). Chunks begin at
+multiples of it, so that products do not depend on them to the last bit."""
+SCANNED_ROWS = 4 * ROWS_AT_ONCE
+"""Train features multiplied at a time when all products are examined. Large chunks and the shares of ranks
+begin at multiples of it, for the same reason."""
 GPU_NEIGHBOURS = 2048
 """Largest number of neighbours that faiss supports on a GPU."""
 
@@ -42,7 +45,8 @@ def unit_rows(values: Floats) -> Floats:
 def chunk_rows(d: int, chunk_bytes: int) -> int:
     """Returns the number of features of dimension `d` in a chunk, in whole blocks of products."""
     rows = max(1, chunk_bytes // (4 * d))
-    return rows if rows < ROWS_AT_ONCE else rows // ROWS_AT_ONCE * ROWS_AT_ONCE
+    block = next((block for block in (SCANNED_ROWS, ROWS_AT_ONCE) if rows >= block), 1)
+    return rows // block * block
 
 
 def chunks(values: Floats, chunk_bytes: int, *, unit: bool) -> Iterator[tuple[int, Floats]]:

@@ -5,6 +5,7 @@ import numpy as np
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.search.flat import (
     BLOCK_BYTES,
+    SCANNED_ROWS,
     Best,
     Floats,
     Ids,
@@ -13,9 +14,6 @@ from ssl_zoo.evaluators.search.flat import (
     unit_rows,
 )
 from ssl_zoo.evaluators.search.sharing import Bank, over_ranks
-
-SCANNED_ROWS = 4096
-"""Train features multiplied at a time where all products are looked at."""
 
 
 def nearest_by_product(bank: Bank, test: Floats, k: int) -> tuple[Floats, Ids]:

@@ -2,7 +2,7 @@
 
 Each rank searches the features of its share for all test features. What they find is merged pair by
 pair, in the order of the shares, by decreasing similarity and increasing index. Shares begin at
-multiples of `ROWS_AT_ONCE`, so products are those of one rank, with an equal number of threads to the
+multiples of `SCANNED_ROWS`, so products are those of one rank, with an equal number of threads to the
 last bit.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
-from ssl_zoo.evaluators.search.flat import ROWS_AT_ONCE, Best, Floats, chunks
+from ssl_zoo.evaluators.search.flat import SCANNED_ROWS, Best, Floats, chunks
 from ssl_zoo.evaluators.search.mapped import Mapped, let_go, mapped_rows
 
 WORTH_SHARING = 1 << 31
@@ -108,10 +108,9 @@ def over_ranks(search: Search, bank: Bank, queries: Floats, size: int) -> Best:
 
 
 def shares(n: int, n_ranks: int) -> list[slice]:
-    """Returns the rows of each rank, in whole blocks of products where there are enough of them."""
-    block = ROWS_AT_ONCE if n >= ROWS_AT_ONCE * n_ranks else 1
-    n_blocks = -(-n // block)
-    bounds = [min(n, block * (n_blocks * rank // n_ranks)) for rank in range(n_ranks + 1)]
+    """Returns the rows of each rank, in whole blocks of products; a rank may get none."""
+    n_blocks = -(-n // SCANNED_ROWS)
+    bounds = [min(n, SCANNED_ROWS * (n_blocks * rank // n_ranks)) for rank in range(n_ranks + 1)]
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 

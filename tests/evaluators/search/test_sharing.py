@@ -25,6 +25,7 @@ def searches(folder: str) -> dict[str, Found]:
     mapped = np.load(Path(folder) / "train.npy", mmap_mode="r")
     cases: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "ties": (signs(3001, 0), signs(50, 1), {"k": 20}),
+        "duplicates": (np.tile(gaussian(500, 24, 0), (20, 1)), gaussian(50, 24, 1), {"k": 30}),
         "long": (gaussian(5000, 24, 0), gaussian(50, 24, 1), {"k": 120, "metric": "dot"}),
         "mapped": (mapped[7:], gaussian(50, 24, 1), {"k": 7}),
         "bf16": (gaussian(5000, 24, 0), gaussian(50, 24, 1), {"k": 7, "precision": "bf16"}),
@@ -75,7 +76,7 @@ def count_rows(folder: str) -> int:
 
 @pytest.mark.distributed
 def test_each_rank_searches_its_own_share(features: str) -> None:
-    assert run_on_ranks(count_rows, 2, features) == [2048, 2952]
+    assert run_on_ranks(count_rows, 2, features) == [4096, 904]
 
 
 def search_what_is_gone(folder: str) -> str:
@@ -106,8 +107,8 @@ def test_shares_are_even_and_leave_out_no_row(n: int, n_ranks: int) -> None:
     found = shares(n, n_ranks)
     assert np.concatenate([np.arange(n)[rows] for rows in found]).tolist() == [*range(n)]
     sizes = [rows.stop - rows.start for rows in found]
-    assert max(sizes) - min(sizes) <= 1024
-    assert n < 1024 * n_ranks or all(rows.start % 1024 == 0 for rows in found)
+    assert max(sizes) - min(sizes) <= 4096
+    assert all(rows.start % 4096 == 0 or rows.start == n for rows in found)
 
 
 def test_rows_of_a_memory_map_are_opened_where_they_are(tmp_path: Path) -> None:
