@@ -243,12 +243,18 @@ def _help(turn: _Turn) -> None:
     """Calls what rank 0 asks for, until it is done.
 
     Raises:
-        UserError: rank 0 has ended or has failed.
+        UserError: rank 0 has ended or has failed, or this rank cannot do what it asks for.
     """
     while (word := turn.hear()) == b"call":
-        function, request = broadcast_object(None)
-        with suppress(UserError):  # which rank 0 raises, too
-            _called(function, request, None, alone=False)
+        try:
+            function, request = broadcast_object(None)
+            with suppress(UserError):  # which rank 0 raises, too
+                _called(function, request, None, alone=False)
+        except RuntimeError as error:  # also of a collective whose other end is gone
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"rank {rank()} cannot take part in the work of rank 0 ({reason}); check the log of rank 0"
+            ) from error
     if word == b"failed":
         time.sleep(GRACE_S)
         raise UserError.everywhere("rank 0 has failed; check its log")

@@ -89,10 +89,14 @@ class Interval(Config):
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: Any) -> Any:
-        if isinstance(value, Interval) or (
-            isinstance(value, dict) and {*value} & {"every", "minutes"}
-        ):
+        if isinstance(value, Interval):
             return value
+        if isinstance(value, dict) and {*value} & {"every", "minutes"}:
+            if value.get("every") is not None and value.get("minutes"):
+                raise ValueError("an interval has 'every' or 'minutes', not both; leave one out")
+            return value
+        if value is None:
+            raise ValueError("null is not an interval; write '10 epochs', '500 steps', '10m' or 0")
         match = _MINUTES.match(str(value))
         if match is not None:
             return {"minutes": match[1]}

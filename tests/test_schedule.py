@@ -16,6 +16,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import run_config
 from ssl_zoo.schedule import (
     Duration,
+    Interval,
     Progress,
     Ramp,
     ScheduleConfig,
@@ -208,3 +209,16 @@ def test_weight_decay_moves_over_the_whole_run() -> None:
 def test_what_happens_between_epochs_is_due_at_the_next(every: str, epochs: list[int]) -> None:
     duration = Duration.model_validate(every)
     assert [epoch for epoch in range(6) if duration.is_due(10 * epoch, 10)] == epochs
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        (None, "null is not an interval"),
+        ({"every": "1 epoch", "minutes": 5}, "not both"),
+        ("soon", "is not an interval"),
+    ],
+)
+def test_an_interval_that_is_none_is_refused(every: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Interval.model_validate(every)

@@ -107,7 +107,7 @@ class Writing:
     Attributes:
         final: path of the checkpoint.
         is_done: whether it is published.
-        seconds: time that this rank has spent on writing and publishing.
+        seconds: time spent on copying, writing and publishing, by the slowest rank.
     """
 
     def __init__(
@@ -123,12 +123,24 @@ class Writing:
         self._publishes = False
         # The name is unique to this process: a stale process of an earlier start may be at the same step.
         nonce = distributed.broadcast_object(uuid.uuid4().hex[:8])
-        self._aside = aside = folder / f".writing-step-{step:08d}-{nonce}"
-        error = _attempt(lambda: aside.mkdir(parents=True)) if distributed.is_main() else None
+        self._aside = folder / f".writing-step-{step:08d}-{nonce}"
+        error = (
+            _attempt(lambda: self._aside.mkdir(parents=True)) if distributed.is_main() else None
+        )
         self._error = distributed.broadcast_object(error)
         if self._error is None:
-            given = in_memory(content) if background else content
-            self._start(lambda: self._digests.update(_write(aside, given)))
+            self._begin(content)
+
+    def _begin(self, content: Content) -> None:
+        """Starts writing the files of this rank; the error of a copy that fails is raised by `advance`."""
+        begin = time.monotonic()
+        try:
+            given = in_memory(content) if self._background else content
+        except _EXPECTED as error:  # such as no memory
+            self._error = error
+            return
+        self.seconds += time.monotonic() - begin
+        self._start(lambda: self._digests.update(_write(self._aside, given)))
 
     @property
     def is_busy(self) -> bool:
@@ -175,11 +187,12 @@ class Writing:
 
     def _publish_all(self) -> None:
         """Starts publishing on rank 0, if all ranks have written their files."""
-        outcomes = distributed.all_gather_object((self._error, self._digests))
-        self._error = next((found for found, _ in outcomes if found is not None), None)
+        outcomes = distributed.all_gather_object((self._error, self._digests, self.seconds))
+        self._error = next((found for found, _, _ in outcomes if found is not None), None)
+        self.seconds = max(seconds for _, _, seconds in outcomes)
         if not distributed.is_main():
             return
-        checksums = {name: digest for _, part in outcomes for name, digest in part.items()}
+        checksums = {name: digest for _, part, _ in outcomes for name, digest in part.items()}
         manifest = Manifest(
             **vars(self._facts), world_size=distributed.world_size(), sha256=checksums
         )

@@ -94,11 +94,13 @@ class Agreement:
             Superseded: another start of the run has taken over.
             NonFiniteLoss: the loss or weights of a rank were not finite.
         """
+        moved = step > self._reached[0]  # else the pace is not known again
         own = self._own(step, request, look=look, busy=busy, timed=timed)
         packed = torch.tensor(astuple(own), device=self._device)
         packed[-1] = self._bad_step  # on the device; reading it here would wait for the step
         flags = Flags(*map(int, distributed.all_reduce(packed, "max").tolist()))
-        self._interval = steps_between_checks(flags.pace_ms / 1000)  # the same on all ranks
+        if moved:
+            self._interval = steps_between_checks(flags.pace_ms / 1000)  # the same on all ranks
         self.busy, self.timed = bool(flags.busy), bool(flags.timed)
         if flags.superseded:
             raise self._folder.ownership.lost()

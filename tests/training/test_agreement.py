@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,19 @@ def asked(*signals: int) -> StopRequest:
 
 def test_without_a_request_training_continues(tmp_path: Path) -> None:
     assert Agreement(RunFolder(tmp_path), CPU).reach(5, asked(), look=False) == 0
+
+
+def test_a_second_agreement_after_one_step_does_not_change_how_often_ranks_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((0.0, 20.0, 20.0, 20.0))  # a step takes 20 s
+    clock = SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr("ssl_zoo.training.agreement.time", clock)
+    agreement = Agreement(RunFolder(tmp_path), CPU)
+    agreement.reach(1, asked(), look=False)
+    assert agreement.is_due(2)
+    agreement.reach(1, asked(), look=True)
+    assert agreement.is_due(2)
 
 
 def test_the_weightiest_signal_is_returned(tmp_path: Path) -> None:
