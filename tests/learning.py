@@ -57,7 +57,7 @@ BRIEF = {
     "deepcluster": ("epochs=40",),
     "dino": ("epochs=16",),
     "dinov2": ("epochs=16", "evaluation.every=16 epochs"),
-    "ibot": ("epochs=16", "evaluation.every=16 epochs"),
+    "ibot": ("epochs=20", "evaluation.every=20 epochs"),
     "moco_v2": ("epochs=10",),
     "nnclr": ("epochs=16",),
     "sela": ("epochs=20",),

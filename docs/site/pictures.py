@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 
 import ssl_zoo
 from docs.site.links import ROOT
@@ -83,8 +84,8 @@ def draw_queue(output: Path) -> None:
     figure, axis = plt.subplots(figsize=(7.2, 2.6), layout="constrained")
     for left in range(15):
         age = left / 15
-        axis.add_patch(plt.Rectangle((left, 0), 0.92, 1, color=GREY, alpha=0.9 - 0.75 * age))
-    axis.add_patch(plt.Rectangle((-1.2, 0), 0.92, 1, color=BLUE))
+        axis.add_patch(Rectangle((left, 0), 0.92, 1, color=GREY, alpha=0.9 - 0.75 * age))
+    axis.add_patch(Rectangle((-1.2, 0), 0.92, 1, color=BLUE))
     axis.annotate(
         "", (15, -0.25), (-1.2, -0.25), arrowprops={"arrowstyle": "<->", "color": ORANGE}
     )

@@ -1,7 +1,7 @@
 """Masks: which patches of an image are hidden, as a pure function of the image's key."""
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -50,7 +50,7 @@ class Mask(Config):
 
     @field_validator("ratio", mode="before")
     @classmethod
-    def _check_ratio(cls, ratio: object) -> object:
+    def _check_ratio(cls, ratio: Any) -> Any:
         numbers = ratio if isinstance(ratio, list | tuple) else [ratio]
         if len(numbers) != (2 if isinstance(ratio, list | tuple) else 1):
             raise ValueError(f"{list(numbers)} is not a range; write [low, high]")
@@ -212,7 +212,7 @@ def _within(length: Tensor, side: int, where: Tensor) -> Tensor:
 def check_equal_counts(run: RunSettings) -> None:
     """Raises `ValueError` if images may hide different numbers of patches."""
     masks = AUGMENTATIONS.build(run.augmentation).draw_masks(torch.arange(64))
-    if masks is not None and len(masks[:, 0].sum(dim=1).unique()) > 1:
+    if masks is not None and len({*masks[:, 0].sum(dim=1).tolist()}) > 1:
         raise ValueError(
             f"method '{run.method.name}' drops the same number of patches from each image, but the "
             "augmentation's masks differ in number; set augmentation.mask.shape=squares"
@@ -231,8 +231,8 @@ def check_masked_run(run: RunSettings, *, views: Literal["first", "global"] = "f
         raise ValueError(f"{method} {NEEDS_TOKENS}")
     masks = AUGMENTATIONS.build(run.augmentation).draw_masks(torch.zeros(1, dtype=torch.int64))
     if masks is None:
-        known = isinstance(run.backbone, PatchSettings)
-        patch_size = run.backbone.patch_size if known else "PIXELS"
+        backbone = run.backbone
+        patch_size = backbone.patch_size if isinstance(backbone, PatchSettings) else "PIXELS"
         usual = "0.75" if views == "first" else "0.3, views: global"
         raise ValueError(
             f"{method} predicts masked patches, but the augmentation masks none; set "

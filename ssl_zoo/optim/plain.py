@@ -39,14 +39,14 @@ class SGD(torch.optim.SGD):
             return self
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
-        params = without_decay_of_1d(params) if config.exclude_1d else list(params)
+        given: list[Any] = [*(without_decay_of_1d(params) if config.exclude_1d else params)]
         super().__init__(
-            params,
+            given,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
-            fused=is_fused(params),
+            fused=is_fused(given),
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -76,14 +76,14 @@ class AdamW(torch.optim.AdamW):
         """Whether to exempt biases and normalisation layers from weight decay, as in DINO and MAE."""
 
     def __init__(self, config: Config, *, params: ParamsT) -> None:
-        params = without_decay_of_1d(params) if config.exclude_1d else list(params)
+        given: list[Any] = [*(without_decay_of_1d(params) if config.exclude_1d else params)]
         super().__init__(
-            params,
+            given,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.weight_decay,
-            fused=is_fused(params),
+            fused=is_fused(given),
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -106,11 +106,11 @@ def walk_back(loss: Tensor) -> None:
                     ready.append(to)
 
 
-class _Recorded(TorchDispatchMode):
+class _Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes each operation to a ledger; runs those without a tensor on the GPU for real."""
 
     def __init__(self, fake: FakeTensorMode, ledger: Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._fake, self._ledger = fake, ledger
 
     def __torch_dispatch__(

@@ -152,7 +152,7 @@ def wrap(method: Method, device: torch.device, *, deterministic: bool = False) -
     """Returns the method with gradients averaged over ranks; the method itself for one process."""
     if distributed.world_size() == 1:
         return method
-    flags = ddp_flags(device, deterministic=deterministic)
+    flags: dict[str, Any] = dict(ddp_flags(device, deterministic=deterministic))
     spare = device.type == "cpu" and flags["find_unused_parameters"]
     # Buffers are not broadcast: that would overwrite state that differs between ranks. The
     # argument that replaces this one in newer versions broadcasts them once, at the start.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -29,16 +30,15 @@ def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     if deterministic:
         # For cuBLAS; read when the first matrices are multiplied.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fill: Any = torch.utils.deterministic
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
     settings = (
         cudnn.deterministic,
         cudnn.benchmark,
-        torch.utils.deterministic.fill_uninitialized_memory,
+        fill.fill_uninitialized_memory,
     )
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # it costs time, and nothing reads it
-    )
+    fill.fill_uninitialized_memory = False  # it costs time, and nothing reads it
     cudnn.deterministic, cudnn.benchmark = deterministic, not deterministic
     try:
         yield
@@ -53,4 +53,4 @@ def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         cudnn.deterministic, cudnn.benchmark, filled = settings
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        fill.fill_uninitialized_memory = filled

@@ -76,9 +76,9 @@ class GPUSyncBatchNorm(PlainSyncBatchNorm):
             input,
             self.weight,
             self.bias,
-            self.running_mean if tracks else None,
-            self.running_var if tracks else None,
-            self._counted_momentum() if tracks else 0.0,
+            (self.running_mean, self.running_var, self._counted_momentum())
+            if tracks
+            else (None, None, 0.0),
             self.eps,
             self.group,
         )
@@ -100,9 +100,7 @@ class _Normalized(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        momentum: float,
+        running: tuple[Tensor | None, Tensor | None, float],
         eps: float,
         group: Any,
     ) -> Tensor:
@@ -110,9 +108,9 @@ class _Normalized(torch.autograd.Function):
         mean, scale = torch.batch_norm_stats(x, eps)  # scale is 1 / standard deviation
         count = mean.new_full((1,), x.numel() // x.shape[1])
         everyone = distributed.stack_over_ranks(torch.cat([mean, scale, count]), group)
-        means, scales, counts = everyone.split([len(mean), len(mean), 1], dim=1)
+        means, scales, counts = torch.split(everyone, [len(mean), len(mean), 1], dim=1)
         mean, scale = torch.batch_norm_gather_stats_with_counts(
-            x, means, scales, running_mean, running_var, momentum, eps, counts.flatten()
+            x, means, scales, *running, eps, counts.flatten()
         )
         ctx.save_for_backward(x, weight, mean, scale, counts.flatten().to(torch.int32))
         out: Tensor = torch.batch_norm_elemt(x, weight, bias, mean, scale, eps)
@@ -130,10 +128,11 @@ class _Normalized(torch.autograd.Function):
         of_x = None
         if needed[0]:
             both = distributed.all_reduce(torch.cat([sums, products]), group=ctx.group)
+            sums, products = both[: len(sums)], both[len(sums) :]
             of_x = torch.batch_norm_backward_elemt(
-                dy, x, mean, scale, weight, *both.split(len(sums)), counts
+                dy, x, mean, scale, weight, sums, products, counts
             )
-        return of_x, of_weight, of_bias, None, None, None, None, None
+        return of_x, of_weight, of_bias, None, None, None
 
 
 def _dense(x: Tensor) -> Tensor:

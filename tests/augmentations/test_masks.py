@@ -1,6 +1,7 @@
 """Masks: how much is hidden, what they depend on, and what they must fit."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def keys(n: int, epoch: int = 0) -> Tensor:
     return random.sample_keys(3, epoch, torch.arange(n))
 
 
-def draw(n: int = 16, epoch: int = 0, **mask: object) -> Tensor:
+def draw(n: int = 16, epoch: int = 0, **mask: Any) -> Tensor:
     masks = build(**mask).draw_masks(keys(n, epoch))
     assert masks is not None
     assert masks.shape[1] == 1
@@ -45,7 +46,7 @@ def draw(n: int = 16, epoch: int = 0, **mask: object) -> Tensor:
     ],
 )
 def test_each_image_hides_the_nearest_number_of_squares(
-    mask: dict[str, object], n_hidden: int, n_patches: int
+    mask: dict[str, Any], n_hidden: int, n_patches: int
 ) -> None:
     masks = draw(**mask)
     assert masks.dtype == torch.bool
@@ -151,7 +152,7 @@ def test_global_crops_have_masks_of_their_own_and_some_have_none() -> None:
     counts = masks.sum(dim=2)
     assert 0.4 < (counts == 0).float().mean() < 0.6
     assert counts.max() <= 32
-    assert counts[counts > 0].unique().numel() > 15
+    assert len({*counts.flatten().tolist()}) > 16
     assert not torch.equal(counts[:, 0], counts[:, 1])
     some = torch.tensor([7, 2, 30])
     alone = drawn.draw_masks(keys(400)[some])

@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "docs" / "start" / "digits.ipynb"
 
 
 def cells() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def test_the_notebook_is_kept_without_output() -> None:

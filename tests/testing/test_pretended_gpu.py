@@ -19,9 +19,10 @@ class Doubled(torch.autograd.Function):
 
 def loss_of(net: nn.Sequential, images: torch.Tensor) -> torch.Tensor:
     """A loss whose graph joins, broadcasts, leaves a part out, and calls a function in Python."""
-    features = Doubled.apply(net(images))
-    one, two, _ = features.split(2, dim=1)
-    return (one * two + one).square().mean() + features.unbind(0)[0].sum() * 0.1
+    features: torch.Tensor = Doubled.apply(net(images))
+    one, two, _ = features.chunk(3, dim=1)
+    loss: torch.Tensor = (one * two + one).square().mean() + features.unbind(0)[0].sum() * 0.1
+    return loss
 
 
 def small_net() -> nn.Sequential:
@@ -32,7 +33,7 @@ def small_net() -> nn.Sequential:
 
 def test_gradients_are_those_of_torch() -> None:
     net, images = small_net(), torch.randn(5, 3, 8, 8, dtype=torch.float64)
-    loss_of(net, images).backward()
+    torch.autograd.backward(loss_of(net, images))
     expected = [p.grad for p in net.parameters()]
     net.zero_grad(set_to_none=True)
     walk_back(loss_of(net, images))
@@ -53,7 +54,8 @@ def test_a_step_on_the_gpu_gives_gradients_there() -> None:
     net = small_net()
     with pretended_gpu() as gpu:
         gpu.move(net)
-        loss_of(net, torch.empty(5, 3, 8, 8, dtype=torch.float64, device=GPU)).backward()
+        loss = loss_of(net, torch.empty(5, 3, 8, 8, dtype=torch.float64, device=GPU))
+        loss.backward()  # type: ignore[no-untyped-call]
         for parameter in net.parameters():
             assert parameter.grad is not None
             assert parameter.grad.device == GPU
@@ -97,6 +99,6 @@ def test_everything_is_as_before_afterwards() -> None:
     with pretended_gpu():
         pass
     parameter = torch.ones(2, requires_grad=True)
-    parameter.sum().backward()
+    torch.autograd.backward(parameter.sum())
     assert parameter.grad is not None
     assert torch.ones(2).tolist() == [1, 1]

@@ -51,7 +51,7 @@ def test_gradients_and_statistics_stay_the_same(config: dict[str, Any], n_blocks
 def test_less_is_kept_for_the_backward_pass() -> None:
     kept = []
     for saves in (False, True):
-        net, bytes_of = build({"name": "resnet18", "stem": "cifar"}), {}
+        net, bytes_of = build({"name": "resnet18", "stem": "cifar"}), dict[int, int]()
         if saves:
             recompute_blocks(net)
 

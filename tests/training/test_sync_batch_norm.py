@@ -134,7 +134,7 @@ def test_the_layer_for_gpus_normalises_the_whole_batch(
     norm = make_norm(dims, *momentum).double()
     whole = normalise(norm, images, weights_of_loss(images).double())
     ranks = [found[f"{case} on a GPU"] for found in two_ranks]
-    close = {"rtol": 1e-9, "atol": 1e-9}
+    close: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
     for name in PER_IMAGE:
         together = torch.cat([found[name] for found in ranks])
         torch.testing.assert_close(together, whole[name], msg=name, **close)

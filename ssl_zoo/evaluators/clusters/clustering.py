@@ -59,7 +59,8 @@ class Clustering(Evaluator):
         """Number of k-means iterations per start."""
         memory_mb: int | None = Field(default=None, ge=1)
         """Memory for normalised features of the train split, 2000 MB by default; more are read from the
-        cache in each iteration. Does not affect the scores."""
+        cache in each iteration. Scores are the same unless a cluster gets empty, which is then split by
+        other code; they differ by as much as between random starts."""
 
         @field_validator("over_cluster", mode="before")
         @classmethod
