@@ -395,7 +395,6 @@ def _link_logs(target: Target, number: str | None, plan: Plan) -> None:
     if own == plan.folder or number is None:
         return
     own.mkdir(exist_ok=True)
-    for rank in range(plan.slurm.processes):
-        name = f"{number}_{rank}_log.out"
+    for name in (f"{number}_{rank}_log.out" for rank in range(plan.slurm.processes)):
         (own / name).unlink(missing_ok=True)
         (own / name).symlink_to(os.path.relpath(plan.folder / name, own))

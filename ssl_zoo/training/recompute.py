@@ -64,14 +64,16 @@ def _forward(block: nn.Module, forward: Callable[..., Any], *arguments: Any) -> 
 def _counting_no_batch(block: nn.Module) -> Iterator[None]:
     """Keeps running statistics as they are, which have seen the batch."""
     norms = [
-        module
+        (module, module.momentum)
         for module in block.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
     ]
-    for norm in norms:
-        norm.track_running_stats = False
+    for norm, _ in norms:
+        norm.momentum = 0.0  # the same operations, without effect
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in norms:
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

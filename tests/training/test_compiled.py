@@ -7,7 +7,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.testing.pretended_gpu import GPU
 from ssl_zoo.training import compiled
 from ssl_zoo.training.compiled import check_compiler, compile_networks
-from tests.small import small_method
+from tests.small import run_info, small_method
 
 CPU = torch.device("cpu")
 
@@ -35,6 +35,6 @@ def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_of_parameters_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "check_compiler", lambda device: None)
-    method, plain = small_method("swav"), small_method("swav")
+    method, plain = (small_method("swav", run=run_info(400)) for _ in range(2))
     compile_networks(method, CPU)
     assert method.state_dict().keys() == plain.state_dict().keys()
