@@ -14,7 +14,7 @@ GROUPS = {
     "Clustering": ("swav", "deepcluster_v2", "sela_v2", "dino", "deepcluster", "sela"),
     "Contrastive": ("simclr", "moco_v2", "moco_v3", "nnclr"),
     "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg"),
-    "Masked images": ("mae", "simmim"),
+    "Masked images": ("mae", "simmim", "ibot", "dinov2"),
     "Baselines": ("supervised", "random_init", "raw_pixels"),
 }
 """Methods by idea, in the order in which they are shown; others follow under `OTHERS`."""
