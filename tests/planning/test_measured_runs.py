@@ -42,7 +42,7 @@ def test_the_shortest_run_is_that_of_the_experiment() -> None:
 
 @pytest.mark.parametrize(
     ("epochs", "n_images", "is_short"),
-    [(39, 1600, True), (40, 1600, False), (4, 16_000, False), (200, 300, True), (1000, 64, False)],
+    [(39, 2000, True), (40, 2000, False), (4, 20_000, False), (250, 300, True), (1250, 64, False)],
 )
 def test_a_run_is_short_by_the_views_that_it_sees(
     epochs: int, n_images: int, is_short: bool
@@ -53,9 +53,9 @@ def test_a_run_is_short_by_the_views_that_it_sees(
 def test_the_line_has_both_figures_and_what_helps() -> None:
     line = too_short(run_of(10), 1600, seconds=600)
     assert "10 epochs of 1,600 images are 32,000 global views" in line
-    assert "128,000 were clearly enough (swav, kNN 44.3 against 33.5)" in line
+    assert "160,000 were clearly enough (swav, kNN 40.7 against 33.5)" in line
     assert "40,000 were not (35.3)" in line
-    assert "about 40 min" in line  # 128,000 / 32,000 times ten minutes
+    assert "about 50 min" in line  # 160,000 / 32,000 times ten minutes
     assert all(word in line for word in ("init=WEIGHTS", "augmentation.crops.0.size"))
     assert "\n" not in line
 
