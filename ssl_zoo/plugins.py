@@ -15,6 +15,7 @@ import logging
 import pkgutil
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,15 +77,23 @@ FAILURES: dict[str, Failure] = {}
 FILES: dict[Path, LoadedFile] = {}
 """Loaded plug-in files, by absolute path."""
 _registered: list[type] = []
-_discovered = False
+_discovering = threading.RLock()
+_is_begun = _is_done = False
 
 
 def discover() -> None:
-    """Imports all components and plug-ins, once per process."""
-    global _discovered
-    if _discovered:
+    """Imports all components and plug-ins, once per process; other threads wait until that is done."""
+    global _is_begun, _is_done
+    if _is_done:
         return
-    _discovered = True  # set first: components look up names during import
+    with _discovering:
+        if not _is_begun:
+            _is_begun = True  # set first: components look up names during import
+            _import_all()
+            _is_done = True
+
+
+def _import_all() -> None:
     for part in PARTS:
         importlib.import_module(part)
     package = importlib.import_module(METHODS_PACKAGE)

@@ -40,6 +40,19 @@ def listing(installed: Path) -> subprocess.CompletedProcess[str]:
     return subprocesses.ssl_zoo("list", "--json", cwd=installed.parent, path=installed)
 
 
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+from ssl_zoo.method import METHODS
+with ThreadPoolExecutor(4) as pool:
+    print(*{len(names) for names in pool.map(lambda _: METHODS.names(), range(4))})
+"""
+
+
+def test_threads_that_ask_first_all_see_every_component(tmp_path: Path) -> None:
+    done = run(sys.executable, "-c", THREADS, cwd=tmp_path, path=ROOT)
+    assert int(done.stdout) >= 19  # one number, the same in all
+
+
 @pytest.mark.packaging
 @pytest.mark.parametrize(
     ("kind", "theirs", "ours"),
