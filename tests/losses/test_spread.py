@@ -53,8 +53,9 @@ def test_one_embedding_has_no_neighbour_and_costs_nothing() -> None:
     assert torch.autograd.grad(value, x)[0].isfinite().all()
 
 
-def _on_rank(rank: int, world_size: int) -> tuple[float, list[float]]:
+def _on_rank() -> tuple[float, list[float]]:
     x = _everyone().requires_grad_()
+    rank, world_size = distributed.rank(), distributed.world_size()
     size = len(x) // world_size
     value = koleo(x[rank * size : (rank + 1) * size])
     (gradient,) = torch.autograd.grad(value, x)
