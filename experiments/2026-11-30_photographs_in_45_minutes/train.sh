@@ -11,4 +11,4 @@ for seed in 0 1 2; do
   done
 done
 ssl-zoo evaluate "${runs[@]}" --evaluators knn,clustering --dataset image_folder data.root="$IMAGENETTE" \
-  data.train=train data.test=val -o "$here/result.json"
+  data.train=train data.test=val -o "$here/result-imagenette.json"

@@ -14,6 +14,7 @@ from tests.evaluation.results import small_result
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 OF_RESULTS = [
     *EXPERIMENTS.glob("*evaluators_on_real_images/result*.json"),
+    *EXPERIMENTS.glob("*photographs_in_45_minutes/result*.json"),
     *EXPERIMENTS.glob("*swav_cifar10_cpu/result.json"),
 ]
 OF_COMPARISONS = [

@@ -98,7 +98,7 @@ def test_a_budget_too_small_to_beat_raw_pixels_is_said_in_one_line(
     assert f"{found.config.epochs} epochs of 32 images" in found.caution
     assert f"# Caution: {found.caution}." in found.text().splitlines()
     caplog.clear()
-    enough = plan_run(photos, "simclr", budget="10min", overrides=["epochs=2000"])
+    enough = plan_run(photos, "simclr", budget="10min", overrides=["epochs=2500"])
     assert (enough.caution, "Caution" in enough.text()) == ("", False)
     assert plan_run(photos, "simclr", budget=None).caution == ""  # nothing was timed
     assert not [line for line in caplog.messages if "raw pixels" in line]
