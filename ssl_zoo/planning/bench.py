@@ -18,6 +18,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.planning.machine import Machine, this_machine
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.kernels import kernels
 from ssl_zoo.training.pace import peak_memory
 from ssl_zoo.training.train import Trainer
 
@@ -105,6 +106,7 @@ def bench(config: RunConfig, *, steps: int = STEPS) -> Bench:
     with (
         tempfile.TemporaryDirectory(prefix="ssl-zoo-bench-") as folder,
         distributed.process_group() as device,
+        kernels(device, deterministic=config.deterministic),
     ):
         trainer = Trainer(config, RunFolder(Path(folder) / "run"), device)
         if not trainer.total_steps:

@@ -12,6 +12,7 @@ from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
+from ssl_zoo.training.kernels import kernels
 from ssl_zoo.training.train import Trainer
 
 STEPS = 6
@@ -51,6 +52,7 @@ def rehearse(config: RunConfig, *, steps: int = STEPS) -> Pace:
     with (
         tempfile.TemporaryDirectory(prefix="ssl-zoo-plan-") as folder,
         distributed.process_group() as device,
+        kernels(device, deterministic=config.deterministic),
     ):
         trainer = Trainer(config, RunFolder(Path(folder) / "run"), device)
         trainer.keep_decoded()

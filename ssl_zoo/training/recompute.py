@@ -64,16 +64,16 @@ def _forward(block: nn.Module, forward: Callable[..., Any], *arguments: Any) -> 
 def _counting_no_batch(block: nn.Module) -> Iterator[None]:
     """Keeps running statistics as they are, which have seen the batch."""
     norms = [
-        (module, module.momentum)
+        module
         for module in block.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
     ]
-    for norm, _ in norms:
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
         norm.momentum = 0.0  # the same operations, without effect
+        norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, momentum in norms:
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.sub_(1)
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -97,3 +97,13 @@ def test_a_backbone_without_known_blocks_is_refused() -> None:
 def test_it_is_not_part_of_what_defines_a_run() -> None:
     settings = ["checkpoint_activations=true", "compile=true", "deterministic=true"]
     assert run_config("swav", overrides=settings).digest() == run_config("swav").digest()
+
+
+def test_a_norm_that_does_not_learn_statistics_keeps_its_count() -> None:
+    net = build(NETS[0][0])
+    recompute_blocks(net)
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms[1:]:
+        norm.eval()
+    step(net)
+    assert [int(norm.num_batches_tracked) for norm in norms] == [2, *[0] * (len(norms) - 1)]
