@@ -164,16 +164,10 @@ def _split_empty(centroids: Floats, sizes: Ids, n: int) -> Ids:
     empty = np.flatnonzero(sizes == 0)
     if not len(empty):
         return empty
-    generator, left, changed = (
-        _faiss().RandomGenerator(SPLIT_SEED),
-        sizes.astype(np.float32),
-        list[int](),
-    )
+    draws, left, changed = _Draws(), sizes.astype(np.float32), list[int]()
     up = np.where(np.arange(centroids.shape[1]) % 2 == 0, 1 + SPLIT_EPS, 1 - SPLIT_EPS)
     for one in empty:
-        other = 0
-        while generator.rand_float() >= (left[other] - 1) / max(1, n - len(sizes)):
-            other = (other + 1) % len(sizes)
+        other = draws.first_below((left - 1) / np.float32(max(1, n - len(sizes))))
         base = centroids[other].copy()
         centroids[one], centroids[other] = base * up, base * (2 - up)
         left[one] = left[other] / 2
@@ -182,6 +176,28 @@ def _split_empty(centroids: Floats, sizes: Ids, n: int) -> Ids:
     found = np.unique(changed)
     centroids[found] = unit_rows(centroids[found])
     return found
+
+
+class _Draws:
+    """The numbers of `faiss.RandomGenerator(SPLIT_SEED).rand_float`, many at a time."""
+
+    def __init__(self) -> None:
+        self._source = np.random.RandomState(SPLIT_SEED)
+        self._left = np.zeros(0, np.float32)
+
+    def first_below(self, bounds: Floats) -> int:
+        """Returns the first position, over and over from 0, at which the next number is below a bound."""
+        while True:
+            if len(self._left) < len(bounds):
+                raw = self._source.randint(0, 1 << 32, 4 * len(bounds), dtype=np.uint32)
+                new = raw.astype(np.float32) / np.float32(1 << 32)
+                self._left = np.concatenate([self._left, new])
+            below = self._left[: len(bounds)] < bounds
+            if below.any():
+                first = int(below.argmax())
+                self._left = self._left[first + 1 :]
+                return first
+            self._left = self._left[len(bounds) :]
 
 
 def _add(sums: NDArray[np.float64], change: Ids, points: Floats, clusters: Ids, sign: int) -> None:

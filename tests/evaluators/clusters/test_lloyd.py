@@ -88,6 +88,29 @@ def test_an_empty_cluster_is_reported_unless_it_is_split() -> None:
     assert lloyd_of(points, points.values[:2], n_iterations=3) is not None
 
 
+@pytest.mark.parametrize(("k", "n_empty", "n"), [(6, 4, 6), (40, 3, 200), (300, 120, 900)])
+def test_clusters_are_split_by_the_numbers_of_faiss(k: int, n_empty: int, n: int) -> None:
+    faiss = pytest.importorskip("faiss")
+    sizes = np.zeros(k, dtype=np.int64)
+    sizes[n_empty:] = 1 + np.random.default_rng(k).multinomial(
+        n - (k - n_empty), np.ones(k - n_empty) / (k - n_empty)
+    )
+    centroids = points_of(n=k, n_modes=k)
+    expected, left = centroids.astype(np.float64), sizes.astype(np.float32)
+    numbers, tilt = faiss.RandomGenerator(module.SPLIT_SEED), module.SPLIT_EPS
+    tilts = 1 + tilt * np.where(np.arange(8) % 2, -1, 1)
+    for one in range(n_empty):
+        other = 0
+        while numbers.rand_float() >= (left[other] - 1) / max(1, n - k):
+            other = (other + 1) % k
+        expected[one], expected[other] = expected[other] * tilts, expected[other] * (2 - tilts)
+        left[one] = left[other] / 2
+        left[other] -= left[one]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    module._split_empty(centroids, sizes, n)
+    np.testing.assert_allclose(centroids, expected, atol=1e-6)
+
+
 def test_points_of_length_zero_pull_at_nothing() -> None:
     points = points_of(n=60, n_modes=3)
     with_zeros = np.concatenate([points, np.zeros((5, 8), np.float32)])
