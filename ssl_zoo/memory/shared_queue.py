@@ -33,7 +33,9 @@ class SharedQueue(Memory):
         self._position = 0
         self._filled = 0  # rows that are no longer random
         self._images = torch.full((length,), UNKNOWN)
-        self._pending: list[tuple[Tensor, Tensor | None]] = []  # (B, d) and (B,) since the last step
+        self._pending: list[
+            tuple[Tensor, Tensor | None]
+        ] = []  # (B, d) and (B,) since the last step
 
     def __len__(self) -> int:
         return len(self._rows)
