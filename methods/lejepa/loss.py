@@ -16,7 +16,8 @@ from ssl_zoo import distributed
 def random_directions(dim: int, count: int, *, generator: torch.Generator) -> Tensor:
     """Returns directions that are uniform on the sphere, unit columns `(dim, count)`."""
     found = torch.randn(dim, count, generator=generator)
-    return found / found.norm(dim=0)
+    unit: Tensor = found / found.norm(dim=0)
+    return unit
 
 
 def sigreg(

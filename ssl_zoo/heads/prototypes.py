@@ -70,8 +70,8 @@ class Prototypes(nn.Module):
     def forward(self, embeddings: Tensor) -> list[Tensor]:
         """Maps L2-normalised embeddings `(N, D)` to scores `(N, K)` for each set.
 
-        Scores have the prototypes' precision. Autocast is disabled: codes are exponentials of scores divided by a small number, so
-        rounding scores to 16 bits would change them noticeably.
+        Scores have the prototypes' precision. Autocast is disabled: codes are exponentials of scores
+        divided by a small number, so rounding scores to 16 bits would change them noticeably.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             return [

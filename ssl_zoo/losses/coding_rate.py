@@ -31,7 +31,8 @@ def coding_rate(embeddings: Tensor, *, epsilon: float) -> Tensor:
         identity = torch.eye(dim, dtype=unit.dtype, device=unit.device)
         # Not `logdet`, which waits for the device. Eigenvalues are 1 at least, so there is a factor.
         factors = torch.linalg.cholesky_ex(identity + dim / (count * epsilon) * moments).L
-        return factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        rates: Tensor = factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        return rates
 
 
 def largest_coding_rate(dim: int, count: int, *, epsilon: float) -> float:

@@ -19,11 +19,13 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def some_embeddings(v: int = 2, b: int = 7, d: int = 3) -> Tensor:
     scale = torch.linspace(0.3, 2.0, d)
-    return (scale * torch.randn(v, b, d, generator=seeded()) + 0.5).double()
+    found: Tensor = (scale * torch.randn(v, b, d, generator=seeded()) + 0.5).double()
+    return found
 
 
 def some_directions(d: int = 3, m: int = 5) -> Tensor:
-    return random_directions(d, m, generator=seeded(1)).double()
+    directions: Tensor = random_directions(d, m, generator=seeded(1)).double()
+    return directions
 
 
 def closed_form(values: Tensor) -> Tensor:

@@ -18,11 +18,13 @@ from tests.small import batch, progress, run_info, small_method
 
 def some_scores(v: int = 4, b: int = 6, c: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return (2 * torch.rand(v, b, c, generator=generator) - 1).double()
+    scores: Tensor = (2 * torch.rand(v, b, c, generator=generator) - 1).double()
+    return scores
 
 
 def loss_of(scores: Tensor, n_global: int = 2) -> Tensor:
-    return self_classification(scores, n_global, temperature=0.1, target_temperature=0.05)
+    loss: Tensor = self_classification(scores, n_global, temperature=0.1, target_temperature=0.05)
+    return loss
 
 
 def slow_loss(scores: Tensor, n_global: int = 2) -> Tensor:
@@ -127,7 +129,7 @@ def embedded(method: SelfClassifier, views: list[Tensor]) -> Tensor:
     """Returns embeddings `(V, B, d)` in float64."""
     with torch.no_grad():
         z = method.head(torch.cat([method.backbone(group.flatten(0, 1)) for group in views]))
-    return normalize(z.double(), dim=1).unflatten(0, (-1, views[0].shape[1]))
+    return normalize(z.double(), dim=1).view(-1, views[0].shape[1], z.shape[1])
 
 
 def expected_of(method: SelfClassifier, z: Tensor) -> float:

@@ -34,8 +34,8 @@ def slow_loss(method: SimDINO, found: Batch) -> Tensor:
     """The paper's loss with determinants, over pairs of a teacher's and another student's view."""
     config, n, n_global = method.config, found.n_images, found.n_global
     z = method.head(torch.cat([method.backbone(group.flatten(0, 1)) for group in found.views]))
-    z = normalize(z, dim=1).unflatten(0, (-1, n))
-    t = normalize(method.teacher(found.views[:1]), dim=1).unflatten(0, (-1, n))
+    z = normalize(z, dim=1).view(-1, n, z.shape[1])
+    t = normalize(method.teacher(found.views[:1]), dim=1).view(-1, n, z.shape[2])
     pairs = [
         (t[one] * z[other]).sum(dim=1).mean()
         for one in range(n_global)
@@ -47,9 +47,9 @@ def slow_loss(method: SimDINO, found: Batch) -> Tensor:
     identity = torch.eye(dim).double()
     rates = [(identity + scale * view.T @ view).det().log() / 2 for view in z[:n_global]]
     gamma = (dim + n) / (dim * n)
-    return (
-        -config.similarity_weight * torch.stack(pairs).mean() - gamma * torch.stack(rates).mean()
-    )
+    rate, cosine = torch.stack(rates).mean(), torch.stack(pairs).mean()
+    loss: Tensor = -config.similarity_weight * cosine - gamma * rate
+    return loss
 
 
 @pytest.mark.parametrize("counts", [COUNTS, ((32, 2),), ((32, 3), (16, 1))])
