@@ -33,9 +33,8 @@ class SharedQueue(Memory):
         self._position = 0
         self._filled = 0  # rows that are no longer random
         self._images = torch.full((length,), UNKNOWN)
-        self._pending: list[
-            tuple[Tensor, Tensor | None]
-        ] = []  # (B, d) and (B,) since the last step
+        # Embeddings (B, d) and their images (B,) since the last step.
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -96,7 +95,9 @@ class SharedQueue(Memory):
         self._rows = self._rows.to(gathered).clone()  # a backward pass may still need the old rows
         places = slice(self._position, self._position + len(gathered))
         self._rows[places] = gathered
-        if index is not None:
+        if index is None:
+            self._images[places] = UNKNOWN
+        else:
             self._images = self._images.to(index.device)
             self._images[places] = distributed.gather(index)
         self._position = (self._position + len(gathered)) % len(self)

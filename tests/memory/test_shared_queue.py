@@ -83,6 +83,13 @@ def test_rows_of_the_same_image_are_no_neighbours_also_after_a_checkpoint() -> N
         assert each.nearest(asked, torch.tensor([5, 8])).tolist() == [2, 0]
 
 
+def test_rows_pushed_without_images_belong_to_none() -> None:
+    shared = queue(2)
+    shared.push(torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([0, 1]))
+    shared.push(torch.tensor([[1.0, 0], [0, 1]]))
+    assert shared.nearest(torch.tensor([[1.0, 0]]), torch.tensor([0])).tolist() == [0]
+
+
 def test_the_queue_of_an_earlier_version_knows_no_images() -> None:
     shared = queue(2)
     shared.push(torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([0, 1]))
