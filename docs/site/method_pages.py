@@ -11,9 +11,17 @@ from ssl_zoo.report.describe import details, summary
 from ssl_zoo.runs.recipes import recipe_names, recipe_text
 
 GROUPS = {
-    "Clustering": ("swav", "deepcluster_v2", "sela_v2", "dino", "deepcluster", "sela"),
+    "Clustering": (
+        "swav",
+        "deepcluster_v2",
+        "sela_v2",
+        "dino",
+        "self_classifier",
+        "deepcluster",
+        "sela",
+    ),
     "Contrastive": ("simclr", "moco_v2", "moco_v3", "nnclr"),
-    "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg"),
+    "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg", "lejepa", "simdino"),
     "Masked images": ("mae", "simmim", "ibot", "dinov2"),
     "Baselines": ("supervised", "random_init", "raw_pixels"),
 }

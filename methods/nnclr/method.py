@@ -103,7 +103,7 @@ class NNCLR(Method):
         predictions = batch.by_view(self.predictor(projections))  # (V, B, d)
         embeddings = l2_normalize(projections.detach()[: batch.n_global * batch.n_images])
         support = self.queue.embeddings(embeddings)  # (Q, d)
-        nearest = nearest_rows(embeddings, support)
+        nearest = self.queue.nearest(embeddings)
         neighbors = batch.by_view(support[nearest])  # (V_g, B, d)
         loss = self.loss(neighbors, predictions)
         self.queue.keep(embeddings[: batch.n_images])
@@ -112,13 +112,6 @@ class NNCLR(Method):
             features,
             lambda: _metrics(loss, neighbors, predictions, nearest[: batch.n_images]),
         )
-
-
-@torch.no_grad()
-def nearest_rows(embeddings: Tensor, rows: Tensor) -> Tensor:
-    """Returns the index of the row `(Q, d)` with the largest cosine to each embedding `(N, d)`."""
-    with torch.autocast(rows.device.type, enabled=False):
-        return (embeddings @ rows.T).argmax(dim=1)
 
 
 def _metrics(loss: Tensor, neighbors: Tensor, predictions: Tensor, nearest: Tensor) -> Metrics:

@@ -67,6 +67,9 @@ class SwAV(Method):
         """Projection head between features and embeddings."""
         n_prototypes: list[Annotated[int, Field(ge=2)]] = Field(default=[3000], min_length=1)
         """Number of prototypes; several numbers create several sets, whose losses are averaged."""
+        nested_dims: list[Annotated[int, Field(ge=1)]] = []
+        """Number of first coordinates of the embedding that each set is compared with, in growing order;
+        empty for all of them."""
         freeze_prototypes: Duration = default("313 steps")
         """Initial duration in which prototypes are frozen; from 1000 epochs on, they always are."""
         queue_length: int = Field(default=0, ge=0)
@@ -75,16 +78,25 @@ class SwAV(Method):
         """When the queue starts to fill; it is used once it is full."""
 
         def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` if the queue does not consist of whole batches."""
+            """Raises `ValueError` if the queue does not consist of whole batches, or sets are not nested."""
             check_whole_batches(self.queue_length, run.global_batch_size)
+            dims = self.nested_dims
+            if dims and (len(dims) != len(self.n_prototypes) or dims != sorted(set(dims))):
+                raise ValueError(
+                    f"method.nested_dims of {dims} are not one growing number for each of the "
+                    f"{len(self.n_prototypes)} sets in method.n_prototypes; use for example [16, 32, 64] "
+                    "with [100, 200, 400]"
+                )
 
     @classmethod
     def fitted(cls, config: Any, run: RunInfo) -> dict[str, tuple[Any, str]]:
         """Returns prototypes and queue for the number of images; see `Method.fitted`."""
         count, reason = prototypes_of_batch(run)
-        found: dict[str, tuple[Any, str]] = {
-            "n_prototypes": ([count] * len(config.n_prototypes), reason)
-        }
+        counts = [count] * len(config.n_prototypes)
+        if config.nested_dims:
+            largest = max(config.n_prototypes)
+            counts = [max(2, count * n // largest) for n in config.n_prototypes]
+        found: dict[str, tuple[Any, str]] = {"n_prototypes": (counts, reason)}
         if config.queue_length:
             found["queue_length"] = queue_of(run, part=4)
         return found
@@ -94,7 +106,7 @@ class SwAV(Method):
         _check_sizes(config, run.n_samples)
         self.head = HEADS.build(config.head, input_dim=backbone.feature_dim)
         dim = int(self.head.output_dim)  # type: ignore[arg-type]
-        prototypes = Prototypes.Config(n_prototypes=config.n_prototypes)
+        prototypes = Prototypes.Config(n_prototypes=config.n_prototypes, dims=config.nested_dims)
         self.prototypes = Prototypes(prototypes, input_dim=dim)
         self.loss = SwappedPredictionLoss(config)
         self.queue = EmbeddingQueue(config.queue_length, dim, run=run)
@@ -105,10 +117,9 @@ class SwAV(Method):
         embeddings = l2_normalize(self.head(features))  # (V * B, d)
         queued = self.queue.embeddings(embeddings.device)  # (V_g, Q, d) or None
         losses, codes = [], []
-        for flat, weight in zip(self.prototypes(embeddings), self.prototypes.weights, strict=True):
+        for number, flat in enumerate(self.prototypes(embeddings)):
             scores = batch.by_view(flat)  # (V, B, K)
-            with torch.autocast(embeddings.device.type, enabled=False):
-                queue_scores = None if queued is None else queued @ weight.detach().T
+            queue_scores = None if queued is None else self._scores_of(queued, number)
             codes.append(self.loss.codes(scores, batch.n_global, queue_scores))
             losses.append(
                 swapped_prediction(scores, codes[-1], temperature=self.config.temperature)
@@ -118,6 +129,12 @@ class SwAV(Method):
         return StepOutput(
             torch.stack(losses).mean(), features, lambda: code_metrics(losses, codes)
         )
+
+    @torch.no_grad()
+    def _scores_of(self, queued: Tensor, number: int) -> Tensor:
+        """Returns the scores of queued embeddings and a set of prototypes, `(V_g, Q, K)`."""
+        with torch.autocast(queued.device.type, enabled=False):
+            return self.prototypes.prefix(queued, number) @ self.prototypes.weights[number].T
 
     def before_step(self, progress: Progress) -> None:
         """Normalises prototypes, so that scores are cosine similarities."""

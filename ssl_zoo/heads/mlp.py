@@ -12,7 +12,7 @@ from ssl_zoo.heads.base import HEADS
 
 @HEADS.register
 class MLP(nn.Module):
-    """Linear layers with batch normalisation and ReLU in between; the last layer is only linear.
+    """Linear layers with batch normalisation and an activation between them; the last is only linear.
 
     The defaults give SwAV's projection head (Caron et al., 2020, arXiv:2006.09882;
     facebookresearch/swav, src/resnet50.py): all layers have biases, the output is not normalised.
@@ -32,6 +32,8 @@ class MLP(nn.Module):
         """Length of an embedding."""
         batch_norm: bool = True
         """Whether hidden layers are batch-normalised."""
+        activation: Literal["relu", "leaky_relu", "gelu"] = "relu"
+        """Nonlinearity of hidden layers; the leaky one has a slope of .01 below zero."""
         hidden_bias: bool = True
         """Whether hidden linear layers have a bias, which batch normalisation makes redundant."""
         output_bias: bool = True
@@ -50,7 +52,7 @@ class MLP(nn.Module):
             layers.append(nn.Linear(width, hidden, bias=config.hidden_bias))
             if config.batch_norm:
                 layers.append(nn.BatchNorm1d(hidden))
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(_activation(config.activation))
             width = hidden
         layers.append(nn.Linear(width, config.output_dim, bias=config.output_bias))
         if config.output_batch_norm:
@@ -61,6 +63,12 @@ class MLP(nn.Module):
         """Maps features `(N, D)` to embeddings `(N, output_dim)`, not normalised."""
         embeddings: Tensor = self.layers(features)
         return embeddings
+
+
+def _activation(name: str) -> nn.Module:
+    if name == "gelu":
+        return nn.GELU()
+    return nn.LeakyReLU(inplace=True) if name == "leaky_relu" else nn.ReLU(inplace=True)
 
 
 def l2_normalize(embeddings: Tensor) -> Tensor:

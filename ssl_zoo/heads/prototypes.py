@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.config import NamedConfig
+from ssl_zoo.errors import UserError
 from ssl_zoo.heads.base import HEADS
 from ssl_zoo.heads.mlp import l2_normalize
 
@@ -15,9 +16,15 @@ from ssl_zoo.heads.mlp import l2_normalize
 class Prototypes(nn.Module):
     """One or more sets of trainable prototypes, each a linear layer without bias.
 
+    A set can be for the first coordinates of embeddings alone, as in Matryoshka representations
+    (Kusupati et al., 2022, arXiv:2205.13147); they are normalised again, so scores stay cosines.
+
     Args:
         config: the number of prototypes in each set.
         input_dim: length of an embedding.
+
+    Raises:
+        UserError: `dims` does not fit the sets or the embeddings.
     """
 
     class Config(NamedConfig):
@@ -26,10 +33,20 @@ class Prototypes(nn.Module):
         name: Literal["prototypes"] = "prototypes"
         n_prototypes: list[Annotated[int, Field(ge=1)]] = Field(default=[3000], min_length=1)
         """Number of prototypes in each set."""
+        dims: list[Annotated[int, Field(ge=1)]] = []
+        """Number of first coordinates of an embedding that each set is compared with; empty for all."""
 
     def __init__(self, config: Config, *, input_dim: int) -> None:
         super().__init__()
-        self.sets = nn.ModuleList(nn.Linear(input_dim, k, bias=False) for k in config.n_prototypes)
+        counts, dims = config.n_prototypes, config.dims or [input_dim] * len(config.n_prototypes)
+        if len(dims) != len(counts) or max(dims) > input_dim:
+            raise UserError(
+                f"prototypes for the first {config.dims} coordinates do not fit {len(counts)} sets and "
+                f"embeddings of length {input_dim}; give one number for each set, {input_dim} at most"
+            )
+        self.sets = nn.ModuleList(
+            nn.Linear(dim, count, bias=False) for dim, count in zip(dims, counts, strict=True)
+        )
         self.normalize()
 
     @property
@@ -43,15 +60,23 @@ class Prototypes(nn.Module):
         for weight in self.weights:
             weight.copy_(nn.functional.normalize(weight, dim=1))
 
-    def forward(self, embeddings: Tensor) -> list[Tensor]:
-        """Maps embeddings `(N, D)` to scores `(N, K)` for each set, in the prototypes' precision.
+    def prefix(self, embeddings: Tensor, number: int) -> Tensor:
+        """Returns what a set is compared with: L2-normalised embeddings `(..., D)`, or their first part."""
+        dim = self.weights[number].shape[1]
+        if dim == embeddings.shape[-1]:
+            return embeddings
+        return nn.functional.normalize(embeddings[..., :dim], dim=-1)
 
-        Autocast is disabled: codes are exponentials of scores divided by a small number, so
-        rounding scores to 16 bits would change them noticeably.
+    def forward(self, embeddings: Tensor) -> list[Tensor]:
+        """Maps L2-normalised embeddings `(N, D)` to scores `(N, K)` for each set.
+
+        Scores have the prototypes' precision. Autocast is disabled: codes are exponentials of scores
+        divided by a small number, so rounding scores to 16 bits would change them noticeably.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             return [
-                layer(embeddings.to(layer.get_parameter("weight").dtype)) for layer in self.sets
+                layer(self.prefix(embeddings.to(layer.get_parameter("weight").dtype), number))
+                for number, layer in enumerate(self.sets)
             ]
 
 

@@ -87,6 +87,13 @@ class Top:
             "n_prototypes": self.n_prototypes,
         }
 
+    def _dims(self) -> list[int]:
+        """Returns the number of coordinates that each set is compared with; empty if weights lack one."""
+        names = [f"prototypes.sets.{number}.weight" for number in range(len(self.n_prototypes))]
+        if any(name not in self.weights for name in names):
+            return []
+        return [self.weights[name].shape[-1] for name in names]
+
     def layers(self) -> dict[str, nn.Module]:
         """Returns modules that take features, like `Method.layers`, in evaluation mode.
 
@@ -95,7 +102,7 @@ class Top:
         """
         head = HEADS.build(self.head, input_dim=self.input_dim)
         prototypes = Prototypes(
-            Prototypes.Config(n_prototypes=self.n_prototypes),
+            Prototypes.Config(n_prototypes=self.n_prototypes, dims=self._dims()),
             input_dim=int(head.output_dim),  # type: ignore[arg-type]
         )
         both = nn.ModuleDict({"head": head, "prototypes": prototypes}).eval()

@@ -1,5 +1,7 @@
 """A queue of embeddings that is equal on all ranks, such as MoCo's negatives."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +11,9 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.memory.age import age_share
 from ssl_zoo.method import Memory
 from ssl_zoo.schedule import Progress
+
+UNKNOWN = -1
+"""Image of a row that is random, or that was pushed without one."""
 
 
 class SharedQueue(Memory):
@@ -27,7 +32,9 @@ class SharedQueue(Memory):
         self._rows = functional.normalize(torch.randn(length, dim), dim=1)
         self._position = 0
         self._filled = 0  # rows that are no longer random
-        self._pending: list[Tensor] = []  # embeddings (B, d) since the last step
+        self._images = torch.full((length,), UNKNOWN)
+        # Embeddings (B, d) and their images (B,) since the last step.
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -37,20 +44,47 @@ class SharedQueue(Memory):
         self._rows = self._rows.to(like)
         return self._rows
 
-    def keep(self, embeddings: Tensor) -> None:
-        """Keeps the embeddings of a forward pass in training until `commit`, `(B, d)`."""
+    @torch.no_grad()
+    def nearest(self, embeddings: Tensor, index: Tensor | None = None) -> Tensor:
+        """Returns the position of the row with the largest cosine to each embedding, `(N,)`.
+
+        Args:
+            embeddings: `(N, d)`.
+            index: position of each embedding's image in the data set, `(N,)`, whose own rows do not
+                count.
+        """
+        rows = self.embeddings(embeddings)
+        with torch.autocast(rows.device.type, enabled=False):
+            similarity = embeddings @ rows.T  # (N, length)
+        if index is not None:
+            self._images = self._images.to(index.device)
+            own = index[:, None] == self._images
+            similarity = similarity.masked_fill(own, -math.inf)
+        return similarity.argmax(dim=1)
+
+    def keep(self, embeddings: Tensor, index: Tensor | None = None) -> None:
+        """Keeps the embeddings of a forward pass in training until `commit`, `(B, d)`.
+
+        Args:
+            index: position of their images in the data set, `(B,)`, for `nearest`; given always or never.
+        """
         if self.training:
-            self._pending.append(embeddings.detach())
+            self._pending.append((embeddings.detach(), index))
 
     def commit(self, progress: Progress) -> None:
         """Pushes the embeddings kept in this step, on all ranks."""
         if self._pending:
-            self.push(torch.cat(self._pending))
+            index = [images for _, images in self._pending if images is not None]
+            rows = torch.cat([embeddings for embeddings, _ in self._pending])
+            self.push(rows, torch.cat(index) if index else None)
             self._pending.clear()
 
     @torch.no_grad()
-    def push(self, embeddings: Tensor) -> None:
+    def push(self, embeddings: Tensor, index: Tensor | None = None) -> None:
         """Overwrites the oldest rows with those of all ranks' batches, `(B, d)` on each.
+
+        Args:
+            index: see `keep`.
 
         Raises:
             ValueError: the global batch does not divide the length.
@@ -59,7 +93,13 @@ class SharedQueue(Memory):
         if len(self) % len(gathered):
             raise ValueError(f"a queue of {len(self)} rows cannot take batches of {len(gathered)}")
         self._rows = self._rows.to(gathered).clone()  # a backward pass may still need the old rows
-        self._rows[self._position : self._position + len(gathered)] = gathered
+        places = slice(self._position, self._position + len(gathered))
+        self._rows[places] = gathered
+        if index is None:
+            self._images[places] = UNKNOWN
+        else:
+            self._images = self._images.to(index.device)
+            self._images[places] = distributed.gather(index)
         self._position = (self._position + len(gathered)) % len(self)
         self._filled = min(self._filled + len(gathered), len(self))
 
@@ -77,6 +117,7 @@ class SharedQueue(Memory):
             "rows": self._rows.cpu(),
             "position": torch.tensor(self._position),
             "filled": torch.tensor(self._filled),
+            "images": self._images.cpu(),
         }
 
     def load(self, states: list[dict[str, Tensor]]) -> None:
@@ -95,4 +136,6 @@ class SharedQueue(Memory):
             )
         self._rows = rows.clone()
         self._position = int(states[0]["position"])
-        self._filled = int(states[0].get("filled", len(rows)))  # earlier versions did not say
+        # Earlier versions did not save these.
+        self._filled = int(states[0].get("filled", len(rows)))
+        self._images = states[0].get("images", torch.full((len(rows),), UNKNOWN)).clone()

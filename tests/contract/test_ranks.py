@@ -13,6 +13,7 @@ EXTRA = {
     "dino": ["method.centering=mean", "method.center_momentum=0.5"],
     "moco_v2": ["method.queue_length=64"],
     "nnclr": ["method.queue_length=64"],
+    "self_classifier": ["method.queue_length=64"],
     "swav": ["method.queue_length=64", "method.queue_start=0 epochs"],
 }
 """Settings that make what is shared between ranks matter within a few steps."""

@@ -43,6 +43,14 @@ def test_the_head_of_simclr_normalises_its_embedding_and_has_no_biases() -> None
         ({"hidden_dims": []}, ["Linear"]),
         ({"hidden_dims": [8], "batch_norm": False}, ["Linear", "ReLU", "Linear"]),
         ({"hidden_dims": [8, 8]}, ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]),
+        (
+            {"hidden_dims": [8], "activation": "leaky_relu"},
+            ["Linear", "BatchNorm1d", "LeakyReLU", "Linear"],
+        ),
+        (
+            {"hidden_dims": [8], "batch_norm": False, "activation": "gelu"},
+            ["Linear", "GELU", "Linear"],
+        ),
     ],
 )
 def test_layers_are_as_many_as_asked_for(settings: dict[str, Any], expected: list[str]) -> None:

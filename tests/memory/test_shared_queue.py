@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from ssl_zoo import distributed
 from ssl_zoo.errors import UserError
@@ -57,6 +58,46 @@ def test_it_continues_from_its_state() -> None:
     assert torch.equal(one.embeddings(torch.zeros(1)), other.embeddings(torch.zeros(1)))
 
 
+def test_the_nearest_row_has_the_largest_cosine() -> None:
+    shared = queue(3)
+    shared.push(normalize(torch.tensor([[1.0, 0], [0, 1], [-1, 0]]), dim=1))
+    asked = torch.tensor([[0.2, 1], [-3, -1], [1, 0.1]])
+    assert shared.nearest(asked).tolist() == [1, 2, 0]
+
+
+def test_the_nearest_row_is_sought_in_full_precision_under_autocast() -> None:
+    shared = queue(2)
+    shared.push(normalize(torch.tensor([[1.0, 1e-3], [1.0, 0]]), dim=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert shared.nearest(torch.tensor([[1.0, 0]])).tolist() == [1]
+
+
+def test_rows_of_the_same_image_are_no_neighbours_also_after_a_checkpoint() -> None:
+    shared, other = queue(4), queue(4)
+    shared.keep(torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([5, 6]))
+    shared.commit(progress())
+    shared.push(torch.tensor([[0.9, 0.1], [0, 0.9]]), torch.tensor([7, 6]))
+    other.load([shared.state()])
+    asked = torch.tensor([[1.0, 0], [1.0, 0]])
+    for each in (shared, other):
+        assert each.nearest(asked, torch.tensor([5, 8])).tolist() == [2, 0]
+
+
+def test_rows_pushed_without_images_belong_to_none() -> None:
+    shared = queue(2)
+    shared.push(torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([0, 1]))
+    shared.push(torch.tensor([[1.0, 0], [0, 1]]))
+    assert shared.nearest(torch.tensor([[1.0, 0]]), torch.tensor([0])).tolist() == [0]
+
+
+def test_the_queue_of_an_earlier_version_knows_no_images() -> None:
+    shared = queue(2)
+    shared.push(torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([0, 1]))
+    old = {name: value for name, value in shared.state().items() if name != "images"}
+    shared.load([old])
+    assert shared.nearest(torch.tensor([[1.0, 0]]), torch.tensor([0])).tolist() == [0]
+
+
 def test_a_batch_that_does_not_divide_it_is_refused() -> None:
     with pytest.raises(ValueError, match="a queue of 8 rows cannot take batches of 3"):
         queue().push(torch.zeros(3, 2))
@@ -81,4 +122,4 @@ def test_it_is_the_same_on_all_ranks_and_saved_once() -> None:
     (first, saved), (second, not_saved) = run_on_ranks(filled, 2)
     assert torch.equal(first, alone)
     assert torch.equal(second, alone)
-    assert (saved, not_saved) == (3, 0)
+    assert (saved, not_saved) == (4, 0)

@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Batch
 from ssl_zoo.methods.nnclr import NNCLR
-from ssl_zoo.methods.nnclr.method import nearest_rows
 from ssl_zoo.runs.config import run_config
 from tests.small import COUNTS, batch, progress, run_info, small_method
 
@@ -67,18 +66,6 @@ def test_loss_equals_a_slow_reference(counts: tuple[tuple[int, int], ...]) -> No
     ]
     loss = method(Batch(views, torch.arange(8)), progress()).loss.detach()
     assert float(loss) == pytest.approx(float(torch.stack(terms).mean()), abs=1e-5)
-
-
-def test_the_nearest_row_has_the_largest_cosine() -> None:
-    support = normalize(torch.tensor([[1.0, 0], [0, 1], [-1, 0]]), dim=1)
-    asked = torch.tensor([[0.2, 1], [-3, -1], [1, 0.1]])
-    assert nearest_rows(asked, support).tolist() == [1, 2, 0]
-
-
-def test_neighbours_are_sought_in_full_precision_under_autocast() -> None:
-    support = normalize(torch.tensor([[1.0, 1e-3], [1.0, 0]]), dim=1)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert nearest_rows(torch.tensor([[1.0, 0]]), support).tolist() == [1]
 
 
 def test_a_batch_meets_itself_in_the_queue_only_after_its_step() -> None:

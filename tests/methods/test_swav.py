@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import UserError
+from ssl_zoo.heads.top import Top
 from ssl_zoo.method import METHODS, Batch
 from ssl_zoo.methods.swav import SwAV
 from ssl_zoo.methods.swav.method import code_metrics
+from ssl_zoo.runs.config import run_config
 from tests.small import batch, fast_config, progress, run_info, small_method, tiny_backbone
 
 
@@ -31,13 +33,16 @@ def reference_loss(method: SwAV, views: list[Tensor], queue: Tensor | None = Non
         z = torch.nn.functional.normalize(method.head(features).double(), dim=1)
         losses = []
         for layer in method.prototypes.sets:
-            scores = (z @ layer.get_parameter("weight").double().T).unflatten(0, (-1, n_images))
+            weight = layer.get_parameter("weight").double()
+            first = torch.nn.functional.normalize(z[:, : weight.shape[1]], dim=1)
+            scores = (first @ weight.T).unflatten(0, (-1, n_images))
             terms = []
             for i in range(views[0].shape[0]):
                 rows = scores[i]
                 if queue is not None:
-                    queued = queue[i].double() @ layer.get_parameter("weight").double().T
-                    rows = torch.cat([rows, queued])
+                    kept = queue[i].double()[:, : weight.shape[1]]
+                    kept = torch.nn.functional.normalize(kept, dim=1)
+                    rows = torch.cat([rows, kept @ weight.T])
                 q = (rows / config.epsilon).exp().T
                 q /= q.sum()
                 for _ in range(config.sinkhorn_iterations):
@@ -79,6 +84,62 @@ def test_a_full_queue_joins_the_codes() -> None:
     with_queue = float(reference_loss(method, views, queued))
     assert float(loss.detach()) == pytest.approx(with_queue, abs=1e-5)
     assert abs(with_queue - float(reference_loss(method, views))) > 1e-4
+
+
+NESTED = ("method.n_prototypes=[5, 10, 20]", "method.nested_dims=[8, 16, 64]")
+
+
+def test_nested_sets_score_the_normalised_first_coordinates_also_in_the_queue() -> None:
+    method = swav(*NESTED, "method.queue_length=8", "method.queue_start=0 epochs")
+    method(batch(), progress())
+    method.commit(progress())
+    queued = method.queue.embeddings(torch.device("cpu"))
+    views = batch().views
+    loss = method(Batch(views, torch.arange(8)), progress(1)).loss
+    expected = float(reference_loss(method, views, queued))
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-5)
+    assert [weight.shape for weight in method.prototypes.weights] == [(5, 8), (10, 16), (20, 64)]
+
+
+def test_sets_that_are_nested_in_whole_embeddings_change_nothing() -> None:
+    views = batch().views
+    plain, nested = (
+        swav("method.n_prototypes=[10]"),
+        swav("method.n_prototypes=[10]", "method.nested_dims=[64]"),
+    )
+    one, other = (m(Batch(views, torch.arange(8)), progress()).loss for m in (plain, nested))
+    assert torch.equal(one, other)
+
+
+def test_layers_of_nested_sets_take_features_and_are_exported() -> None:
+    method = swav(*NESTED)
+    layers, features = method.layers(), torch.randn(4, 16)
+    head = method.config.head.model_dump()
+    top = Top.of(layers, head=head, input_dim=16)
+    assert top is not None
+    again = top.layers()
+    for name in ("prototypes", "prototypes.1", "prototypes.2"):
+        found = layers[name].eval()(features)
+        assert torch.equal(again[name](features), found)
+        assert found.abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("dims", ["[8, 16]", "[16, 8, 64]", "[8, 8, 64]"])
+def test_sets_that_are_not_nested_are_refused(dims: str) -> None:
+    with pytest.raises(UserError, match="nested_dims of .* are not one growing number for each"):
+        run_config("swav", overrides=[NESTED[0], f"method.nested_dims={dims}"])
+
+
+def test_more_coordinates_than_embeddings_have_are_refused() -> None:
+    with pytest.raises(UserError, match="embeddings of length 64; give one number for each set"):
+        swav("method.n_prototypes=[5]", "method.nested_dims=[65]")
+
+
+def test_a_plan_keeps_nested_sets_growing() -> None:
+    config = run_config("swav", overrides=NESTED).method
+    assert SwAV.fitted(config, run_info(400))["n_prototypes"][0] == [100, 200, 400]
+    plain = run_config("swav", overrides=["method.n_prototypes=[5, 10]"]).method
+    assert SwAV.fitted(plain, run_info(400))["n_prototypes"][0] == [400, 400]
 
 
 def test_the_queue_is_not_used_before_it_is_full() -> None:
