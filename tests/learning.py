@@ -29,9 +29,9 @@ THREADS = (1, 2)
 TRAINED = [name for name in METHODS if METHODS[name].trains]
 BOUNDS = [name for name in METHODS if not METHODS[name].trains]
 UNTRAINED = "random_init"
-PREDICTS = ("mae", "simmim")
-"""Methods whose features beat little in kNN so soon, but which learn what they are asked for: the part
-of the variance of hidden pixels that they explain. 0 is what a constant prediction has."""
+PREDICTS = ("dvae", "mae", "simmim")
+"""Methods whose features beat little in kNN so soon, but which learn what they are asked for: the part of
+the variance of pixels, hidden or coded, that they explain. 0 is what a constant prediction has."""
 EXPLAINED = "train/explained_variance"
 GAINS = ("dinov2", "ibot")
 """Methods whose recipe has other data than the rest: the kNN top-1 that they gain over their own network
@@ -42,6 +42,10 @@ UNSTEADY = ("ibot",)
 TOP1 = "knn/top1@k=20"
 
 SMALL = {
+    "conv_tokenizer": (
+        "backbone.width=8",
+        "augmentation.crops=[{size: 16, count: 1, scale: [0.5, 1.0]}]",
+    ),
     "tiny_resnet": (
         "backbone.widths=[16,32,64]",
         "augmentation.crops=[{size: 16, count: 4, scale: [0.3, 1.0]}]",
@@ -59,6 +63,7 @@ BRIEF = {
     "deepcluster": ("epochs=40",),
     "dino": ("epochs=16",),
     "dinov2": ("epochs=16", "evaluation.every=16 epochs"),
+    "dvae": ("epochs=4",),
     "ibot": ("epochs=20", "evaluation.every=20 epochs"),
     "moco_v2": ("epochs=10",),
     "nnclr": ("epochs=16",),

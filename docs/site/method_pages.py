@@ -15,6 +15,7 @@ GROUPS = {
     "Contrastive": ("simclr", "moco_v2", "moco_v3", "nnclr"),
     "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg"),
     "Masked images": ("mae", "simmim", "ibot", "dinov2"),
+    "Tokenizers": ("dvae",),
     "Baselines": ("supervised", "random_init", "raw_pixels"),
 }
 """Methods by idea, in the order in which they are shown; others follow under `OTHERS`."""

@@ -18,6 +18,7 @@ TINY = {
         "backbone.stem_stride=4",
         "augmentation.crops=[{size: 16, count: 2, scale: [0.3, 1.0]}]",
     ),
+    "conv_tokenizer": ("backbone.n_codes=16", "backbone.width=8", "backbone.code_width=8"),
     "vit": ("backbone.width=16", "backbone.depth=1", "backbone.heads=2"),
 }
 """Overrides that give a `digits` recipe a network of a few thousand parameters and fewer, smaller views."""
