@@ -74,6 +74,8 @@ class RelativePositions(nn.Module):
         super().__init__()
         self.side = side
         self.table = nn.Parameter(torch.zeros((2 * side - 1) ** 2 + 3, heads))
+        self.rows: Tensor
+        self.register_buffer("rows", table_rows(side), persistent=False)
 
     def forward(self, n_patches: int) -> Tensor:
         """Returns what is added to the scaled logits, `(heads, 1 + n_patches, 1 + n_patches)`.
@@ -89,8 +91,9 @@ class RelativePositions(nn.Module):
                 f"relative positions are those of a square of patches, not of {n_patches}; use square "
                 "images, or backbone.relative_positions=false"
             )
-        table = self.table if side == self.side else self._resized(side)
-        return table[table_rows(side, self.table.device)].permute(2, 0, 1)
+        if side == self.side:
+            return self.table[self.rows].permute(2, 0, 1)
+        return self._resized(side)[table_rows(side).to(self.table.device)].permute(2, 0, 1)
 
     def _resized(self, side: int) -> Tensor:
         old, new = 2 * self.side - 1, 2 * side - 1
@@ -99,12 +102,12 @@ class RelativePositions(nn.Module):
         return torch.cat([resized.flatten(2)[0].t(), self.table[-3:]])
 
 
-def table_rows(side: int, device: torch.device | None = None) -> Tensor:
+def table_rows(side: int) -> Tensor:
     """Returns the row of the table for each pair of tokens, `(1 + L, 1 + L)` int64 with L = side^2.
 
     The first token is the class token; offsets are those of the first of a pair from the second.
     """
-    at = torch.arange(side, device=device)
+    at = torch.arange(side)
     offset = at[:, None] - at + side - 1  # (side, side), from 0
     width = 2 * side - 1
     pairs = (
