@@ -12,7 +12,13 @@ from ssl_zoo.backbones.base import BACKBONES, Backbone
 from ssl_zoo.backbones.conv_tokenizer import ConvTokenizer, embed_codes
 from ssl_zoo.config import NamedConfig, RunSettings
 from ssl_zoo.errors import UserError
-from ssl_zoo.losses.soft_codes import code_use, divergence_from_uniform, soft_codes
+from ssl_zoo.losses.soft_codes import (
+    code_use,
+    divergence_from_uniform,
+    logit_laplace,
+    soft_codes,
+    unsqueezed,
+)
 from ssl_zoo.method import METHODS, Alarm, Batch, Method, Metrics, RunInfo, StepOutput
 from ssl_zoo.methods.dvae.decoder import Decoder
 from ssl_zoo.schedule import Duration, Progress, Ramp, within
@@ -48,6 +54,9 @@ class DVAE(Method):
         """Settings of the discrete VAE; defaults are the paper's (appendix A.2)."""
 
         name: Literal["dvae"] = "dvae"
+        error: Literal["squared", "logit_laplace"] = "squared"
+        """Error of restored pixels: the squared one of normalised pixels, or the paper's, the negative log
+        likelihood of a logit-Laplace distribution, whose scale the decoder predicts too."""
         temperature: Annotated[Ramp, within(0.001, 100)] = Ramp(
             start=1.0, end=1 / 16, over=Duration(value=150_000, unit="steps")
         )
@@ -68,7 +77,16 @@ class DVAE(Method):
         if not isinstance(backbone, ConvTokenizer):
             raise UserError(f"method '{config.name}' {_NEEDS}")
         super().__init__(config, backbone=backbone, run=run)
-        self.decoder = Decoder(backbone.config, outputs=backbone.in_channels)
+        self.decoder = Decoder(backbone.config, outputs=backbone.in_channels * self._outputs)
+        for name, values in (("mean", run.mean), ("std", run.std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        if config.error == "logit_laplace" and len(run.mean) != backbone.in_channels:
+            raise UserError(
+                "method.error=logit_laplace needs the mean and std by which images are normalised, and this "
+                "run does not say; use error=squared"
+            )
         self.noise_key: Tensor
         self.register_buffer("noise_key", torch.randint(2**62, ()))
 
@@ -81,21 +99,39 @@ class DVAE(Method):
         uniform = self._uniform(batch.index, progress, scores)
         codes = soft_codes(scores, uniform, temperature=temperature)
         restored = self.decoder(embed_codes(codes, self.backbone.codebook))  # (B, C, H, W)
-        exact = torch.promote_types(restored.dtype, torch.float32)
-        error = functional.mse_loss(restored.to(exact), images.to(exact))
+        error, explained = self._error(restored, images)
         divergence = divergence_from_uniform(scores)
         loss = error + self.config.kl_weight.at(progress) * divergence
 
         def metrics() -> Metrics:
-            variance = float(images.double().var())
             return {
-                "explained_variance": 1 - float(error.detach()) / max(variance, 1e-12),
+                "explained_variance": float(explained.detach()),
                 "kl": float(divergence.detach()),
                 "temperature": temperature,
                 **code_use(scores.argmax(dim=1), self.backbone.n_codes),
             }
 
         return StepOutput(loss, self.backbone.pool(maps.detach()), metrics)
+
+    @property
+    def _outputs(self) -> int:
+        """Numbers that the decoder predicts for each pixel and channel."""
+        return 2 if self.config.error == "logit_laplace" else 1
+
+    def _error(self, restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the error of restored pixels, and the part of the pixels' variance in the batch that is
+        restored, both scalars."""
+        exact = torch.promote_types(restored.dtype, torch.float32)
+        wanted, found = images.to(exact), restored.to(exact)
+        if self.config.error == "squared":
+            error = functional.mse_loss(found, wanted)
+        else:
+            wanted = (wanted * self.std + self.mean).clamp(0, 1)
+            location, log_scale = found.chunk(2, dim=1)
+            error = logit_laplace(wanted, location, log_scale)
+            found = unsqueezed(location.sigmoid())
+        lost = functional.mse_loss(found.detach(), wanted) / wanted.var().clamp(min=1e-12)
+        return error, 1 - lost
 
     def _uniform(self, index: Tensor, progress: Progress, scores: Tensor) -> Tensor:
         """Returns random numbers `(B, K, h, w)` that depend on the run, the step and the image, but not on

@@ -137,9 +137,9 @@ class RandomEpoch:
 
 def build_small(config: RunConfig, run: RunInfo) -> Method:
     """Builds the method of a run around its backbone, with the frozen networks that it names."""
-    if frozen := open_frozen(config.method, torch.device("cpu")):
-        data: Any = config.data
-        run = replace(run, networks=frozen, mean=tuple(data.mean), std=tuple(data.std))
+    data: Any = config.data
+    networks = open_frozen(config.method, torch.device("cpu"))
+    run = replace(run, networks=networks, mean=tuple(data.mean), std=tuple(data.std))
     backbone = BACKBONES.build(config.backbone)
     method: Method = METHODS.build(config.method, backbone=backbone, run=run)
     return method

@@ -120,6 +120,39 @@ def test_a_run_leaves_a_tokenizer(tmp_path: Path) -> None:
     assert not any(name.startswith("decoder") for name in network.state_dict())
 
 
+def test_the_likelihood_is_that_of_pixels_before_normalisation() -> None:
+    """Equation 2 of appendix A.3 for pixels in [0, 1]; the decoder predicts a location and a scale."""
+    method, found = build("method.error=logit_laplace", "method.kl_weight=0"), images()
+    data = fast_config("dvae").data.model_dump()
+    mean, std = (torch.tensor(data[key]).double().view(3, 1, 1) for key in ("mean", "std"))
+    shown = torch.rand(found.views[0].shape).double()
+    found = replace(found, views=[(shown - mean) / std])
+    restored: list[Tensor] = []
+    method.decoder.register_forward_hook(lambda _, __, result: restored.append(result))
+    loss = method(found, progress()).loss
+    location, log_scale = restored[0].chunk(2, dim=1)
+    x, b = 0.8 * shown[0] + 0.1, log_scale.exp()
+    density = (-((x / (1 - x)).log() - location).abs() / b).exp() / (2 * b * x * (1 - x))
+    torch.testing.assert_close(loss, -density.log().mean(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_likelihood_needs_the_normalisation() -> None:
+    with pytest.raises(UserError, match="needs the mean and std by which images are normalised"):
+        METHODS.build(
+            {"name": "dvae", "error": "logit_laplace"},
+            backbone=build().backbone,
+            run=run_info(),
+        )
+
+
+def test_a_constant_image_restores_nothing_of_the_variance() -> None:
+    method, found = build(), images()
+    view = found.views[0][0]
+    error, explained = method._error(torch.full_like(view, float(view.mean())), view)
+    assert float(explained) == pytest.approx(0, abs=1e-3)
+    assert float(error) == pytest.approx(float(view.var(correction=0)))
+
+
 def test_other_backbones_are_refused() -> None:
     with pytest.raises(
         UserError, match="method 'dvae' learns the codes of a tokenizer; set backbone=conv"
