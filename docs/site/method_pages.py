@@ -14,7 +14,7 @@ GROUPS = {
     "Clustering": ("swav", "deepcluster_v2", "sela_v2", "dino", "deepcluster", "sela"),
     "Contrastive": ("simclr", "moco_v2", "moco_v3", "nnclr"),
     "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg"),
-    "Masked images": ("mae", "simmim", "ibot", "dinov2"),
+    "Masked images": ("mae", "simmim", "beit", "dit", "ibot", "dinov2"),
     "Tokenizers": ("dvae",),
     "Baselines": ("supervised", "random_init", "raw_pixels"),
 }

@@ -21,6 +21,9 @@ from tests.small import fast_config
 TRAINED = [name for name in METHODS if METHODS[name].trains]
 QUEUES = {"moco_v2": ["method.queue_length=256"]}
 """Queues of whole batches."""
+_PLAIN = ("backbone={name: vit, image_size: 32, width: 16, depth: 1, heads: 2}",)
+PLAIN = {"beit": _PLAIN, "dit": _PLAIN}
+"""Networks that torchvision has, of methods whose own it has not."""
 
 
 def brief(name: str, *overrides: str) -> RunConfig:
@@ -61,8 +64,8 @@ def test_a_run_starts_from_a_run_of_its_method(name: str, tmp_path: Path) -> Non
 def test_a_run_starts_from_a_file_with_torchvisions_names(name: str, tmp_path: Path) -> None:
     settings: tuple[str, ...] = ("backbone={name: resnet18, stem: cifar}",)
     if fast_config(name).backbone.name == "vit":
-        settings = ("init.format={name: torchvision, heads: 2}",)
-    network = settings if "backbone" in settings[0] else ()
+        settings = ("init.format={name: torchvision, heads: 2}", *PLAIN.get(name, ()))
+    network = settings if "backbone" in settings[0] else PLAIN.get(name, ())
     backbone: Any = BACKBONES.build(brief(name, *network).backbone)
     weights = {
         key: torch.rand(w.shape) if w.is_floating_point() else w
