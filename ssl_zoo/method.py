@@ -1,7 +1,7 @@
 """The interface between methods and training: inputs, outputs and state of a method."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -85,6 +85,12 @@ class RunInfo:
     n_classes: int | None = None
     rank: int = 0
     world_size: int = 1
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, by which views are normalised; empty if unknown."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of each channel, likewise."""
+    networks: Mapping[str, Backbone] = field(default_factory=dict, repr=False)
+    """Frozen networks that the method's settings name, by field; see `ssl_zoo.frozen`."""
 
     @property
     def batch_size(self) -> int:

@@ -29,10 +29,14 @@ THREADS = (1, 2)
 TRAINED = [name for name in METHODS if METHODS[name].trains]
 BOUNDS = [name for name in METHODS if not METHODS[name].trains]
 UNTRAINED = "random_init"
-PREDICTS = ("mae", "simmim")
-"""Methods whose features beat little in kNN so soon, but which learn what they are asked for: the part
-of the variance of hidden pixels that they explain. 0 is what a constant prediction has."""
+PREDICTS = ("beit", "dit", "dvae", "mae", "simmim")
+"""Methods whose features beat little in kNN so soon, but which learn what they are asked for: the part that
+they explain of the variance of pixels, hidden or coded, or of the entropy of hidden codes. 0 is what a
+constant prediction has."""
 EXPLAINED = "train/explained_variance"
+EXPLAINED_CODES = "train/explained_entropy"
+CODED = ("beit", "dit")
+"""Methods that predict codes of a tokenizer, which is trained first, as briefly as its own brief run."""
 GAINS = ("dinov2", "ibot")
 """Methods whose recipe has other data than the rest: the kNN top-1 that they gain over their own network
 before training."""
@@ -42,6 +46,10 @@ UNSTEADY = ("ibot",)
 TOP1 = "knn/top1@k=20"
 
 SMALL = {
+    "conv_tokenizer": (
+        "backbone.width=8",
+        "augmentation.crops=[{size: 16, count: 1, scale: [0.5, 1.0]}]",
+    ),
     "tiny_resnet": (
         "backbone.widths=[16,32,64]",
         "augmentation.crops=[{size: 16, count: 4, scale: [0.3, 1.0]}]",
@@ -59,6 +67,7 @@ BRIEF = {
     "deepcluster": ("epochs=40",),
     "dino": ("epochs=16",),
     "dinov2": ("epochs=16", "evaluation.every=16 epochs"),
+    "dvae": ("epochs=4",),
     "ibot": ("epochs=20", "evaluation.every=20 epochs"),
     "moco_v2": ("epochs=10",),
     "nnclr": ("epochs=16",),
@@ -100,14 +109,23 @@ def trained(
     if name in BOUNDS:  # around the network of a method that has such a backbone
         user = next(m for m in TRAINED if backbone_of(m) == kind and m not in GAINS)
         own = [f"backbone={run_config(user).backbone.model_dump_json()}", *own]
+    if name in CODED:
+        own.append(f"method.tokenizer='{tokenizer(folder, seed)}'")
     path = train(run_config(name, overrides=own), folder / f"{name}-{kind}-{seed}", bar=False)
     if name in PREDICTS:
-        return 100 * float(RunFolder(path).metrics()[-1][EXPLAINED])
+        key = EXPLAINED_CODES if name in CODED else EXPLAINED
+        return 100 * float(RunFolder(path).metrics()[-1][key])
     if name in GAINS:
         before, *_, after = (row[TOP1] for row in RunFolder(path).metrics() if TOP1 in row)
         return float(after - before)
     result = evaluate(path, evaluators=["knn"])
     return float(result.evaluators["knn"].scores["top1@k=20"])
+
+
+def tokenizer(folder: Path, seed: int) -> Path:
+    """Trains a tokenizer in small and returns its run; returns that of the seed if it is there."""
+    own = [*SMALL["conv_tokenizer"], *BRIEF["dvae"], "evaluation.every=0 epochs", f"seed={seed}"]
+    return train(run_config("dvae", overrides=own), folder / f"tokenizer-{seed}", bar=False)
 
 
 def brief(name: str, folder: Path, *, seed: int = 0) -> float:

@@ -1,6 +1,7 @@
 """Who imports whom, and who spells whose name; read from the source, nothing is imported."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +24,7 @@ GROUND = {
 }
 PARTS = {
     *("assignment", "augmentations", "backbones", "data", "heads", "losses", "memory", "optim"),
-    *("method", "teacher", "trackers"),
+    *("frozen", "method", "teacher", "trackers"),
 }
 RUNS = {*GROUND, *PARTS, "evaluators", "runs"}
 SCORES = {*RUNS, "formats", "weights", "evaluation"}
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": GROUND,
     "method": {*GROUND, "backbones"},
     "teacher": {*GROUND, "method"},
+    "frozen": GROUND,
     "memory": {*GROUND, "assignment", "method"},
     "evaluators": {*GROUND, "augmentations", "backbones", "data"},
     "formats": {*GROUND, "backbones", "data", "heads"},
@@ -58,7 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *GROUND,
         *("augmentations", "backbones", "heads", "losses", "memory", "method", "teacher"),
     },
-    "methods": {*GROUND, *PARTS, "formats", "masked_distillation"},
+    "masked_codes": {*GROUND, "augmentations", "backbones", "frozen", "losses", "method"},
+    "methods": {*GROUND, *PARTS, "formats", "masked_codes", "masked_distillation"},
     # rooms
     "runs": {*GROUND, *PARTS, "evaluators"},
     "weights": {*RUNS, "formats"},
@@ -90,6 +93,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The modules and folders below `ssl_zoo/`, and which others each may import. Whatever it names stands above
 it, so imports run one way. A folder or module that is not in the table does not belong there."""
+SHORT = 3
+"""Letters of names that are parts of other words, as `dit` is of `edit`: they must be words of their own."""
 ROLES = {"base", "config", "folder", "method", "official"}
 """Modules that may share their name with one of another folder: they have the same job in each."""
 LIBRARIES = {"timm", "torchvision"}
@@ -198,7 +203,10 @@ def test_the_core_spells_no_method() -> None:
 def mentions(text: str, names: set[str]) -> bool:
     plain = text.lower().replace("_", "").replace("-", "")
     plain = plain.replace("selfsupervised", "")  # the field's name, not the baseline's
-    return any(name.replace("_", "") in plain for name in names)
+    words = set(re.findall("[a-z0-9]+", text.lower()))
+    return any(
+        name in words if len(name) <= SHORT else name.replace("_", "") in plain for name in names
+    )
 
 
 def test_only_the_plugin_finder_names_the_package_of_methods() -> None:
@@ -352,3 +360,8 @@ def test_a_circle_is_found() -> None:
 def test_a_spelt_name_is_found() -> None:
     tree = ast.parse('"""swav"""\nx = 1\n"""swav"""\nif y.swav == "swav":\n    f(swav=1)\n')
     assert [text for _, text in words(tree) if text == "swav"] == ["swav", "swav", "swav"]
+
+
+def test_a_short_name_is_a_word_of_its_own() -> None:
+    given = ("edit", "conditional", "train dit", "dit_head")
+    assert [text for text in given if mentions(text, {"dit"})] == ["train dit", "dit_head"]

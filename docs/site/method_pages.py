@@ -22,7 +22,8 @@ GROUPS = {
     ),
     "Contrastive": ("simclr", "moco_v2", "moco_v3", "nnclr"),
     "Without negatives": ("byol", "simsiam", "barlow_twins", "vicreg", "lejepa", "simdino"),
-    "Masked images": ("mae", "simmim", "ibot", "dinov2"),
+    "Masked images": ("mae", "simmim", "beit", "dit", "ibot", "dinov2"),
+    "Tokenizers": ("dvae",),
     "Baselines": ("supervised", "random_init", "raw_pixels"),
 }
 """Methods by idea, in the order in which they are shown; others follow under `OTHERS`."""

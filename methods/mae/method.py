@@ -54,7 +54,7 @@ class MAE(Method):
             check_equal_counts(run)
 
     def __init__(self, config: Config, *, backbone: Backbone, run: RunInfo) -> None:
-        tokens = with_tokens(backbone, method=config.name)
+        tokens = with_tokens(backbone, method=config.name, drops=True)
         super().__init__(config, backbone=tokens, run=run)
         side = run.image_size // tokens.patch_size
         self.decoder = Decoder(

@@ -1,5 +1,6 @@
-"""Backbones: ResNets and vision transformers, small ones, torchvision's and timm's models, raw pixels."""
+"""Backbones: ResNets and vision transformers, small ones, torchvision's and timm's models, raw pixels,
+tokenizers."""
 
-from ssl_zoo.backbones import pixels, resnet, timm, tiny, torchvision_models, vit
+from ssl_zoo.backbones import conv_tokenizer, pixels, resnet, timm, tiny, torchvision_models, vit
 
-__all__ = ["pixels", "resnet", "timm", "tiny", "torchvision_models", "vit"]
+__all__ = ["conv_tokenizer", "pixels", "resnet", "timm", "tiny", "torchvision_models", "vit"]

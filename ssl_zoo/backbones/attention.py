@@ -13,13 +13,21 @@ class SelfAttention(nn.MultiheadAttention):
     vision transformers do. Parameters and their names are those of torch's module.
     """
 
-    def forward(self, query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
-        """Returns the attention output `(N, L, D)`, and None in place of the attention weights."""
+    def forward(
+        self, query: Tensor, *_: Any, bias: Tensor | None = None, **__: Any
+    ) -> tuple[Tensor, None]:
+        """Returns the attention output `(N, L, D)`, and None in place of the attention weights.
+
+        Args:
+            query: tokens; torch's module gets them as keys and values, too.
+            bias: added to the scaled logits, `(heads, L, L)`.
+        """
         n, length, width = query.shape
         made = functional.linear(query, self.in_proj_weight, self.in_proj_bias)
         heads = made.view(n, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         queries, keys, values = heads.unbind(0)  # (N, H, L, D / H)
-        found = functional.scaled_dot_product_attention(queries, keys, values)
+        added = None if bias is None else bias.to(queries.dtype)
+        found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=added)
         mixed: Tensor = self.out_proj(found.transpose(1, 2).reshape(n, length, width))
         return mixed, None
 

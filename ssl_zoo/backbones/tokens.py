@@ -40,12 +40,14 @@ class TokenBackbone(Backbone):
         width: length of a token.
         n_prefix: tokens, such as a class token, that `encode` prepends to those of patches.
         has_tokens: False if the network is of another kind, for which only `forward` works.
+        drops_tokens: False if `encode` needs the tokens of all patches, of which some may be replaced.
     """
 
     patch_size: int
     width: int
     n_prefix: int
     has_tokens: bool = True
+    drops_tokens: bool = True
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns one token per patch in reading order, without positions, `(N, L, width)`."""
@@ -82,18 +84,24 @@ class TokenBackbone(Backbone):
         return height // self.patch_size, width // self.patch_size
 
 
-def with_tokens(backbone: Backbone, *, method: str) -> TokenBackbone:
-    """Returns the backbone if it supports dropping tokens.
+def with_tokens(backbone: Backbone, *, method: str, drops: bool = False) -> TokenBackbone:
+    """Returns the backbone if it supports replacing tokens.
 
     Args:
         method: the name of the method that needs it, for the message.
+        drops: whether the method leaves tokens out.
 
     Raises:
-        UserError: it is not a plain vision transformer.
+        UserError: it is not a plain vision transformer, or needs all tokens.
     """
-    if isinstance(backbone, TokenBackbone) and backbone.has_tokens:
-        return backbone
-    raise UserError(f"method '{method}' {NEEDS_TOKENS}")
+    if not (isinstance(backbone, TokenBackbone) and backbone.has_tokens):
+        raise UserError(f"method '{method}' {NEEDS_TOKENS}")
+    if drops and not backbone.drops_tokens:
+        raise UserError(
+            f"method '{method}' leaves patches out, but relative positions need all; set "
+            "backbone.relative_positions=false"
+        )
+    return backbone
 
 
 def resample_positions(

@@ -1,6 +1,6 @@
 """Plain vision transformers of any size, built on torchvision's."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from ssl_zoo.backbones.tokens import (
     resample_positions,
     sincos_positions,
 )
+from ssl_zoo.backbones.vit_blocks import RelativePositions, TransformerBlock, initialize
 from ssl_zoo.config import RunSettings
 
 
@@ -29,6 +30,10 @@ class ViT(TokenBackbone):
 
     class Config(PatchSettings):
         """Settings of a vision transformer; the defaults suit 32x32 images on a CPU."""
+
+        LATER: ClassVar[frozenset[str]] = frozenset(
+            {"relative_positions", "layer_scale", "drop_path", "initial"}
+        )
 
         name: Literal["vit"] = "vit"
         image_size: int = Field(default=32, ge=1, le=1024)
@@ -45,11 +50,24 @@ class ViT(TokenBackbone):
         """Width of the MLPs' hidden layers, as a multiple of `width`."""
         pooling: Literal["class", "mean", "max"] = "class"
         """Feature of an image: its class token, or the mean or maximum of its patch tokens."""
-        positions: Literal["learnt", "sincos"] = "learnt"
-        """Whether position embeddings are learnt, or fixed sine-cosine as in MAE (arXiv:2111.06377)."""
+        positions: Literal["learnt", "sincos", "none"] = "learnt"
+        """Whether position embeddings are learnt, fixed sine-cosine as in MAE (arXiv:2111.06377), or left
+        out."""
         resampling: Resampling = "antialiased"
         """Interpolation of position embeddings for other image sizes: `antialiased` as in timm, or
         `plain` as in DINO's code."""
+        relative_positions: bool = False
+        """Whether attention has a learnt bias for each offset between patches, shared by all blocks, as in
+        BEiT (arXiv:2106.08254); images must be square, and methods that drop patches cannot use it."""
+        layer_scale: float | None = Field(default=None, gt=0, le=1)
+        """Initial factor of each channel of the blocks' branches; None for none. BEiT has .1 for ViT-B and
+        1e-5 for ViT-L."""
+        drop_path: float = Field(default=0.0, ge=0, lt=1)
+        """Probability that the last block leaves out a branch for an image in training; linearly less in
+        earlier blocks."""
+        initial: Literal["torchvision", "cut_normal"] = "torchvision"
+        """Initial weights: torchvision's, or a normal distribution of std .02 that is cut at .02, with
+        smaller last layers in deeper blocks, as in BEiT."""
 
         @model_validator(mode="after")
         def _check(self) -> "ViT.Config":
@@ -62,6 +80,10 @@ class ViT(TokenBackbone):
             if self.positions == "sincos" and self.width % 4:
                 raise ValueError(
                     f"positions=sincos needs a width that is a multiple of 4, not {self.width}"
+                )
+            if self.positions == "none" and not self.relative_positions:
+                raise ValueError(
+                    "positions=none leaves patches without any order; set relative_positions=true"
                 )
             return self
 
@@ -82,6 +104,7 @@ class ViT(TokenBackbone):
         self.feature_dim, self.in_channels = config.width, config.in_channels
         self.usual_image_size = config.image_size
         self._own_grid = (config.image_size // config.patch_size,) * 2
+        self.drops_tokens = not config.relative_positions
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns one token per patch, without positions, `(N, L, width)`."""
@@ -101,7 +124,13 @@ class ViT(TokenBackbone):
         trunk: Any = self.trunk
         first = trunk.class_token + trunk.encoder.pos_embedding[:, :1]
         tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        encoded: Tensor = trunk.encoder.ln(trunk.encoder.layers(tokens))
+        if self.drops_tokens:
+            encoded: Tensor = trunk.encoder.ln(trunk.encoder.layers(tokens))
+            return encoded
+        bias = trunk.relative_positions(tokens.shape[1] - 1)
+        for block in trunk.encoder.layers:
+            tokens = block(tokens, bias)
+        encoded = trunk.encoder.ln(tokens)
         return encoded
 
     def pool(self, encoded: Tensor) -> Tensor:
@@ -124,10 +153,23 @@ def _trunk(config: ViT.Config) -> nn.Module:
         mlp_dim=round(config.mlp_ratio * config.width),
     )
     trunk.heads = nn.Identity()
-    if config.positions == "sincos":
-        side = config.image_size // config.patch_size
+    side = config.image_size // config.patch_size
+    quicken(replace_first(trunk, config.in_channels))
+    if config.initial == "cut_normal":
+        initialize(trunk)
+    if config.positions != "learnt":
         positions = trunk.encoder.pos_embedding.requires_grad_(False)  # (1, 1 + L, width)
         with torch.no_grad():
-            positions[:, :1] = 0
-            positions[:, 1:] = sincos_positions(config.width, side, side)
-    return quicken(replace_first(trunk, config.in_channels))
+            positions[:] = 0
+            if config.positions == "sincos":
+                positions[:, 1:] = sincos_positions(config.width, side, side)
+    if config.relative_positions or config.layer_scale is not None or config.drop_path:
+        last = max(1, config.depth - 1)
+        for number, (name, block) in enumerate(trunk.encoder.layers.named_children()):
+            drop = config.drop_path * number / last
+            own = TransformerBlock(block, layer_scale=config.layer_scale, drop_path=drop)
+            trunk.encoder.layers.add_module(name, own)
+    if config.relative_positions:
+        trunk.relative_positions = RelativePositions(side, config.heads)
+    network: nn.Module = trunk
+    return network

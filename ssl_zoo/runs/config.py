@@ -22,9 +22,10 @@ from ssl_zoo.config import (
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.errors import UserError
 from ssl_zoo.evaluators.base import EVALUATORS
+from ssl_zoo.frozen import frozen_in
 from ssl_zoo.method import METHODS
 from ssl_zoo.optim.base import OPTIMIZERS
-from ssl_zoo.runs.init_config import InitConfig, init_overrides
+from ssl_zoo.runs.init_config import InitConfig, init_overrides, with_digest
 from ssl_zoo.runs.plugin_files import PluginFile, in_use, load_named
 from ssl_zoo.runs.recipes import DEFAULT_RECIPE, PHOTOS_RECIPE, read_recipe, recipe_for
 from ssl_zoo.runs.score_goal import ScoreGoal, StopEarly
@@ -125,6 +126,17 @@ class RunConfig(Config):
     """Settings of SLURM jobs of this run; see `ssl-zoo submit`."""
     plugins: list[PluginFile] = []
     """Python files that register components of this run; their content is part of its definition."""
+
+    @field_validator("method", mode="after")
+    @classmethod
+    def _digests_of_frozen_networks(cls, method: NamedConfig) -> NamedConfig:
+        changed = {}
+        for name, network in frozen_in(method).items():
+            try:
+                changed[name] = with_digest(network)
+            except UserError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return method.model_copy(update=changed) if changed else method
 
     @field_validator("sync_batch_norm", mode="before")
     @classmethod
@@ -244,6 +256,9 @@ class RunConfig(Config):
             settings["data"].pop(name, None)
         if self.init is not None and self.init.digest is not None:
             del settings["init"]["weights"]  # the content counts, wherever it is
+        for name, network in frozen_in(self.method).items():
+            if network.digest is not None:
+                del settings["method"][name]["weights"]
         digests = sorted(file.digest for file in self.plugins)
         return {**settings, "plugins": digests} if digests else settings
 

@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema
 from ssl_zoo.config import Config, default
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import sha256
+from ssl_zoo.frozen import FrozenNetwork
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.best import BEST, best_checkpoint
 from ssl_zoo.runs.card_files import card_files
@@ -75,10 +76,22 @@ class InitConfig(Config):
     ) -> JsonSchemaValue:
         return {"anyOf": [{"type": "string"}, handler(schema)], "description": cls.__doc__}
 
-    @property
-    def name(self) -> str:
-        """Name of the weights for messages, without the folders above."""
-        return self.weights if _ELSEWHERE.match(self.weights) else Path(self.weights).name
+
+def short_name(weights: str) -> str:
+    """Returns the name of weights for messages, without the folders above."""
+    return weights if _ELSEWHERE.match(weights) else Path(weights).name
+
+
+def with_digest(network: FrozenNetwork) -> FrozenNetwork:
+    """Returns a frozen network with its absolute path and its digest, if it has none.
+
+    Raises:
+        UserError: as for `located`.
+    """
+    if network.digest is not None:
+        return network
+    weights, digest = located(network.weights)
+    return network.model_copy(update={"weights": weights, "digest": digest})
 
 
 def located(weights: str) -> tuple[str, str | None]:

@@ -170,7 +170,8 @@ def check_on_a_gpu(example: Example) -> None:
     """
     method, batch, epoch = example.method(), example.batch(), example.epoch()
     with pretended_gpu() as gpu:
-        gpu.move(method)
+        for module in (method, *method.run.networks.values()):
+            gpu.move(module)
         optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
         try:
             for step in (0, 40):  # in the first, memories move to the device

@@ -1,7 +1,8 @@
 """Small runs, methods with a few thousand parameters, and batches of random images to test them."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.schedule import Progress
+from ssl_zoo.training.frozen_networks import open_frozen
 
 TINY = {
     "tiny_resnet": (
@@ -18,9 +20,14 @@ TINY = {
         "backbone.stem_stride=4",
         "augmentation.crops=[{size: 16, count: 2, scale: [0.3, 1.0]}]",
     ),
+    "conv_tokenizer": ("backbone.n_codes=16", "backbone.width=8", "backbone.code_width=8"),
     "vit": ("backbone.width=16", "backbone.depth=1", "backbone.heads=2"),
 }
 """Overrides that give a `digits` recipe a network of a few thousand parameters and fewer, smaller views."""
+FROZEN = {
+    "tokenizer": "untrained:{name: conv_tokenizer, n_codes: 16, patch_size: 4, width: 8, blocks: 1}"
+}
+"""Tiny random networks for the fields of methods that need a frozen one."""
 QUICK = (
     "global_batch_size=32",
     "schedule.warmup=2 steps",
@@ -36,8 +43,11 @@ N_PATCHES = 64
 
 def fast_config(method: str, *overrides: str) -> RunConfig:
     """Returns a run of the `digits` recipe with a network of a few thousand parameters."""
-    backbone = run_config(method).backbone.name
-    return run_config(method, overrides=[*TINY.get(backbone, ()), *QUICK, *overrides])
+    config = run_config(method)
+    tiny = TINY.get(config.backbone.name, ())
+    missing = [name for name in FROZEN if getattr(config.method, name, "") is None]
+    frozen = [f"method.{name}={json.dumps(FROZEN[name])}" for name in missing]
+    return run_config(method, overrides=[*tiny, *QUICK, *frozen, *overrides])
 
 
 def run_info(
@@ -126,7 +136,10 @@ class RandomEpoch:
 
 
 def build_small(config: RunConfig, run: RunInfo) -> Method:
-    """Builds the method of a run around its backbone."""
+    """Builds the method of a run around its backbone, with the frozen networks that it names."""
+    data: Any = config.data
+    networks = open_frozen(config.method, torch.device("cpu"))
+    run = replace(run, networks=networks, mean=tuple(data.mean), std=tuple(data.std))
     backbone = BACKBONES.build(config.backbone)
     method: Method = METHODS.build(config.method, backbone=backbone, run=run)
     return method

@@ -19,6 +19,7 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.method import METHODS, Batch, Method, RunInfo
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.training.compiled import compile_networks
+from ssl_zoo.training.frozen_networks import open_frozen
 from ssl_zoo.training.initial import InitialWeights
 from ssl_zoo.training.recompute import recompute_blocks
 from ssl_zoo.training.sync_batch_norm import synchronize
@@ -80,6 +81,7 @@ def build_method(
         UserError: the settings do not fit the data, or the weights the backbone.
     """
     counts = config.view_counts
+    data: Any = dataset.config
     run = RunInfo(
         n_samples=len(dataset),
         global_batch_size=config.global_batch_size,
@@ -90,6 +92,9 @@ def build_method(
         n_classes=len(dataset.class_names) or None,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        mean=tuple(data.mean),
+        std=tuple(data.std),
+        networks=open_frozen(config.method, device),
     )
     backbone = BACKBONES.build(config.backbone)
     if initial is not None:

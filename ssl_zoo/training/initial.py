@@ -15,11 +15,12 @@ from ssl_zoo.backbones.stages import layer_scales, stages
 from ssl_zoo.config import NamedConfig
 from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import first_names
+from ssl_zoo.frozen import FrozenNetwork
 from ssl_zoo.method import Method
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.config import RunConfig
 from ssl_zoo.runs.folder import RunFolder
-from ssl_zoo.runs.init_config import InitConfig, located
+from ssl_zoo.runs.init_config import InitConfig, located, short_name
 from ssl_zoo.schedule import Progress
 from ssl_zoo.weights.facts import WeightFacts
 from ssl_zoo.weights.open import UNTRAINED, open_checkpoint
@@ -139,26 +140,36 @@ def initial_weights(config: RunConfig, folder: RunFolder) -> InitialWeights | No
     if init is None:
         return None
     resumes: bool = distributed.broadcast_object(bool(checkpoint.found(folder.checkpoints)))
-    return None if resumes else distributed.from_main(lambda: _read(init))
-
-
-def _read(init: InitConfig) -> InitialWeights:
     if init.weights.startswith(UNTRAINED):
         raise UserError("init: an untrained network is what a run starts from without init")
-    if init.digest is not None:
-        digest = located(init.weights)[1]
-        if digest != init.digest:
+    return None if resumes else distributed.from_main(lambda: checked_weights("init", init))
+
+
+def checked_weights(label: str, entry: InitConfig | FrozenNetwork) -> InitialWeights:
+    """Returns the weights that settings name, after a check of their digest.
+
+    Args:
+        label: the setting, for messages.
+        entry: its value.
+
+    Raises:
+        UserError: they cannot be opened, or have changed.
+    """
+    if entry.digest is not None:
+        digest = located(entry.weights)[1]
+        if digest != entry.digest:
             raise UserError(
-                f"init: '{init.weights}' has changed: its digest is {digest}, and the settings have "
-                f"{init.digest}; to start from it as it is now, leave init.digest out"
+                f"{label}: '{entry.weights}' has changed: its digest is {digest}, and the settings have "
+                f"{entry.digest}; to start from it as it is now, leave {label}.digest out"
             )
     try:
-        opened = open_checkpoint(init.weights, format=init.format)
+        opened = open_checkpoint(entry.weights, format=entry.format)
     except UserError as error:
-        text = str(error).replace("--format '", "init.format='").replace("--format", "init.format")
-        raise UserError(f"init: {text}") from None
+        text = str(error).replace("--format '", f"{label}.format='")
+        text = text.replace("--format", f"{label}.format")
+        raise UserError(f"{label}: {text}") from None
     weights = {name: tensor.clone() for name, tensor in opened.backbone.state_dict().items()}
-    return InitialWeights(init.name, opened.facts, weights, opened.aside)
+    return InitialWeights(short_name(entry.weights), opened.facts, weights, opened.aside)
 
 
 def short_form(settings: Mapping[str, Any]) -> str:

@@ -31,6 +31,8 @@ OPSET = 18
 
 _TRUNK = "trunk."
 _OF_TIMM = (*DEPTHS.values(), "vit", "timm")
+_OURS_ALONE = ("relative_positions", "layer_scale")
+"""Settings of a vision transformer that change its architecture."""
 _OF_TORCHVISION = (*DEPTHS.values(), "vit", "torchvision")
 
 _OF_TORCHVISION_ALONE = '''"""Entry of torch.hub: torch.hub.load("THIS_FOLDER", "backbone", source="local").
@@ -268,6 +270,12 @@ def _known(opened: Opened, names: tuple[str, ...], library: str) -> str:
     if name not in names:
         raise UserError(
             f"backbone '{name}' of '{opened.what}' is not available in {library} ({', '.join(names)}); "
+            "use --as safetensors, onnx or hub"
+        )
+    own = [key for key in _OURS_ALONE if opened.facts.backbone.get(key)]
+    if own:
+        raise UserError(
+            f"backbone '{name}' of '{opened.what}' has {' and '.join(own)}, which {library} does not have; "
             "use --as safetensors, onnx or hub"
         )
     return name

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.losses.masked_tokens import checked_global_masks, masked_cross_entropy, places_of
+from ssl_zoo.losses.masked_tokens import (
+    checked_global_masks,
+    hidden_code_loss,
+    masked_cross_entropy,
+    places_of,
+    prediction_metrics,
+)
 
 
 def test_value_and_gradient_equal_a_slow_reference() -> None:
@@ -92,3 +98,32 @@ def test_masks_are_put_in_the_order_of_views() -> None:
 def test_masks_that_do_not_fit_are_refused(masks: torch.Tensor | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         checked_global_masks(masks, 2, 4)
+
+
+def test_the_loss_of_codes_is_one_mean_over_all_hidden_patches() -> None:
+    drawn = torch.randn(5, 3, generator=torch.Generator().manual_seed(2)).double()
+    scores = drawn.clone().requires_grad_()
+    codes = torch.tensor([0, 2, 1, 1, 0])
+    losses = [-float(row.log_softmax(dim=0)[code]) for row, code in zip(drawn, codes, strict=True)]
+    assert float(hidden_code_loss(drawn, codes)) == pytest.approx(sum(losses) / 5, rel=1e-12)
+    assert torch.autograd.gradcheck(lambda given: hidden_code_loss(given, codes), (scores,))
+
+
+def test_the_loss_of_no_hidden_patches_is_zero() -> None:
+    scores = torch.zeros(0, 3, requires_grad=True)
+    assert hidden_code_loss(scores, torch.zeros(0, dtype=torch.int64)).item() == 0
+
+
+def test_a_prediction_from_frequencies_explains_nothing() -> None:
+    codes = torch.tensor([0, 0, 0, 1])
+    frequencies = torch.tensor([0.75, 0.25]).log().expand(4, 2)
+    found = prediction_metrics(frequencies, codes)
+    assert found["explained_entropy"] == pytest.approx(0, abs=1e-6)
+    assert found["token_accuracy"] == found["most_frequent"] == pytest.approx(0.75)
+    assert found["target_perplexity"] == pytest.approx(4 / 3**0.75)
+
+
+def test_a_certain_prediction_explains_all() -> None:
+    codes = torch.tensor([0, 1, 2])
+    found = prediction_metrics(100 * torch.eye(3), codes)
+    assert (found["explained_entropy"], found["token_accuracy"]) == pytest.approx((1, 1))

@@ -1,6 +1,7 @@
 """The bank of an epoch's embeddings: places, saving, dealing out, and random rows of all ranks."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_an_empty_bank_saves_and_loads_nothing() -> None:
     "other",
     [{"global_batch_size": 12, "steps_per_epoch": 2}, {"n_samples": 29}, {"steps_per_epoch": 2}],
 )
-def test_a_bank_of_other_data_or_batches_is_refused(other: dict[str, int]) -> None:
+def test_a_bank_of_other_data_or_batches_is_refused(other: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="holds the embeddings of 30 images in 3 batches of 8"):
         EmbeddingBank(replace(RUN, **other)).load([bank().state()])
 
