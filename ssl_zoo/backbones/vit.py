@@ -48,8 +48,8 @@ class ViT(TokenBackbone):
         positions: Literal["learnt", "sincos"] = "learnt"
         """Whether position embeddings are learnt, or fixed sine-cosine as in MAE (arXiv:2111.06377)."""
         resampling: Resampling = "antialiased"
-        """Interpolation of position embeddings for other image sizes: `antialiased` as in timm, or
-        `plain` as in DINO's code."""
+        """Interpolation of position embeddings for other image sizes: `antialiased` as in timm,
+        `plain` as in DINO's code, or `sized` as in transformers."""
 
         @model_validator(mode="after")
         def _check(self) -> "ViT.Config":

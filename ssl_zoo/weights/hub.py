@@ -16,6 +16,7 @@ from typing import Any
 
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import sha256
+from ssl_zoo.formats.base import BESIDE
 from ssl_zoo.formats.reading import check_whole
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def fetch_hub(what: str) -> Path:
     with _in_words(what):
         found = Path(_download(hub, name, WEIGHTS, revision))
     check_whole(what, found)
+    for file in BESIDE:
+        _optional(hub, what, name, file, revision)
     card = _card(hub, what, name, revision)
     stated = re.search(r"SHA-256 `([0-9a-f]{64})`", card)
     if stated is None:
@@ -126,15 +129,20 @@ def _download(hub: Any, name: str, file: str, revision: str | None) -> str:
 
 def _card(hub: Any, what: str, name: str, revision: str | None) -> str:
     """Returns the text of a repository's card; empty if it has none."""
+    found = _optional(hub, what, name, CARD, revision)
+    return found.read_text(encoding="utf-8", errors="replace") if found else ""
+
+
+def _optional(hub: Any, what: str, name: str, file: str, revision: str | None) -> Path | None:
+    """Returns a downloaded file of a repository; None if it has none of this name."""
     errors: Any = importlib.import_module("huggingface_hub.errors")
     with _in_words(what):
         try:
-            found = Path(_download(hub, name, CARD, revision))
+            return Path(_download(hub, name, file, revision))
         except errors.LocalEntryNotFoundError:  # it could not be asked for
             raise
         except errors.EntryNotFoundError:
-            return ""
-    return found.read_text(encoding="utf-8", errors="replace")
+            return None
 
 
 def _parts(what: str) -> tuple[str, str | None]:

@@ -188,9 +188,9 @@ def test_a_transformer_that_may_be_of_two_kinds_is_not_guessed(tmp_path: Path) -
 
 def test_a_transformer_of_another_kind_lists_unexpected_weights(tmp_path: Path) -> None:
     state = dict(timm_network().state_dict())
-    state |= {f"blocks.{n}.ls1.gamma": torch.ones(64) for n in range(2)}
+    state |= {f"blocks.{n}.attn.q_norm.weight": torch.ones(64) for n in range(2)}
     with pytest.raises(
-        UserError, match=r"unexpected: trunk.blocks.0.ls1.gamma, trunk.blocks.1.ls1"
+        UserError, match=r"unexpected: trunk.blocks.0.attn.q_norm.weight, trunk.blocks"
     ):
         opened(tmp_path, state)
 
