@@ -159,7 +159,7 @@ def _fetched(timm: Any, config: Any, options: Mapping[str, object]) -> nn.Module
         if not config.pretrained:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
-        if not reachable and isinstance(error, OSError):  # what the cache lacks is one
+        if not reachable and isinstance(error, FileNotFoundError):  # it lacks them
             reason = "the Hub cannot be reached, and they are not in its cache"
         raise UserError.everywhere(
             f"timm cannot load the weights of 'timm:{config.model}' ({reason.rstrip('.')}); without a "

@@ -87,7 +87,8 @@ def load(what: str | Path, *, format: Any = None) -> Backbone:
         what: a run folder, `RUN@best`, a checkpoint folder, an exported `.safetensors` file, a
             checkpoint of another project, a folder of transformers, the URL of such a file, the name of
             a model card, weights on the Hub, `hf:USER/NAME`, or a network with published weights:
-            `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
+            `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`, or of a file for
+            a model of timm: `timm:MODEL@FILE`.
         format: name or settings of the format of another project's file, if it is not detected.
 
     Raises:
