@@ -6,7 +6,6 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
 from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 
-
 MASK = "backbone.masked_embed"
 """The mask token of iBOT's students (bytedance/ibot, models/vision_transformer.py)."""
 
