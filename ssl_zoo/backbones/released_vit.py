@@ -162,13 +162,14 @@ class ReleasedViT(TokenBackbone):
         """Maps tokens `(N, M, width)` to `(N, n_prefix + M, width)`; for learnt positions only."""
         return self._encode(tokens, None)
 
+    @property
+    def has_patches(self) -> bool:
+        """True: positions of any kind are known for whole images."""
+        return True
+
     def tokens(self, images: Tensor) -> Tensor:
         """Returns all tokens of images, the class token and registers first, `(N, n_prefix + L, width)`."""
         return self._encode(self.embed(images) + self.positions(images), self.grid(images))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns features `(N, feature_dim)`."""
-        return self.pool(self.tokens(images))
 
     def pool(self, encoded: Tensor) -> Tensor:
         """Returns features `(N, feature_dim)`."""

@@ -63,9 +63,18 @@ class TokenBackbone(Backbone):
         """Maps what `encode` returns to features `(N, feature_dim)`."""
         raise NotImplementedError
 
+    @property
+    def has_patches(self) -> bool:
+        """Whether `tokens` works; also in networks from which no token can be dropped."""
+        return self.has_tokens
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Returns all tokens of whole images, `(N, n_prefix + L, width)`."""
+        return self.encode(self.embed(images) + self.positions(images))
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns features `(N, feature_dim)`."""
-        return self.pool(self.encode(self.embed(images) + self.positions(images)))
+        return self.pool(self.tokens(images))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Returns the rows and columns of patches.
