@@ -78,11 +78,12 @@ class Transformers(Format):
         """Returns the backbone.
 
         Raises:
-            UserError: there is none, or its `config.json` is of a model that is not supported.
+            UserError: there is none, or it has another activation than released models.
         """
         own, aside = _named(file)
         known, kind = file.beside.get("config.json", {}), _kind(file.main())
-        heads = self.config.heads or known.get("num_attention_heads")
+        stated = known.get("num_attention_heads")
+        heads = self.config.heads or (stated if isinstance(stated, int) and stated > 0 else None)
         settings: dict[str, Any] = {"eps": known.get("layer_norm_eps") or EPS[kind]}
         if kind == "relative" and "pooler.layernorm.weight" in own:
             settings["pooling"] = "mean"
@@ -174,9 +175,18 @@ def _image_size(file: ForeignFile, size: int) -> int:
     return stated if isinstance(stated, int) and stated > 0 else size
 
 
+def _is_triple(values: Any) -> bool:
+    """Returns whether a value in a JSON file is a list of three numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == 3
+        and all(type(v) in (int, float) for v in values)
+    )
+
+
 def _normalisation(file: ForeignFile, kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
     known = file.beside.get("preprocessor_config.json", {})
     mean, std = known.get("image_mean"), known.get("image_std")
-    if isinstance(mean, list) and isinstance(std, list):
+    if _is_triple(mean) and _is_triple(std):
         return tuple(mean), tuple(std)
     return HALF if kind in ("plain", "relative") else (IMAGENET_MEAN, IMAGENET_STD)

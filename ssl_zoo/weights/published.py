@@ -12,7 +12,7 @@ from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.timm import Timm
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
-from ssl_zoo.formats.base import FORMATS, ForeignFile, Imported, grouped, split_prefix
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Imported, StateDict, grouped, split_prefix
 from ssl_zoo.formats.networks import is_network
 from ssl_zoo.formats.reading import read
 from ssl_zoo.formats.recognition import account
@@ -105,7 +105,8 @@ def _timm_file(what: str, settings: dict[str, Any], path: Path) -> Imported:
         raise UserError(f"there is no file '{path}' for '{what}'; write timm:MODEL@FILE")
     file = read(what, path)
     backbone: Any = BACKBONES.build(settings)
-    own, others = {}, {}
+    own: StateDict = {}
+    others: StateDict = {}
     for name, tensor in file.main().items():
         in_trunk = name in backbone.trunk.state_dict()
         (own if in_trunk else others)[f"trunk.{name}" if in_trunk else name] = tensor

@@ -251,6 +251,26 @@ def test_another_activation_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("encoder.layer.0.attention.attention.key.weight"),
+        lambda state: state.update(
+            {"encoder.layer.1.attention.attention.key.weight": torch.zeros(2, 3)}
+        ),
+    ],
+    ids=["missing", "of another shape"],
+)
+def test_weights_that_do_not_belong_together_are_a_line(spoil: Any, tmp_path: Path) -> None:
+    of_transformers("ViT").save_pretrained(tmp_path)  # in memory it has other names than in files
+    state = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    spoil(state)
+    with pytest.raises(
+        UserError, match="names of the format transformers, but its weights do not"
+    ):
+        opened(tmp_path, state)
+
+
 def test_a_damaged_description_is_named(tmp_path: Path) -> None:
     of_transformers("ViT").save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
