@@ -175,18 +175,16 @@ def _image_size(file: ForeignFile, size: int) -> int:
     return stated if isinstance(stated, int) and stated > 0 else size
 
 
-def _is_triple(values: Any) -> bool:
-    """Returns whether a value in a JSON file is a list of three numbers."""
-    return (
-        isinstance(values, list)
-        and len(values) == 3
-        and all(type(v) in (int, float) for v in values)
-    )
+def _triple(values: Any) -> tuple[float, ...] | None:
+    """Returns a list of three numbers in a JSON file; None for anything else."""
+    if not isinstance(values, list) or [type(v) in (int, float) for v in values] != [True] * 3:
+        return None
+    return tuple(values)
 
 
 def _normalisation(file: ForeignFile, kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
     known = file.beside.get("preprocessor_config.json", {})
-    mean, std = known.get("image_mean"), known.get("image_std")
-    if _is_triple(mean) and _is_triple(std):
-        return tuple(mean), tuple(std)
+    mean, std = (_triple(known.get(name)) for name in ("image_mean", "image_std"))
+    if mean and std:
+        return mean, std
     return HALF if kind in ("plain", "relative") else (IMAGENET_MEAN, IMAGENET_STD)
