@@ -6,6 +6,9 @@ from ssl_zoo.errors import UserError
 from ssl_zoo.formats.base import FORMATS, ForeignFile, Format, Imported
 from ssl_zoo.formats.networks import NetworkSettings, is_network, read_below
 
+MASK = "backbone.masked_embed"
+"""The mask token of iBOT's students (bytedance/ibot, models/vision_transformer.py)."""
+
 
 @FORMATS.register
 class Official(Format):
@@ -14,7 +17,7 @@ class Official(Format):
     Reads the teacher by default; a ResNet or a vision transformer. For images of a different size than
     in training, positions are interpolated as in the authors' code. Files with only the teacher's
     backbone are recognised as plain files of timm or torchvision, and interpolated as in timm; `--format
-    dino` reads them like the authors' code.
+    dino` reads them like the authors' code. Files of iBOT have the same names.
     """
 
     source: ClassVar[str] = (
@@ -48,9 +51,13 @@ class Official(Format):
             raise UserError(
                 f"'{file.what}' has no '{self.config.network}'; its keys are: {', '.join(file.keys)}"
             )
+        masked = {name: t for name, t in weights.items() if name == MASK}
+        plain = {name: t for name, t in weights.items() if name not in masked}
         found = read_below(
-            "backbone.", file, {"head": "the head"}, weights=weights, heads=heads, method="dino"
+            "backbone.", file, {"head": "the head"}, weights=plain, heads=heads, method="dino"
         )
+        if masked:
+            found.aside["the mask token"] = masked
         other = "student" if self.config.network == "teacher" else "teacher"
         if other in file.dicts:
             found.aside[f"the {other}"] = file.dicts[other]

@@ -3,6 +3,7 @@
 import importlib
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import BACKBONES, Backbone
+from ssl_zoo.backbones.hub_reach import cache_if_unreachable
 from ssl_zoo.backbones.tokens import TokenBackbone, resample_positions
 from ssl_zoo.config import ImageSize, closest
 from ssl_zoo.errors import UserError
@@ -147,15 +149,18 @@ def _fetched(timm: Any, config: Any, options: Mapping[str, object]) -> nn.Module
     for noisy in ("huggingface_hub", "httpx", "timm") if config.pretrained else ():
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # they log each attempt, twice
     try:
-        model: nn.Module = timm.create_model(
-            config.model, pretrained=config.pretrained, num_classes=0, **options
-        )
+        with cache_if_unreachable() if config.pretrained else nullcontext(True) as reachable:
+            model: nn.Module = timm.create_model(
+                config.model, pretrained=config.pretrained, num_classes=0, **options
+            )
     except TypeError:
         raise
     except Exception as error:  # timm and huggingface_hub raise a dozen types
         if not config.pretrained:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        if not reachable and isinstance(error, FileNotFoundError):  # it lacks them
+            reason = "the Hub cannot be reached, and they are not in its cache"
         raise UserError.everywhere(
             f"timm cannot load the weights of 'timm:{config.model}' ({reason.rstrip('.')}); without a "
             "network, download them elsewhere, copy that machine's ~/.cache/huggingface, and set "

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.errors import UserError
 
-Resampling = Literal["antialiased", "plain"]
+Resampling = Literal["antialiased", "plain", "sized"]
 """Interpolation of position embeddings; see `resample_positions`."""
 NEEDS_TOKENS = (
     "masks patches and needs a plain vision transformer; set backbone=vit, or a timm model "
@@ -65,9 +65,18 @@ class TokenBackbone(Backbone):
         """Maps what `encode` returns to features `(N, feature_dim)`."""
         raise NotImplementedError
 
+    @property
+    def has_patches(self) -> bool:
+        """Whether `tokens` works; also in networks from which no token can be dropped."""
+        return self.has_tokens
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Returns all tokens of whole images, `(N, n_prefix + L, width)`."""
+        return self.encode(self.embed(images) + self.positions(images))
+
     def forward(self, images: Tensor) -> Tensor:
         """Returns features `(N, feature_dim)`."""
-        return self.pool(self.encode(self.embed(images) + self.positions(images)))
+        return self.pool(self.tokens(images))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Returns the rows and columns of patches.
@@ -115,13 +124,13 @@ def resample_positions(
 
     Bicubic: `antialiased`, as in timm (layers/pos_embed.py), or `plain`, as in DINO's code, with a
     scale for a tenth of a patch more (facebookresearch/dino, vision_transformer.py, lines 174-194,
-    `interpolate_pos_encoding`).
+    `interpolate_pos_encoding`), or `sized`, to the size without antialiasing as in transformers.
 
     Args:
         positions: `(1, L, D)`, in reading order.
         old: rows and columns of the given positions.
         new: rows and columns of the result.
-        how: with or without antialiasing.
+        how: one of the three.
     """
     if old == new:
         return positions
@@ -130,7 +139,8 @@ def resample_positions(
         scale = tuple((wanted + 0.1) / given for wanted, given in zip(new, old, strict=True))
         grid = functional.interpolate(grid, scale_factor=scale, mode="bicubic")
     else:
-        grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=True)
+        antialias = how == "antialiased"
+        grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=antialias)
     return grid.flatten(2).transpose(1, 2)
 
 

@@ -54,8 +54,8 @@ class ViT(TokenBackbone):
         """Whether position embeddings are learnt, fixed sine-cosine as in MAE (arXiv:2111.06377), or left
         out."""
         resampling: Resampling = "antialiased"
-        """Interpolation of position embeddings for other image sizes: `antialiased` as in timm, or
-        `plain` as in DINO's code."""
+        """Interpolation of position embeddings for other image sizes: `antialiased` as in timm,
+        `plain` as in DINO's code, or `sized` as in transformers."""
         relative_positions: bool = False
         """Whether attention has a learnt bias for each offset between patches, shared by all blocks, as in
         BEiT (arXiv:2106.08254); images must be square, and methods that drop patches cannot use it."""

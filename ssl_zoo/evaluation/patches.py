@@ -78,13 +78,13 @@ class Patches(nn.Module):
     def _tokens(self, images: Tensor) -> tuple[Tensor, tuple[int, int] | None]:
         """Returns patch features `(B, T, D)`, and rows and columns."""
         backbone, grid, n_prefix = self.backbone, None, 0
-        if isinstance(backbone, TokenBackbone) and backbone.has_tokens:
+        if isinstance(backbone, TokenBackbone) and backbone.has_patches:
             grid, n_prefix = backbone.grid(images), backbone.n_prefix
         if self.layer != POOLED:
             output = output_of(backbone, self.layer, images)
         elif grid is not None:
             assert isinstance(backbone, TokenBackbone)
-            output = backbone.encode(backbone.embed(images) + backbone.positions(images))
+            output = backbone.tokens(images)
         else:
             raise UserError(
                 "the backbone's output is one vector per image, without patches; choose a layer that "

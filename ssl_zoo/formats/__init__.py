@@ -1,5 +1,25 @@
 """Formats: readers for the checkpoints of other projects."""
 
-from ssl_zoo.formats import lightly, prefixed, solo_learn, timm, torchvision, vissl
+from ssl_zoo.formats import (
+    beit,
+    lightly,
+    open_clip,
+    prefixed,
+    solo_learn,
+    timm,
+    torchvision,
+    transformers,
+    vissl,
+)
 
-__all__ = ["lightly", "prefixed", "solo_learn", "timm", "torchvision", "vissl"]
+__all__ = [
+    "beit",
+    "lightly",
+    "open_clip",
+    "prefixed",
+    "solo_learn",
+    "timm",
+    "torchvision",
+    "transformers",
+    "vissl",
+]

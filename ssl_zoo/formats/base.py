@@ -17,6 +17,8 @@ StateDict = dict[str, Tensor]
 
 MAIN = ("state_dict", "model", "model_state_dict", "")
 """Keys under which a file stores the trained weights; `""` is the top level."""
+BESIDE = ("config.json", "preprocessor_config.json")
+"""Files next to the weights of transformers' models: the architecture, and how images are prepared."""
 UNNORMALISED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Mean and std of networks whose input is pixels in [0, 1], not normalised."""
 
@@ -30,11 +32,13 @@ class ForeignFile:
         dicts: every state dict in the file, keyed by its dotted path; `""` is the top level. The
             prefix `module.` of parallel training and `_orig_mod.` of compilation are removed.
         keys: top-level keys of the file.
+        beside: contents of the JSON files in `BESIDE` that stand next to it, by name.
     """
 
     what: str
     dicts: dict[str, StateDict]
     keys: tuple[str, ...] = ()
+    beside: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def main(self) -> StateDict:
         """Returns the trained weights; empty if the file stores them elsewhere."""

@@ -139,8 +139,11 @@ def is_timm_transformer(names: Iterable[str]) -> bool:
     """Returns whether all names are of timm's plain vision transformer."""
     known = set(names)
     own = {name for name in known if name.split(".")[0] not in CLASSIFIERS}
-    return {"cls_token", "pos_embed"} <= known and all(
-        name in _TOP or _TIMM_BLOCK.fullmatch(name) for name in own
+    plain = not any(name.endswith(".ls1.gamma") for name in own)  # of DINOv2
+    return (
+        plain
+        and {"cls_token", "pos_embed"} <= known
+        and all(name in _TOP or _TIMM_BLOCK.fullmatch(name) for name in own)
     )
 
 

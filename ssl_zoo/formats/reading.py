@@ -6,6 +6,7 @@ training scripts store their options and which only holds attributes.
 """
 
 import argparse
+import json
 import pickle
 import pickletools
 import re
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.errors import UserError
-from ssl_zoo.formats.base import ForeignFile, StateDict
+from ssl_zoo.formats.base import BESIDE, ForeignFile, StateDict
 
 DEPTH = 6
 """Nesting depth of mappings searched for state dicts."""
@@ -28,6 +29,8 @@ _JSON = b"{"
 """Start of a safetensors header, after its 8-byte length."""
 SPREAD_OUT = 2**26
 """Bytes up to which a tensor may repeat its values without holding each of them."""
+WHOLE = ("model", "pytorch_model")
+"""Names of files, without their ending, whose folder describes them."""
 PARALLEL = "module."
 """Prefix of names added by `DistributedDataParallel`."""
 COMPILED = "_orig_mod."
@@ -48,7 +51,27 @@ def read(what: str, path: Path) -> ForeignFile:
         kind = f"keys: {', '.join(keys[:8])}" if keys else f"a {type(content).__name__}"
         raise UserError(f"'{what}' contains no named weights ({kind}); pass a checkpoint")
     _check_tensors(what, found)
-    return ForeignFile(what, found, keys)
+    return ForeignFile(what, found, keys, _beside(what, path))
+
+
+def _beside(what: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the JSON files in `BESIDE` next to the weights of a folder.
+
+    Raises:
+        UserError: one of them is not a JSON object.
+    """
+    files = [path.with_name(name) for name in BESIDE if path.stem in WHOLE]
+    found = {}
+    for file in files:
+        try:
+            found[file.name] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"'{file.name}' next to '{what}' cannot be read ({error})") from None
+        if not isinstance(found[file.name], dict):
+            raise UserError(f"'{file.name}' next to '{what}' is not a JSON object")
+    return found
 
 
 def state_dicts(content: Any) -> dict[str, StateDict]:

@@ -29,8 +29,19 @@ def import_file(file: ForeignFile, wanted: Any = None) -> tuple[str, Imported]:
         UserError: no format or several formats match, or the file is not of the given format.
     """
     chosen = _recognised(file) if wanted is None else FORMATS.build(wanted)
-    imported = chosen.read(file)
     name: str = chosen.config.name
+    try:
+        imported = chosen.read(file)
+    except (
+        LookupError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # a name or a shape that belongs to others
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"'{file.what}' has names of the format {name}, but its weights do not belong together "
+            f"({type(error).__name__}: {reason}); it is damaged, or pass another --format"
+        ) from None
     logger.info("%s", account(file, name, imported))
     return name, imported
 

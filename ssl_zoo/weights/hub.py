@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.backbones.hub_reach import cache_if_unreachable, offline_wanted
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import sha256
+from ssl_zoo.formats.base import BESIDE
 from ssl_zoo.formats.reading import check_whole
 
 logger = logging.getLogger(__name__)
@@ -42,10 +44,14 @@ def fetch_hub(what: str) -> Path:
     """
     name, revision = _parts(what)
     hub = _library(what)
-    with _in_words(what):
-        found = Path(_download(hub, name, WEIGHTS, revision))
-    check_whole(what, found)
-    card = _card(hub, what, name, revision)
+    with cache_if_unreachable() as reachable:
+        with _in_words(what):
+            found = Path(_download(hub, name, WEIGHTS, revision))
+        check_whole(what, found)
+        for file in BESIDE:
+            _optional(hub, what, name, file, revision, needed=reachable)
+        text = _optional(hub, what, name, CARD, revision, needed=reachable)
+    card = text.read_text(encoding="utf-8", errors="replace") if text else ""
     stated = re.search(r"SHA-256 `([0-9a-f]{64})`", card)
     if stated is None:
         logger.warning(
@@ -124,17 +130,24 @@ def _download(hub: Any, name: str, file: str, revision: str | None) -> str:
     return str(hub.hf_hub_download(name, file, revision=revision, endpoint=endpoint))
 
 
-def _card(hub: Any, what: str, name: str, revision: str | None) -> str:
-    """Returns the text of a repository's card; empty if it has none."""
+def _optional(
+    hub: Any, what: str, name: str, file: str, revision: str | None, *, needed: bool
+) -> Path | None:
+    """Returns a downloaded file of a repository; None if it has none of this name.
+
+    Args:
+        needed: whether it is an error if the file can neither be asked for nor is in the cache.
+    """
     errors: Any = importlib.import_module("huggingface_hub.errors")
     with _in_words(what):
         try:
-            found = Path(_download(hub, name, CARD, revision))
+            return Path(_download(hub, name, file, revision))
         except errors.LocalEntryNotFoundError:  # it could not be asked for
-            raise
+            if needed and not offline_wanted():
+                raise
+            return None
         except errors.EntryNotFoundError:
-            return ""
-    return found.read_text(encoding="utf-8", errors="replace")
+            return None
 
 
 def _parts(what: str) -> tuple[str, str | None]:

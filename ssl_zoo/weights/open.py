@@ -36,7 +36,7 @@ from ssl_zoo.runs.tensor_files import save_state
 from ssl_zoo.weights.bounded import built_for, check_finite
 from ssl_zoo.weights.downloads import Downloads, is_address, without_secrets
 from ssl_zoo.weights.facts import WeightFacts
-from ssl_zoo.weights.hub import fetch_hub, is_hub
+from ssl_zoo.weights.hub import WEIGHTS, fetch_hub, is_hub
 from ssl_zoo.weights.method_layers import layer_weights, method_layers, rebuilt_layers
 from ssl_zoo.weights.published import fetch, is_published
 
@@ -85,9 +85,10 @@ def load(what: str | Path, *, format: Any = None) -> Backbone:
 
     Args:
         what: a run folder, `RUN@best`, a checkpoint folder, an exported `.safetensors` file, a
-            checkpoint of another project, the URL of such a file, the name of a model card, weights on the
-            Hub, `hf:USER/NAME`, or a network with published weights: `torchvision:resnet50`,
-            `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`.
+            checkpoint of another project, a folder of transformers, the URL of such a file, the name of
+            a model card, weights on the Hub, `hf:USER/NAME`, or a network with published weights:
+            `torchvision:resnet50`, `torchvision:resnet50@IMAGENET1K_V1`, `timm:MODEL`, or of a file for
+            a model of timm: `timm:MODEL@FILE`.
         format: name or settings of the format of another project's file, if it is not detected.
 
     Raises:
@@ -157,9 +158,11 @@ def _open(what: str | Path, seed: int, format: Any) -> Opened:
     if text in cards:
         _check_card(cards[text])
         return _from_file(text, cards[text], format)
+    if (path / WEIGHTS).is_file():
+        return _from_file(text, path / WEIGHTS, format)
     if path.is_dir():
         raise UserError(
-            f"'{text}' is neither a run folder nor a checkpoint: it has no config.yaml"
+            f"'{text}' is neither a run folder nor a checkpoint: it has no config.yaml, and no {WEIGHTS}"
         )
     raise UserError(
         f"there is no checkpoint '{text}'.{closest(text, cards)} Pass a run folder, a weight "

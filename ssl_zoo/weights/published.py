@@ -12,7 +12,7 @@ from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.timm import Timm
 from ssl_zoo.config import closest
 from ssl_zoo.errors import UserError
-from ssl_zoo.formats.base import FORMATS, ForeignFile, Imported, split_prefix
+from ssl_zoo.formats.base import FORMATS, ForeignFile, Imported, StateDict, grouped, split_prefix
 from ssl_zoo.formats.networks import is_network
 from ssl_zoo.formats.reading import read
 from ssl_zoo.formats.recognition import account
@@ -44,7 +44,7 @@ def published_names() -> list[str]:
 
 
 def fetch(what: str) -> tuple[str, Imported]:
-    """Returns the library and the network of `torchvision:MODEL[@WEIGHTS]` or `timm:MODEL`.
+    """Returns the library and the network of `torchvision:MODEL[@WEIGHTS]` or `timm:MODEL[@FILE]`.
 
     Files are stored in the libraries' own cache folders and not downloaded twice.
 
@@ -99,6 +99,27 @@ def _other(name: str, file: ForeignFile) -> Imported:
     )
 
 
+def _timm_file(what: str, settings: dict[str, Any], path: Path) -> Imported:
+    """Returns a model of timm with the weights in a file, which has its names."""
+    if not path.is_file():
+        raise UserError(f"there is no file '{path}' for '{what}'; write timm:MODEL@FILE")
+    file = read(what, path)
+    backbone: Any = BACKBONES.build(settings)
+    own: StateDict = {}
+    others: StateDict = {}
+    for name, tensor in file.main().items():
+        in_trunk = name in backbone.trunk.state_dict()
+        (own if in_trunk else others)[f"trunk.{name}" if in_trunk else name] = tensor
+    view = backbone.trunk.pretrained_cfg
+    return Imported(
+        BACKBONES.config(settings).model_dump(mode="json"),
+        own,
+        grouped(others, {"head": "the classifier", "fc": "the classifier"}),
+        image_size=backbone.usual_image_size,
+        normalisation=(tuple(view["mean"]), tuple(view["std"])),
+    )
+
+
 def _downloaded(what: str, address: str) -> Path:
     """Returns the file at a URL, in torch.hub's cache folder."""
     name = Path(urllib.parse.urlparse(address).path).name
@@ -119,7 +140,10 @@ def _downloaded(what: str, address: str) -> Path:
 
 
 def _timm(what: str, model: str) -> Imported:
+    model, _, place = model.partition("@")
     settings = {"name": TIMM, "model": model}
+    if place:
+        return _timm_file(what, settings, Path(place))
     backbone: Any = BACKBONES.build({**settings, "pretrained": True})
     assert isinstance(backbone, Timm)
     trunk: Any = backbone.trunk

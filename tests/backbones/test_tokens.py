@@ -23,10 +23,11 @@ KINDS: list[dict[str, Any]] = [
     {"name": "timm", "model": "test_vit2", "image_size": 32, "dynamic_image_size": False},
     {"name": "timm", "model": "vit_tiny_r_s16_p8_224"},
     {"name": "timm", "model": "vit_little_patch16_reg4_gap_256"},
+    {"name": "released_vit", "registers": 2, "activation": "swiglu", "pooling": "mean"},
 ]
 HYBRID = 5
 ONE_SIZE = 4
-PLAIN = [0, 1, 2, 3, 4, 6]
+PLAIN = [0, 1, 2, 3, 4, 6, 7]
 
 
 def build(kind: int) -> TokenBackbone:

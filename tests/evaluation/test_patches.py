@@ -47,6 +47,17 @@ def test_the_mean_of_a_map_is_the_feature_of_its_layer() -> None:
     torch.testing.assert_close(found.mean(1), at_layer(backbone, layer)(images(8)))
 
 
+@pytest.mark.parametrize("positions", ["learnt", "rotary", "shared_relative"])
+def test_patches_are_found_behind_the_first_tokens(positions: str) -> None:
+    settings = {"name": "released_vit", "image_size": 8, "positions": positions}
+    settings |= {"registers": 0 if positions.endswith("relative") else 2}
+    backbone: Any = build(settings)
+    network = Patches(backbone, POOLED)
+    assert network.shape(8, CPU) == PatchShape(4, 64, (2, 2))
+    expected = backbone.tokens(images(8))[:, -4:]
+    torch.testing.assert_close(network(images(8)), expected.flatten(1))
+
+
 def test_positions_of_a_map_are_in_reading_order() -> None:
     backbone = build(VIT)
     network = Patches(backbone, "trunk.conv_proj")

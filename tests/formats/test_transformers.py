@@ -76,6 +76,15 @@ def test_a_teacher_that_is_a_transformer_is_read(tmp_path: Path) -> None:
     assert_same_features(found, source)
 
 
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_both_networks_of_ibot_are_read(network: str, tmp_path: Path) -> None:
+    source = timm_network()
+    teacher = prefixed(source, "backbone.") | head("head.mlp.", 0)
+    student = teacher | {"backbone.masked_embed": torch.zeros(1, 64)}
+    content = {"teacher": parallel(teacher), "student": parallel(student)}
+    assert_same_features(opened(tmp_path, content, f"dino:{network}"), source)
+
+
 def interpolated(positions: Tensor, side: int) -> Tensor:
     """Returns positions as `interpolate_pos_encoding` of facebookresearch/dino does."""
     n_patches = positions.shape[1] - 1
@@ -188,9 +197,9 @@ def test_a_transformer_that_may_be_of_two_kinds_is_not_guessed(tmp_path: Path) -
 
 def test_a_transformer_of_another_kind_lists_unexpected_weights(tmp_path: Path) -> None:
     state = dict(timm_network().state_dict())
-    state |= {f"blocks.{n}.ls1.gamma": torch.ones(64) for n in range(2)}
+    state |= {f"blocks.{n}.attn.q_norm.weight": torch.ones(64) for n in range(2)}
     with pytest.raises(
-        UserError, match=r"unexpected: trunk.blocks.0.ls1.gamma, trunk.blocks.1.ls1"
+        UserError, match=r"unexpected: trunk.blocks.0.attn.q_norm.weight, trunk.blocks"
     ):
         opened(tmp_path, state)
 

@@ -110,7 +110,6 @@ def test_who_is_not_logged_in_pushes_nothing(
     assert hub.repositories == {}
 
 
-@pytest.mark.slow  # it is asked several times
 def test_a_hub_that_does_not_answer_is_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +122,32 @@ def test_a_hub_that_does_not_answer_is_a_line(
     ) as caught:
         open_checkpoint("hf:me/mine")
     assert "\n" not in str(caught.value)
+
+
+def test_weights_in_the_cache_need_no_network(
+    hub: SmallHub, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_hub("hf:me/mine", card)
+    first = fetch_hub("hf:me/mine")
+    monkeypatch.setattr("ssl_zoo.backbones.hub_reach.hub_answers", lambda: False)
+    hub.requests.clear()
+    assert fetch_hub("hf:me/mine") == first
+    assert hub.requests == []
+
+
+def test_a_folder_of_transformers_on_the_hub_is_read_with_its_description(
+    hub: SmallHub, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 48, "num_hidden_layers": 1, "image_size": 16, "patch_size": 8}
+    net = library.ViTModel(library.ViTConfig(num_attention_heads=3, **sizes)).eval()
+    net.save_pretrained(tmp_path)
+    names = ("config.json", "model.safetensors")
+    hub.repositories["me/vit"] = {name: (tmp_path / name).read_bytes() for name in names}
+    image = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = net(image).last_hidden_state[:, 0]
+        torch.testing.assert_close(ssl_zoo.load("hf:me/vit")(image), expected)
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

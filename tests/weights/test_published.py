@@ -107,6 +107,28 @@ def test_a_model_of_timm_is_opened_with_its_normalisation(
     assert open_checkpoint(tmp_path / "x.safetensors").digest == found.digest
 
 
+def test_any_model_of_timm_takes_the_weights_of_a_file(tmp_path: Path) -> None:
+    timm: Any = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    source = timm.create_model("test_byobnet", num_classes=7).eval()
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "x.pth")
+    found = open_checkpoint(f"timm:test_byobnet@{tmp_path / 'x.pth'}")
+    images = torch.randn(2, 3, 64, 64)
+    source.reset_classifier(0)
+    with torch.no_grad():
+        torch.testing.assert_close(found.backbone(images), source(images))
+    assert found.aside == ("head.fc.weight", "head.fc.bias")
+
+
+def test_weights_of_another_model_of_timm_are_listed(tmp_path: Path) -> None:
+    timm: Any = pytest.importorskip("timm")
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"do not match the architecture .*missing: trunk\.stages"):
+        open_checkpoint(f"timm:test_byobnet@{tmp_path / 'x.pth'}")
+    with pytest.raises(UserError, match="there is no file 'y.pth' for 'timm:test_byobnet@y.pth'"):
+        open_checkpoint("timm:test_byobnet@y.pth")
+
+
 def test_weights_that_timm_cannot_fetch_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
