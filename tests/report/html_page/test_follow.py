@@ -8,7 +8,6 @@ import pytest
 
 from ssl_zoo.cli.main import cli
 from ssl_zoo.errors import UserError
-from ssl_zoo.report.html_page import follow
 from ssl_zoo.report.html_page.follow import follow_run
 from tests.report.html_page.pages import Page, read
 
@@ -28,7 +27,7 @@ def unfinished(small_run: Path, tmp_path: Path) -> Path:
 def meanwhile(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]) -> None:
     """Lets something happen whenever the folder is not looked at."""
     events = iter(happens)
-    monkeypatch.setattr(follow.time, "sleep", lambda seconds: next(events)())
+    monkeypatch.setattr("time.sleep", lambda seconds: next(events)())
 
 
 def points(page: Page) -> int:
