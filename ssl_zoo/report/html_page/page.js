@@ -37,6 +37,30 @@
     });
   }
 
+  // The filter keeps rows of leaderboards whose name has every word; one for all boards, if there is a choice.
+  const filter = document.getElementById("filter");
+  const competitors = [...document.querySelectorAll(".board tbody tr")];
+  if (filter && competitors.length > 3) {
+    const box = filter.querySelector("input");
+    const keep = () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of competitors) {
+        const name = row.cells[0].dataset.value.toLowerCase();
+        row.hidden = !words.every((word) => name.includes(word));
+      }
+      const kept = competitors.filter((row) => !row.hidden).length;
+      filter.querySelector("output").textContent = words.length ? `${kept} of ${competitors.length}` : "";
+    };
+    box.addEventListener("input", keep);
+    box.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      box.value = "";
+      keep();
+    });
+    filter.hidden = false;
+    keep(); // a browser that goes back restores the words
+  }
+
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const layout = (title) => {
     const lines = { gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--line"), automargin: true };

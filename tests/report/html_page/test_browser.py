@@ -28,6 +28,16 @@ addEventListener("load", () => setTimeout(() => {
   byScore.click(); found.down = scores();
   byScore.click(); found.up = scores();
   found.order = byScore.closest("th").getAttribute("aria-sort");
+  const filter = document.querySelector("#filter"), box = filter.querySelector("input");
+  const kept = (words) => {
+    box.value = words; box.dispatchEvent(new Event("input"));
+    return [rows().filter((row) => row.checkVisibility()).map((row) => row.cells[0].dataset.value).sort(),
+      filter.querySelector("output").textContent];
+  };
+  found.offered = filter.checkVisibility();
+  found.filtered = kept(" SIM clr "); found.none = kept("swav simclr");
+  box.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+  found.cleared = rows().filter((row) => row.checkVisibility()).length;
   const shown = () => document.querySelectorAll(".chart[data-kind=charts] .scatterlayer .trace").length;
   found.before = shown();
   document.querySelector(".toggle").click();
@@ -93,6 +103,10 @@ def test_a_reader_sorts_switches_runs_off_and_sees_no_error(page: Path, size: st
     assert found["up"] == sorted(found["up"])
     assert len({*found["up"]}) > 1
     assert found["order"] == "ascending"
+    assert found["offered"]
+    assert found["filtered"] == [["simclr"], "1 of 4"]
+    assert found["none"] == [[], "0 of 4"]
+    assert found["cleared"] == 4
     assert 0 < found["after"] < found["before"]
     assert found["axis"] == "minutes"
     assert not found["wide"]

@@ -143,6 +143,14 @@ def test_results_are_tested_against_the_best(tmp_path: Path) -> None:
     assert [row[0] for row in board.rows] == ["high", "low"]
 
 
+def test_the_filter_of_a_leaderboard_shows_only_where_it_works(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(small_result("a").model_dump_json())
+    write_report([file], tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert re.search(r'<p class="controls" id="filter" hidden>', text)  # until the script runs
+
+
 def test_a_result_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     old = json.loads(small_result("a").json_text())
     (tmp_path / "new.json").write_text(json.dumps({**old, "schema_version": 99}))
