@@ -106,4 +106,7 @@ def test_a_norm_that_does_not_learn_statistics_keeps_its_count() -> None:
     for norm in norms[1:]:
         norm.eval()
     step(net)
-    assert [int(norm.num_batches_tracked) for norm in norms] == [2, *[0] * (len(norms) - 1)]
+    assert [int(norm.state_dict()["num_batches_tracked"]) for norm in norms] == [
+        2,
+        *[0] * (len(norms) - 1),
+    ]
