@@ -1,5 +1,6 @@
 """`follow_run`: a page that is written again while its run trains."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def follow_run(
     Args:
         run: the run folder.
         output: the file to write; it is replaced as a whole.
-        tell: called once with each line about what is left out.
+        tell: called once with each line about what is left out, lines that differ in numbers only being one.
         every_s: seconds between checks of the folder.
 
     Raises:
@@ -43,9 +44,12 @@ def follow_run(
         if complete or state != shown:
             notes = _write(folder, output, with_map=with_map and complete, with_views=with_views)
             for note in notes:
-                if note not in told:
+                kind = re.sub(
+                    r"\d+", "", note
+                )  # "its metrics end at step 20" is no news at step 40
+                if kind not in told:
                     tell(note)
-            told.update(notes)
+                told.add(kind)
             shown = state
         if complete:
             return

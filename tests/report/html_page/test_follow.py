@@ -38,7 +38,7 @@ def test_a_page_grows_with_its_run_until_that_is_complete(
     unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "r.html"
-    pages: list[Page] = []
+    pages, notes = list[Page](), list[str]()
 
     def look_then_copy(name: str) -> None:
         pages.append(read(output))
@@ -46,11 +46,12 @@ def test_a_page_grows_with_its_run_until_that_is_complete(
 
     copies = [lambda: look_then_copy("metrics.jsonl"), lambda: look_then_copy("complete.json")]
     meanwhile(monkeypatch, *copies)
-    follow_run(unfinished, output, tell=lambda note: None, with_views=False)
+    follow_run(unfinished, output, tell=notes.append, with_views=False)
     first, second, last = (*pages, read(output))
     assert points(first) < points(second) == points(last)
     assert "Map of test images" not in second.text
     assert "Map of test images" in last.text
+    assert len([note for note in notes if "is not complete" in note]) == 1
 
 
 def test_a_page_is_written_only_for_news(
