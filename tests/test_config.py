@@ -86,7 +86,7 @@ def test_digest_depends_on_values_alone() -> None:
         ),
         (
             "method.head.outputdim=3",
-            r"unknown key 'method.head.outputdim'. Did you mean 'output_dim'\? Known: batch_norm",
+            r"unknown key 'method.head.outputdim'. Did you mean 'output_dim'\? Known: activation",
         ),
         (
             "augmentation.color_jitter.hu=0",

@@ -1,7 +1,6 @@
 """Formats: readers for the checkpoints of other projects."""
 
 from ssl_zoo.formats import (
-    beit,
     lightly,
     open_clip,
     prefixed,
@@ -13,7 +12,6 @@ from ssl_zoo.formats import (
 )
 
 __all__ = [
-    "beit",
     "lightly",
     "open_clip",
     "prefixed",

@@ -12,6 +12,8 @@ from typing import Any, Self
 import torch
 import yaml
 
+from ssl_zoo.backbones.base import BACKBONES
+from ssl_zoo.backbones.tokenizer import Tokenizer
 from ssl_zoo.config import apply_overrides
 from ssl_zoo.data.base import DATASETS, Dataset
 from ssl_zoo.data.inspection import inspect_images
@@ -247,7 +249,7 @@ def _choose(draft: _Draft, images: Images, machine: Machine) -> None:
         draft.set("backbone.image_size", size, "that of the global crops")
         draft.set("backbone.patch_size", patch, "8 x 8 patches, as in the recipe")
         draft.set("augmentation.mask.patch_size", patch, "that of the network")
-    else:
+    elif not issubclass(BACKBONES[recipe.backbone.name], Tokenizer):
         network, reason = choices.network(recipe.backbone.name, size, images, machine)
         draft.set("backbone", network, reason)
     _fit_channels(draft, recipe.channels)

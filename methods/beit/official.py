@@ -23,7 +23,7 @@ _OWN_TABLE = re.compile(rf"(blocks\.\d+\.attn)\.{TABLE}")
 
 
 @FORMATS.register
-class BEiT(Format):
+class Official(Format):
     """A checkpoint of BEiT or BEiT v2, pretrained or fine-tuned, under `model` or `module`.
 
     The feature is the class token, or the mean of the patches where the file has `fc_norm`. Images have
