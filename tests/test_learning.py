@@ -27,7 +27,20 @@ MARGIN = 3.0
 """Percent that the measured scores of seed 0 must be above that floor. Rounding differs by processor and
 by number of threads, which changes a run about as much as another seed does."""
 
-LATE = ("barlow_twins", "byol", "deepcluster", "dino", "dinov2", "ibot", "sela", "simsiam")
+LATE = (
+    *(
+        "barlow_twins",
+        "byol",
+        "deepcluster",
+        "dino",
+        "dinov2",
+        "dit",
+        "ibot",
+        "self_classifier",
+        "sela",
+    ),
+    "simsiam",
+)
 """Methods whose brief runs take a core for half a minute and more; `.ci/run` draws one of them a day."""
 
 LONG_MARGIN = 2.0
