@@ -123,8 +123,9 @@ def note_signal(name: str, folder: str) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for a process in /proc")
 def test_a_task_that_fails_takes_the_others_of_a_local_job_along(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    stay = f"echo $PPID >{pid}; while kill -0 $PPID; do sleep 0.1; done"
-    text = f"if [ $SUBMITIT_LOCAL_GLOBALID = 0 ]; then {stay}; fi; until [ -s {pid} ]; do :; done; false"
+    stay = f"echo $PPID >{pid}; while kill -0 $PPID; do sleep 0.1; done; exit"
+    wait = f"for i in {{1..600}}; do [ -s {pid} ] && break; sleep 0.1; done"
+    text = f"if [ $SUBMITIT_LOCAL_GLOBALID = 0 ]; then {stay}; fi; {wait}; false"
     process = start(tmp_path / "submit", functools.partial(exit_with, 1, text), tasks_per_node=2)
     wait_for_end(process)
     other = Path("/proc", wait_for(pid).strip(), "exe")  # there is none of a zombie
