@@ -62,6 +62,8 @@ class SwAV(Method):
     class Config(SwapSettings, NamedConfig):
         """Settings of SwAV; defaults are those of the released ImageNet models."""
 
+        LATER: ClassVar[frozenset[str]] = frozenset({"nested_dims"})
+
         name: Literal["swav"] = "swav"
         head: Annotated[NamedConfig, HEADS] = default("mlp")
         """Projection head between features and embeddings."""

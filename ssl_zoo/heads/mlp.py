@@ -1,6 +1,6 @@
 """The projection head: a small MLP with batch normalisation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,8 @@ class MLP(nn.Module):
 
     class Config(NamedConfig):
         """Settings of a projection head."""
+
+        LATER: ClassVar[frozenset[str]] = frozenset({"activation"})
 
         name: Literal["mlp"] = "mlp"
         hidden_dims: list[Annotated[int, Field(ge=1)]] = Field(default=[2048])

@@ -1,6 +1,6 @@
 """Prototypes: unit vectors that embeddings are compared with."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +29,8 @@ class Prototypes(nn.Module):
 
     class Config(NamedConfig):
         """Settings of prototypes."""
+
+        LATER: ClassVar[frozenset[str]] = frozenset({"dims"})
 
         name: Literal["prototypes"] = "prototypes"
         n_prototypes: list[Annotated[int, Field(ge=1)]] = Field(default=[3000], min_length=1)
