@@ -19,11 +19,9 @@ from torch.nn import functional
 from ssl_zoo.config import Config, NamedConfig
 
 
-class FrozenNetwork(Config):
-    """A trained network that a method uses. In YAML, the name is sufficient.
-
-    Whatever `ssl_zoo.load` opens is accepted, and `untrained:BACKBONE`. The digest of its content is part of
-    the run's definition, the place is not.
+class NamedWeights(Config):
+    """Settings that name trained weights, whose content is part of a run's definition. In YAML, the name is
+    sufficient.
     """
 
     weights: str = Field(min_length=1)
@@ -36,13 +34,24 @@ class FrozenNetwork(Config):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        entry = {"weights": str(value)} if isinstance(value, str | Path) else value
-        if isinstance(entry, Mapping) and "name" in entry and "weights" not in entry:
-            entry = {
-                **entry,
-                "weights": entry["name"],
-            }  # `method.FIELD=FILE method.FIELD.format=...`
-            del entry["name"]
+        return value if isinstance(value, cls) else cls.entry(value)
+
+    @classmethod
+    def entry(cls, value: Any) -> dict[str, Any]:
+        """Returns settings from their short form or a mapping.
+
+        Raises:
+            ValueError: the value is neither.
+        """
+        if isinstance(value, str | Path):
+            return {"weights": str(value)}
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"{value!r} does not name weights; pass a run folder or a weight file"
+            )
+        entry = dict(value)
+        if "name" in entry and "weights" not in entry:  # `init=FILE init.format=...`
+            entry["weights"] = entry.pop("name")
         return entry
 
     @classmethod
@@ -50,6 +59,14 @@ class FrozenNetwork(Config):
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {"anyOf": [{"type": "string"}, handler(schema)], "description": cls.__doc__}
+
+
+class FrozenNetwork(NamedWeights):
+    """A trained network that a method uses. In YAML, the name is sufficient.
+
+    Whatever `ssl_zoo.load` opens is accepted, and `untrained:BACKBONE`. The digest of its content is part of
+    the run's definition, the place is not.
+    """
 
 
 def frozen_in(settings: NamedConfig) -> dict[str, FrozenNetwork]:

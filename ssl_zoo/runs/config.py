@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from ssl_zoo.augmentations.base import AUGMENTATIONS
 from ssl_zoo.backbones.base import BACKBONES, channels_of
@@ -135,7 +136,14 @@ class RunConfig(Config):
             try:
                 changed[name] = with_digest(network)
             except UserError as error:
-                raise ValueError(f"{name}: {error}") from None
+                # pydantic adds the place of the method to that of the field
+                problem: InitErrorDetails = {
+                    "type": "value_error",
+                    "loc": (name,),
+                    "input": network.weights,
+                    "ctx": {"error": ValueError(str(error))},
+                }
+                raise ValidationError.from_exception_data(method.name, [problem]) from None
         return method.model_copy(update=changed) if changed else method
 
     @field_validator("sync_batch_norm", mode="before")

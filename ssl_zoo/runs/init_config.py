@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field, model_validator
 
-from ssl_zoo.config import Config, default
+from ssl_zoo.config import default
 from ssl_zoo.errors import UserError
 from ssl_zoo.files import sha256
-from ssl_zoo.frozen import FrozenNetwork
+from ssl_zoo.frozen import FrozenNetwork, NamedWeights
 from ssl_zoo.runs import checkpoint
 from ssl_zoo.runs.best import BEST, best_checkpoint
 from ssl_zoo.runs.card_files import card_files
@@ -23,16 +21,16 @@ _ELSEWHERE = re.compile(r"[a-z0-9]+:(?!\\)")
 """Beginning of published networks (`torchvision:resnet50`) and of URLs."""
 
 
-class InitConfig(Config):
+_WEIGHTS = re.compile(r"\s*(init|method\.\w+)\.weights\s*=")
+"""An override of the name of weights."""
+
+
+class InitConfig(NamedWeights):
     """Weights that the backbone starts from; heads start from scratch. In YAML, the name is sufficient.
 
     Whatever `ssl_zoo.load` opens is accepted: a run, a file, a card, a published network.
     """
 
-    weights: str = Field(min_length=1)
-    """A run folder, a checkpoint, a weight file of any project, a card, or `torchvision:resnet50`."""
-    format: str | dict[str, Any] | None = None
-    """Format of another project's file, if it is not recognised."""
     freeze: Duration = default("0 epochs")
     """Initial duration in which the backbone does not change; its batch statistics are still those of the
     batch, and the running ones follow."""
@@ -40,23 +38,17 @@ class InitConfig(Config):
     """Number of first stages to freeze, the stem being the first; the whole backbone by default."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     """Learning rate of a stage as a fraction of that of the next; MAE fine-tunes with 0.65 to 0.75."""
-    digest: str | None = Field(default=None, pattern="^[0-9a-f]{12}$")
-    """First 12 hexadecimal digits of the SHA-256 of the file; None for networks published elsewhere."""
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
         """Adds the digest of weights that have none, without opening them."""
-        entry = {"weights": value} if isinstance(value, str | Path) else value
-        if not isinstance(entry, Mapping):
-            return entry
-        entry = dict(entry)
-        if "name" in entry and "weights" not in entry:  # `init=FILE init.freeze=...`
-            entry["weights"] = entry.pop("name")
-        weights = entry.get("weights")
-        if entry.get("digest") is None and isinstance(weights, str | Path):
+        if isinstance(value, cls):
+            return value
+        entry = cls.entry(value)
+        if isinstance(entry.get("weights"), str) and entry.get("digest") is None:
             try:
-                entry["weights"], entry["digest"] = located(str(weights))
+                entry["weights"], entry["digest"] = located(entry["weights"])
             except UserError as error:
                 raise ValueError(str(error)) from None
         return entry
@@ -69,12 +61,6 @@ class InitConfig(Config):
                 "set init.freeze, for example init.freeze='5 epochs'"
             )
         return self
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "string"}, handler(schema)], "description": cls.__doc__}
 
 
 def short_name(weights: str) -> str:
@@ -105,6 +91,10 @@ def located(weights: str) -> tuple[str, str | None]:
     path = Path(weights).expanduser()
     if (file := weight_file(path)) is not None:
         return str(path.absolute()), sha256(file)[:12]
+    model, _, beside = weights.partition("@")  # `timm:MODEL@FILE`
+    own = Path(beside).expanduser()
+    if model.startswith("timm:") and own.is_file():
+        return f"{model}@{own.absolute()}", sha256(own)[:12]
     if weights in (cards := card_files()):
         return weights, sha256(cards[weights])[:12]
     if _ELSEWHERE.match(weights):
@@ -128,7 +118,7 @@ def weight_file(path: Path) -> Path | None:
         if newest is None:
             raise UserError(f"run '{path}' has no complete checkpoint; train it first")
         return newest / checkpoint.MODEL
-    if (path / checkpoint.MANIFEST).is_file():
+    if (path / checkpoint.MODEL).is_file():  # a checkpoint, or a folder of transformers
         return path / checkpoint.MODEL
     return path if path.is_file() and os.access(path, os.R_OK) else None
 
@@ -138,10 +128,23 @@ def init_overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns settings and overrides so that the order of those for `init` does not matter.
 
-    `init=WEIGHTS` goes before `init.KEY=VALUE`, and replaced weights lose the digest of the old ones.
+    `init=WEIGHTS` goes before `init.KEY=VALUE`. Replaced weights, of `init` or of a network that the method
+    uses, lose the digest of the old ones.
     """
     given = sorted(overrides, key=lambda text: not re.match(r"\s*init\s*=", text))
+    replaced = {found[1] for one in given if (found := _WEIGHTS.match(one))}
+    method = settings.get("method")
+    if isinstance(method, Mapping):
+        method = {
+            key: _without_digest(value) if f"method.{key}" in replaced else value
+            for key, value in method.items()
+        }
+        settings = {**settings, "method": method}
     init = settings.get("init")
-    if isinstance(init, Mapping) and any(re.match(r"\s*init\.weights\s*=", one) for one in given):
-        init = {key: value for key, value in init.items() if key != "digest"}
-    return {**settings, "init": init}, given
+    return {**settings, "init": _without_digest(init) if "init" in replaced else init}, given
+
+
+def _without_digest(entry: Any) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    return {key: value for key, value in entry.items() if key != "digest"}

@@ -96,6 +96,21 @@ def test_another_weights_override_replaces_the_digest(file: Path, tmp_path: Path
     assert found.digest == hashlib.sha256(b"other").hexdigest()[:12]
 
 
+def test_a_file_beside_a_model_of_timm_has_a_digest(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    found = init_of(f"init=timm:resnet18@{file.name}")
+    assert found.weights == f"timm:resnet18@{file}"
+    assert found.digest == hashlib.sha256(b"weights").hexdigest()[:12]
+
+
+def test_a_folder_of_transformers_has_the_digest_of_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "config.json").write_text("{}")
+    assert init_of(f"init={tmp_path}").digest == hashlib.sha256(b"weights").hexdigest()[:12]
+
+
 def test_a_card_has_the_digest_of_its_file() -> None:
     name, path = next(iter(card_files().items()))
     assert init_of(f"init={name}").digest == hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_zoo.config import dump_yaml
 from ssl_zoo.errors import UserError
 from ssl_zoo.method import Method
 from ssl_zoo.runs import checkpoint
-from ssl_zoo.runs.config import RunConfig
+from ssl_zoo.runs.config import RunConfig, run_config
 from ssl_zoo.runs.folder import RunFolder
 from ssl_zoo.training.frozen_networks import open_frozen
 from ssl_zoo.training.train import Trainer, train
@@ -64,8 +65,23 @@ def test_a_network_that_changed_is_refused(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_missing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"tokenizer: there are no weights 'nowhere'"):
+    with pytest.raises(UserError, match=r"^method\.tokenizer: there are no weights 'nowhere'"):
         config("nowhere")
+
+
+def test_what_names_no_weights_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^method\.tokenizer: 5 does not name weights; pass a run"
+    ):
+        fast_config("beit", *SHORT, "method.tokenizer=5")
+
+
+def test_another_weights_override_replaces_the_digest(file: Path, tmp_path: Path) -> None:
+    other, written = tmp_path / "other.safetensors", tmp_path / "run.yaml"
+    write(open_checkpoint(RANDOM, seed=1), other, "safetensors")
+    written.write_text(dump_yaml(config(file)))
+    found = run_config(file=written, overrides=[f"method.tokenizer.weights={other}"])
+    assert found.digest() == config(other).digest()
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
