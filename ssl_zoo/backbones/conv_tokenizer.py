@@ -15,9 +15,7 @@ from torch.nn import functional
 
 from ssl_zoo.backbones.base import BACKBONES
 from ssl_zoo.backbones.tokenizer import Tokenizer
-from ssl_zoo.backbones.tokens import PatchSettings
-from ssl_zoo.config import RunSettings
-from ssl_zoo.errors import UserError
+from ssl_zoo.backbones.tokens import PatchSettings, patch_grid
 
 
 @BACKBONES.register
@@ -51,15 +49,6 @@ class ConvTokenizer(Tokenizer):
                 raise ValueError(f"{patch_size} is not a power of 2; use 4, 8 or 16")
             return patch_size
 
-        def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` if a view size is not a multiple of the patch size."""
-            for size in run.view_counts:
-                if size % self.patch_size:
-                    raise ValueError(
-                        f"augmentation.crops of size {size} cannot be split into patches of "
-                        f"backbone.patch_size={self.patch_size}; use sizes that are multiples of it"
-                    )
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -89,12 +78,7 @@ class ConvTokenizer(Tokenizer):
         Raises:
             UserError: the image size is not a multiple of the patch size.
         """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UserError(
-                f"images of {height}x{width} pixels cannot be split into patches of {self.patch_size}; "
-                f"use sizes that are multiples of {self.patch_size}"
-            )
+        patch_grid(images, self.patch_size)
         maps: Tensor = self.stages(self.stem(images))
         return functional.relu(maps)
 

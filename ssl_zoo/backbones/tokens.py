@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.config import RunSettings
 from ssl_zoo.errors import UserError
 
 Resampling = Literal["antialiased", "plain", "sized"]
@@ -28,6 +29,15 @@ class PatchSettings(Backbone.Config):
 
     patch_size: int = Field(default=16, ge=1, le=64)
     """Height and width of a patch, in pixels."""
+
+    def check(self, run: RunSettings) -> None:
+        """Raises `ValueError` if a view size is not a multiple of the patch size."""
+        for size in run.view_counts:
+            if size % self.patch_size:
+                raise ValueError(
+                    f"augmentation.crops of size {size} cannot be split into patches of "
+                    f"backbone.patch_size={self.patch_size}; use sizes that are multiples of it"
+                )
 
 
 class TokenBackbone(Backbone):
@@ -84,13 +94,22 @@ class TokenBackbone(Backbone):
         Raises:
             UserError: the image size is not a multiple of the patch size.
         """
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UserError(
-                f"images of {height}x{width} pixels cannot be split into patches of {self.patch_size}; "
-                f"use sizes that are multiples of {self.patch_size}"
-            )
-        return height // self.patch_size, width // self.patch_size
+        return patch_grid(images, self.patch_size)
+
+
+def patch_grid(images: Tensor, patch_size: int) -> tuple[int, int]:
+    """Returns the rows and columns of patches of images `(N, C, H, W)`.
+
+    Raises:
+        UserError: the image size is not a multiple of the patch size.
+    """
+    height, width = images.shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise UserError(
+            f"images of {height}x{width} pixels cannot be split into patches of {patch_size}; "
+            f"use sizes that are multiples of {patch_size}"
+        )
+    return height // patch_size, width // patch_size
 
 
 def with_tokens(backbone: Backbone, *, method: str, drops: bool = False) -> TokenBackbone:

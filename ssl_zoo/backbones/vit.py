@@ -17,7 +17,7 @@ from ssl_zoo.backbones.tokens import (
     sincos_positions,
 )
 from ssl_zoo.backbones.vit_blocks import RelativePositions, TransformerBlock, initialize
-from ssl_zoo.config import RunSettings
+from ssl_zoo.errors import UserError
 
 
 @BACKBONES.register
@@ -87,15 +87,6 @@ class ViT(TokenBackbone):
                 )
             return self
 
-        def check(self, run: RunSettings) -> None:
-            """Raises `ValueError` if a view size is not a multiple of the patch size."""
-            for size in run.view_counts:
-                if size % self.patch_size:
-                    raise ValueError(
-                        f"augmentation.crops of size {size} cannot be split into patches of "
-                        f"backbone.patch_size={self.patch_size}; use sizes that are multiples of it"
-                    )
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.trunk = _trunk(config)
@@ -114,10 +105,14 @@ class ViT(TokenBackbone):
 
     def positions(self, images: Tensor) -> Tensor:
         """Returns the position embeddings of these images' patches, `(1, L, width)`."""
+        grid = self.grid(images)
+        if not self.drops_tokens and grid[0] != grid[1]:
+            raise UserError(
+                f"relative positions need square images, not {grid[0]}x{grid[1]} patches; crop images to "
+                "squares, or set backbone.relative_positions=false"
+            )
         of_patches = self.trunk.get_parameter("encoder.pos_embedding")[:, 1:]
-        return resample_positions(
-            of_patches, self._own_grid, self.grid(images), how=self._resampling
-        )
+        return resample_positions(of_patches, self._own_grid, grid, how=self._resampling)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Maps tokens `(N, M, width)` to `(N, 1 + M, width)`, the class token first."""

@@ -83,7 +83,7 @@ class RelativePositions(nn.Module):
         Tables are interpolated (bicubic, offset 0 stays) for another number of patches.
 
         Raises:
-            UserError: the patches are no square, as some are missing or the image is none.
+            UserError: the patches do not form a square, because some are missing.
         """
         side = math.isqrt(n_patches)
         if side**2 != n_patches:

@@ -138,6 +138,13 @@ def test_images_of_another_size_are_encoded() -> None:
     assert build(**OPTIONS).double()(images(48)).shape == (2, 16)
 
 
+def test_images_that_are_not_square_are_refused() -> None:
+    network = build(**OPTIONS)
+    size = network.patch_size
+    with pytest.raises(UserError, match="need square images, not 2x8 patches"):
+        network(torch.zeros(1, 3, 2 * size, 8 * size))
+
+
 def test_missing_patches_are_refused() -> None:
     network = build(**OPTIONS)
     with pytest.raises(UserError, match=r"a square of patches, not of 12; use square images"):
