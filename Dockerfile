@@ -2,8 +2,8 @@
 #
 #   docker build -t ssl-zoo .
 #   docker build -t ssl-zoo:cuda --build-arg VARIANT=full .
-#   docker run --rm --shm-size=8g -v "$PWD":/work ssl-zoo train swav epochs=2 -o runs/swav
-#   docker run --rm --gpus all --shm-size=8g -v "$PWD":/work ssl-zoo:cuda doctor
+#   docker run --rm --shm-size=8g -v "$PWD":/workspace ssl-zoo train swav epochs=2 -o runs/swav
+#   docker run --rm --gpus all --shm-size=8g -v "$PWD":/workspace ssl-zoo:cuda doctor
 #
 # Wheels of torch for CUDA contain its libraries, so both variants start from the same base; the host needs the
 # NVIDIA driver and its container toolkit. Loader processes need --shm-size.
@@ -24,7 +24,7 @@ RUN if [ "$VARIANT" = full ]; then \
     else \
       echo "unknown VARIANT '$VARIANT'; use small or full" >&2; exit 2; \
     fi
-ENV SSL_ZOO_CACHE=/work/.cache/ssl-zoo
-WORKDIR /work
+ENV SSL_ZOO_CACHE=/workspace/.cache/ssl-zoo
+WORKDIR /workspace
 ENTRYPOINT ["ssl-zoo"]
 CMD ["--help"]
