@@ -73,7 +73,7 @@ class MaskedCodePrediction(Method):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The frozen tokenizer, which is no submodule."""
+        """The frozen tokenizer; not registered as a submodule."""
         network = self.run.networks["tokenizer"]
         assert isinstance(network, Tokenizer)
         return network
@@ -103,7 +103,9 @@ class MaskedCodePrediction(Method):
         """
         rows, columns = self.backbone.grid(images)
         if rows != columns:
-            raise UserError(f"views of {rows}x{columns} patches are no squares; use square crops")
+            raise UserError(
+                f"the tokenizer needs square views, not {rows}x{columns} patches; use square crops"
+            )
         return self.tokenizer.codes(self.own_view(images, rows * self.tokenizer.patch_size))
 
     def param_groups(self) -> Iterable[dict[str, Any]]:

@@ -34,7 +34,7 @@ def self_classification(
         target_temperature: divides the scores of targets.
 
     Raises:
-        ValueError: there is no pair of views, or `n_global` does not fit the views.
+        ValueError: the views do not form a pair, or `n_global` does not fit them.
     """
     n_views, n_images, n_classes = scores.shape
     n_local = n_views - n_global

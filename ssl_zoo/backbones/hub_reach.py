@@ -1,6 +1,6 @@
-"""Asks once whether the Hugging Face Hub can be reached, so that its clients need not find out slowly.
+"""Asks once whether the Hugging Face Hub can be reached, so that its clients do not keep retrying.
 
-huggingface_hub and timm repeat each request for up to a minute where there is no network.
+huggingface_hub and timm repeat each request for up to a minute without a network.
 """
 
 import importlib
@@ -32,7 +32,7 @@ def hub_answers() -> bool:
             with socket.create_connection(address, timeout=PATIENCE_S):
                 made.set()
         except (OSError, ValueError):
-            pass
+            return  # not reachable, which is the answer
 
     # A name may be looked up for longer than any time-out of the connection.
     thread = threading.Thread(target=connect, daemon=True)

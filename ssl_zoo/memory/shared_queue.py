@@ -51,7 +51,7 @@ class SharedQueue(Memory):
         Args:
             embeddings: `(N, d)`.
             index: position of each embedding's image in the data set, `(N,)`, whose own rows do not
-                count.
+                count, unless the queue has no others.
         """
         rows = self.embeddings(embeddings)
         with torch.autocast(rows.device.type, enabled=False):

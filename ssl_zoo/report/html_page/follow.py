@@ -46,7 +46,7 @@ def follow_run(
             for note in notes:
                 kind = re.sub(
                     r"\d+", "", note
-                )  # "its metrics end at step 20" is no news at step 40
+                )  # "its metrics end at step 20" would be told again at every step
                 if kind not in told:
                     tell(note)
                 told.add(kind)
